@@ -1,0 +1,84 @@
+"""Checks of arguments: mistakes of the caller become ValueError or TypeError that name them.
+
+Every check looks only at static facts (shape, dtype, Python values), so under `jax.jit` it
+runs once, at trace time, and costs nothing afterwards.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = [
+    "check_dtype",
+    "check_range",
+    "check_rank",
+    "check_same_shape",
+    "check_shape",
+    "did_you_mean",
+]
+
+
+def check_rank(name: str, x: Any, rank: int, letters: str) -> None:
+    """Raise unless ``x`` has ``rank`` axes; ``letters`` is how the axes are called, ``"B T D"``."""
+    if np.ndim(x) != rank:
+        raise ValueError(
+            f"{name}: expected shape [{letters.replace(' ', ', ')}] ({rank} axes), "
+            f"got {np.shape(x)} ({np.ndim(x)} axes)"
+        )
+
+
+def check_shape(name: str, x: Any, shape: tuple[int, ...], why: str = "") -> None:
+    """Raise unless ``x.shape == shape``; ``why`` says where the expected shape comes from."""
+    if np.shape(x) != tuple(shape):
+        hint = f" ({why})" if why else ""
+        raise ValueError(f"{name}: expected shape {tuple(shape)}{hint}, got {np.shape(x)}")
+
+
+def check_same_shape(**arrays: Any) -> None:
+    """Raise unless all arrays have one shape: nothing in this library broadcasts silently."""
+    shapes = {name: np.shape(x) for name, x in arrays.items()}
+    if len(set(shapes.values())) > 1:
+        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ValueError(f"expected equal shapes, got {listed}; reshape or broadcast explicitly")
+
+
+def check_dtype(name: str, x: Any, kind: str) -> None:
+    """Raise TypeError unless ``x`` is of ``kind``: ``"float"``, ``"int"`` or ``"bool"``."""
+    kinds = {"float": jnp.floating, "int": jnp.integer, "bool": jnp.bool_}
+    dtype = jnp.asarray(x).dtype if not hasattr(x, "dtype") else x.dtype
+    if not jnp.issubdtype(dtype, kinds[kind]):
+        raise TypeError(f"{name}: expected an array of {kind}s, got dtype {dtype}")
+
+
+def check_range(
+    name: str,
+    value: float,
+    low: float = -np.inf,
+    high: float = np.inf,
+    *,
+    closed: str = "both",
+) -> None:
+    """Raise unless ``value`` lies between ``low`` and ``high``.
+
+    ``closed`` names the ends that belong to the range: ``"both"``, ``"left"``, ``"right"`` or
+    ``"neither"``. NaN is never in range.
+    """
+    above = value >= low if closed in ("both", "left") else value > low
+    below = value <= high if closed in ("both", "right") else value < high
+    if not (above and below):
+        left = "[" if closed in ("both", "left") else "("
+        right = "]" if closed in ("both", "right") else ")"
+        raise ValueError(f"{name}: expected a value in {left}{low}, {high}{right}, got {value}")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a hint naming the nearest of ``known`` and then all of them, for error messages."""
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}expected one of: {', '.join(names)}"

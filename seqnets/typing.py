@@ -1,0 +1,70 @@
+"""The letters, array aliases and protocols every other file is written in.
+
+Letters in shapes, the same everywhere:
+
+    B batch   T time   S source time   U target time   D input features   H hidden
+    G gates   L layers   V vocabulary   K classes or components   Q quantiles
+    W window   N devices   P sample paths
+
+Public arrays are batch-major, ``[B, T, D]``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeVar
+
+import jax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+__all__ = [
+    "Activation",
+    "Array",
+    "Bool",
+    "Cell",
+    "Float",
+    "Int",
+    "Key",
+    "Params",
+    "PyTree",
+]
+
+PyTree = Any
+Params = Any
+Key = PRNGKeyArray | jax.Array
+
+CarryT = TypeVar("CarryT")
+ParamsT = TypeVar("ParamsT")
+
+
+class Activation(Protocol):
+    """An element-wise function: array in, array of the same shape and dtype out."""
+
+    def __call__(self, x: Array, /) -> Array:
+        """Apply the function to every element."""
+        ...
+
+
+class Cell(Protocol[ParamsT, CarryT]):
+    """The complete contract of a recurrent cell: a small immutable object of pure functions.
+
+    A cell knows one step. Time, masks, resets, direction and batches of unequal length belong
+    to `seqnets.recurrence.unroll`. ``params`` and ``carry`` are pytrees of arrays; every leaf of
+    ``carry`` has the batch as its first axis.
+    """
+
+    @property
+    def features(self) -> int:
+        """Size of the last axis of the output ``y``."""
+        ...
+
+    def init(self, key: Key, in_features: int) -> ParamsT:
+        """Draw float32 parameters for inputs ``[B, in_features]``."""
+        ...
+
+    def initial_carry(self, params: ParamsT, batch: int, dtype: Any) -> CarryT:
+        """Carry before the first step, every leaf ``[batch, ...]`` of ``dtype``."""
+        ...
+
+    def step(self, params: ParamsT, carry: CarryT, x: Array) -> tuple[CarryT, Array]:
+        """One step: carry and ``x [B, D]`` to the next carry and ``y [B, features]``."""
+        ...
