@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from seqnets.checks import check_shape
@@ -74,8 +73,3 @@ def weighted(values: Array, weight: Array | None = None) -> Weighted:
     # The inner `where` keeps 0 · NaN out of the sum and out of its gradient.
     real = jnp.where(weight > 0, values, 0.0)
     return Weighted(jnp.sum(real * weight), jnp.sum(weight))
-
-
-def psum(tree: jax.typing.ArrayLike, axis_name: str | None) -> Array:
-    """Sum a pytree over the named device axis; the identity where there is none."""
-    return tree if axis_name is None else jax.lax.psum(tree, axis_name)

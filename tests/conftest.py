@@ -1,6 +1,7 @@
 """A session stricter than users' sessions: four CPU devices, no silent rank promotion."""
 
 import os
+from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "4"
@@ -16,3 +17,12 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def rng(request):
     """A generator seeded by the test's own name: random inputs, repeatable failures."""
     return np.random.default_rng([ord(c) for c in request.node.name])
+
+
+@pytest.fixture
+def data_dir():
+    """The folder of real data sets; the test skips, with the reason, only where it is absent."""
+    folder = Path(os.environ.get("SEQNETS_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no data folder at {folder}; set SEQNETS_DATA")
+    return folder
