@@ -1,0 +1,132 @@
+"""What the gated cells share: two fused products, and a pointwise function of their results.
+
+A gated cell is its equations. It says how many gates it has and how the two products
+
+    z_x = x W_x + b          z_h = h W_h + b_h
+
+and the carry make the next carry; whoever runs it over time owns the products, the loop, the
+gradient, masks, resets and direction.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax.linen import initializers
+
+from seqnets.checks import check_range
+from seqnets.initializers import Initializer, per_gate
+from seqnets.typing import Array, Key, PyTree
+
+__all__ = ["GatedCell", "GatedParams", "project_hidden", "project_inputs"]
+
+
+class GatedParams(NamedTuple):
+    """Parameters of every gated cell: the gates' blocks side by side on the last axis."""
+
+    w_x: Array
+    """[D, G·H] input weights."""
+    w_h: Array
+    """[H, G·H] recurrent weights."""
+    b: Array
+    """[G·H] bias of the input product."""
+    b_h: Array | None = None
+    """[G·H] bias of the recurrent product, where the cell needs the two products apart."""
+    extra: PyTree = None
+    """What the pointwise function itself needs (peepholes, norms); None for most cells."""
+
+
+class HiddenCarry(Protocol):
+    """Any carry with the array ``h [B, H]`` that the recurrent product reads."""
+
+    @property
+    def h(self) -> Array:
+        """[B, H] hidden state."""
+        ...
+
+
+CarryT = TypeVar("CarryT", bound=HiddenCarry)
+
+
+@dataclasses.dataclass(frozen=True)
+class GatedCell(abc.ABC, Generic[CarryT]):
+    """Base of the cells given by gates and a pointwise function.
+
+    Its carry is a NamedTuple with a field ``h``, the array that the recurrent product reads.
+    """
+
+    features: int
+
+    gates: ClassVar[int]
+    """Number of gates G."""
+    hidden_bias: ClassVar[bool] = False
+    """Whether the recurrent product has a bias ``b_h`` of its own."""
+
+    def __post_init__(self) -> None:
+        """Reject sizes below 1."""
+        check_range("features", self.features, 1)
+
+    @abc.abstractmethod
+    def pointwise(
+        self, extra: PyTree, z_x: Array, z_h: Array, carry: CarryT
+    ) -> tuple[CarryT, Array]:
+        """The cell's equations after the two products.
+
+        Args:
+          extra: ``params.extra``.
+          z_x: ``x W_x + b``, [B, G·H].
+          z_h: ``h W_h + b_h``, [B, G·H].
+          carry: carry before the step; its field ``h`` is the h of ``z_h``.
+
+        Returns:
+          ``(carry, y)``: carry after the step and output [B, H].
+        """
+
+    @abc.abstractmethod
+    def initial_carry(self, params: GatedParams, batch: int, dtype: Any) -> CarryT:
+        """Carry before the first step, every leaf ``[batch, H]`` of ``dtype``."""
+
+    def bias_init(self) -> Initializer:
+        """Initializer of ``b`` (zeros unless the cell says otherwise)."""
+        return initializers.zeros
+
+    def init(self, key: Key, in_features: int) -> GatedParams:
+        """Draw float32 parameters: Glorot-uniform inputs, one orthogonal block a gate.
+
+        References:
+          Saxe, McClelland, Ganguli, Exact solutions to the nonlinear dynamics of learning in
+          deep linear neural networks, 2014, arXiv:1312.6120 (orthogonal recurrent weights).
+        """
+        check_range("in_features", in_features, 1)
+        width = self.gates * self.features
+        key_x, key_h, key_b = jax.random.split(key, 3)
+        glorot = per_gate(initializers.glorot_uniform(), self.gates)
+        orthogonal = per_gate(initializers.orthogonal(), self.gates)
+        return GatedParams(
+            w_x=glorot(key_x, (in_features, width), jnp.float32),
+            w_h=orthogonal(key_h, (self.features, width), jnp.float32),
+            b=self.bias_init()(key_b, (width,), jnp.float32),
+            b_h=jnp.zeros((width,), jnp.float32) if self.hidden_bias else None,
+        )
+
+    def step(self, params: GatedParams, carry: CarryT, x: Array) -> tuple[CarryT, Array]:
+        """One step from ``x [B, D]``: both products, then `pointwise`."""
+        return self.pointwise(
+            params.extra, project_inputs(params, x), project_hidden(params, carry.h), carry
+        )
+
+
+def project_inputs(params: GatedParams, xs: Array) -> Array:
+    """``x W_x + b`` for one step ``[B, D]`` or for all at once ``[T, B, D]``."""
+    z_x = xs @ params.w_x
+    return z_x + jnp.broadcast_to(params.b, z_x.shape)
+
+
+def project_hidden(params: GatedParams, h: Array) -> Array:
+    """``h W_h + b_h`` of one step, [B, G·H]."""
+    z_h = h @ params.w_h
+    return z_h if params.b_h is None else z_h + jnp.broadcast_to(params.b_h, z_h.shape)

@@ -1,0 +1,74 @@
+"""Long short-term memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, NamedTuple
+
+import jax.numpy as jnp
+from jax.nn import sigmoid
+
+from seqnets.cells.gated import GatedCell, GatedParams
+from seqnets.initializers import Initializer, forget_bias
+from seqnets.typing import Array, PyTree
+
+__all__ = ["LSTM", "LSTMCarry"]
+
+
+class LSTMCarry(NamedTuple):
+    """State of an LSTM cell."""
+
+    c: Array
+    """[B, H] cell state."""
+    h: Array
+    """[B, H] hidden state, also the output."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LSTM(GatedCell[LSTMCarry]):
+    """Long short-term memory with a forget gate and without peepholes.
+
+        i, f, g, o = split(x_t W_x + h_{t-1} W_h + b)
+        c_t = σ(f) ∘ c_{t-1} + σ(i) ∘ tanh(g)
+        h_t = σ(o) ∘ tanh(c_t)
+        y_t = h_t
+
+    Gates lie in the order i, f, g, o along the last axis of the weights.
+
+    Args:
+      features: hidden size H.
+      forget_bias: initial bias of the forget gate; it is part of ``b``, not added later.
+
+    Example:
+      >>> import jax
+      >>> cell = LSTM(features=3)
+      >>> params = cell.init(jax.random.key(0), in_features=2)
+      >>> params.w_x.shape, params.w_h.shape
+      ((2, 12), (3, 12))
+
+    References:
+      Hochreiter, Schmidhuber, Long Short-Term Memory, Neural Computation 9, 1997;
+      Gers, Schmidhuber, Cummins, Learning to Forget, Neural Computation 12, 2000 (forget gate).
+    """
+
+    forget_bias: float = 1.0
+
+    gates: ClassVar[int] = 4
+
+    def bias_init(self) -> Initializer:
+        """Zeros, and ``forget_bias`` for the second block."""
+        return forget_bias(self.forget_bias, gate=1, gates=4)
+
+    def initial_carry(self, params: GatedParams, batch: int, dtype: Any) -> LSTMCarry:
+        """Zeros, ``c`` and ``h`` [batch, H]."""
+        zeros = jnp.zeros((batch, self.features), dtype)
+        return LSTMCarry(c=zeros, h=zeros)
+
+    def pointwise(
+        self, extra: PyTree, z_x: Array, z_h: Array, carry: LSTMCarry
+    ) -> tuple[LSTMCarry, Array]:
+        """The gates and the two state equations."""
+        i, f, g, o = jnp.split(z_x + z_h, 4, axis=-1)
+        c = sigmoid(f) * carry.c + sigmoid(i) * jnp.tanh(g)
+        h = sigmoid(o) * jnp.tanh(c)
+        return LSTMCarry(c=c, h=h), h

@@ -1,0 +1,42 @@
+"""Dropout whose randomness follows the row, not the device."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from seqnets.checks import check_range, check_shape
+from seqnets.typing import Array, Key
+
+__all__ = ["dropout", "fold_in_rows"]
+
+
+def dropout(xs: Array, keys: Key | None, rate: float) -> Array:
+    """Zero elements with probability ``rate`` and scale the others by ``1 / (1 - rate)``.
+
+    Every row draws from a key of its own, so a row gets the same noise whichever device it
+    is on and however many rows are beside it.
+
+    Args:
+      xs: [B, ...] float.
+      keys: [B] random keys, or None for no dropout (evaluation).
+      rate: probability of zero, in [0, 1).
+
+    Raises:
+      ValueError: if rate is not in [0, 1) or keys is not [B].
+
+    References:
+      Srivastava et al., Dropout: A Simple Way to Prevent Neural Networks from Overfitting,
+      JMLR 15, 2014 (here in the inverted form, scaled while training).
+    """
+    check_range("rate", rate, 0, 1, closed="left")
+    if keys is None or rate == 0:
+        return xs
+    check_shape("keys", keys, xs.shape[:1], "one key a row")
+    keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, xs.shape[1:]))(keys)
+    return jnp.where(keep, xs / (1 - rate), jnp.zeros_like(xs))
+
+
+def fold_in_rows(keys: Key | None, number: int) -> Key | None:
+    """New keys for each row, different for each ``number`` (of a layer, say); None stays None."""
+    return None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)

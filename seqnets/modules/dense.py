@@ -1,0 +1,88 @@
+"""Dense layers beyond Flax's own: a multi-layer perceptron, dropout, and PReLU's parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from seqnets import activations
+from seqnets.dropout import dropout, fold_in_rows
+from seqnets.typing import Activation, Array, Float, Key
+
+__all__ = ["MLP", "Dropout", "PReLU"]
+
+
+class MLP(nn.Module):
+    """Dense layers with an activation and dropout after each but the last.
+
+    Attributes:
+      features: sizes of the layers, in order.
+      activation: element-wise function between layers.
+      dropout: rate of the dropout after each activation.
+    """
+
+    features: Sequence[int]
+    activation: Activation = activations.relu
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self, xs: Float[Array, "B *T D"], dropout_keys: Key | None = None
+    ) -> Float[Array, "B *T H"]:
+        """Apply the layers to the last axis.
+
+        Args:
+          xs: [B, ..., D].
+          dropout_keys: [B] random keys, one a row; None for no dropout (evaluation).
+
+        Returns:
+          [B, ..., features[-1]].
+
+        Raises:
+          ValueError: if there is no layer.
+        """
+        if not self.features:
+            raise ValueError("features: expected at least one layer, got none")
+        *inner, last = self.features
+        for number, size in enumerate(inner):
+            xs = self.activation(nn.Dense(size, name=f"layer_{number}")(xs))
+            xs = dropout(xs, fold_in_rows(dropout_keys, number), self.dropout)
+        return nn.Dense(last, name=f"layer_{len(inner)}")(xs)
+
+
+class Dropout(nn.Module):
+    """The function `seqnets.dropout.dropout` as a layer, for models put together of modules.
+
+    Attributes:
+      rate: probability of zero, in [0, 1).
+    """
+
+    rate: float
+
+    def __call__(self, xs: Array, keys: Key | None = None) -> Array:
+        """Drop elements of ``xs [B, ...]`` with one key a row; None leaves it as it is."""
+        return dropout(xs, keys, self.rate)
+
+
+class PReLU(nn.Module):
+    """Parametric ReLU with one learned slope, or one for each feature.
+
+    Attributes:
+      per_feature: learn a slope for each element of the last axis instead of a single one.
+      initial_slope: 0.25, as in the paper.
+
+    References:
+      He, Zhang, Ren, Sun, Delving Deep into Rectifiers, 2015, arXiv:1502.01852.
+    """
+
+    per_feature: bool = False
+    initial_slope: float = 0.25
+
+    @nn.compact
+    def __call__(self, xs: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        """Apply the activation with the parameter ``slope``."""
+        shape = (jnp.shape(xs)[-1],) if self.per_feature else ()
+        slope = self.param("slope", nn.initializers.constant(self.initial_slope), shape)
+        return activations.prelu(xs, slope)

@@ -1,0 +1,82 @@
+"""What running a cell over time means, whichever way it is computed.
+
+For one row with inputs ``xs [T, D]``, read forwards, the meaning is this loop:
+
+    for t in range(T):                          # T-1 … 0 where reverse
+        if not mask[t]:
+            ys[t] = 0                           # the carry stays as it is
+        else:
+            if segment_starts[t]:
+                carry = cell.initial_carry(params)
+            carry, ys[t] = cell.step(params, carry, xs[t])
+    return carry, ys
+
+``segment_starts`` is ``reset`` when reading forwards. Reading backwards, a segment is entered
+at its end, so there it marks the steps whose next real step, in time, has its flag set. Values
+of ``xs`` and ``reset`` at padded steps never matter.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqnets.checks import check_dtype, check_rank, check_shape
+from seqnets.typing import Array, Cell, PyTree
+
+__all__ = ["Steps", "check_steps", "segment_starts"]
+
+
+class Steps(NamedTuple):
+    """The steps of a batch of rows, as every strategy receives them."""
+
+    xs: Array
+    """[B, T, D] inputs (cells that take more axes: [B, T, ...])."""
+    mask: Array | None
+    """[B, T] bool, True at real steps; None: all are real."""
+    starts: Array | None
+    """[B, T] bool, True where the carry is put back before the step; None: nowhere."""
+
+
+def check_steps(
+    cell: Cell, params: PyTree, carry: PyTree, xs: Array, mask: Array | None, reset: Array | None
+) -> None:
+    """Raise ValueError or TypeError unless the arguments of `unroll` fit together."""
+    if xs.ndim < 3:
+        check_rank("xs", xs, 3, "B T D")
+    for name, flags in (("mask", mask), ("reset", reset)):
+        if flags is not None:
+            check_shape(name, flags, xs.shape[:2], "batch and time of xs")
+            check_dtype(name, flags, "bool")
+    if carry is not None:
+        check_carry(cell, params, carry, xs.shape[0], xs.dtype)
+
+
+def check_carry(cell: Cell, params: PyTree, carry: PyTree, batch: int, dtype: Any) -> None:
+    """Raise unless ``carry`` has the structure and shapes of the cell's own initial carry."""
+    expected = jax.eval_shape(lambda p: cell.initial_carry(p, batch, dtype), params)
+    want, got = str(jax.tree.structure(expected)), str(jax.tree.structure(carry))
+    if want != got:
+        raise ValueError(f"carry: expected the structure {want}, got {got}")
+    paths = jax.tree_util.tree_leaves_with_path(expected)
+    for (path, leaf), value in zip(paths, jax.tree.leaves(carry), strict=True):
+        name = "carry" + jax.tree_util.keystr(path)
+        check_shape(name, value, leaf.shape, f"the initial carry of {cell} for {batch} rows")
+
+
+def segment_starts(mask: Array | None, reset: Array | None, *, reverse: bool) -> Array | None:
+    """Where the carry is put back before a step, in the direction of reading, [B, T] bool."""
+    if reset is None or not reverse:
+        return reset
+    T = reset.shape[1]
+    if mask is None:
+        mask = jnp.ones_like(reset)
+    # Number the steps and let the lowest bit carry the flag: the smallest number to the right
+    # among the real steps is then the next real step together with its flag.
+    tagged = 2 * jnp.arange(T)[None, :] + reset
+    tagged = jnp.where(mask, tagged, 2 * T)
+    nearest = jax.lax.cummin(tagged, axis=1, reverse=True)
+    following = jnp.pad(nearest[:, 1:], ((0, 0), (0, 1)), constant_values=2 * T)
+    return following % 2 == 1
