@@ -32,7 +32,7 @@ def scan(
     batch = steps.xs.shape[0]
     prepare, step = _split_step(cell, params)
 
-    def body(carry: PyTree, now: tuple[PyTree, Array | None, Array | None]):
+    def body(carry: PyTree, now: tuple[PyTree, Array | None, Array | None]) -> tuple[PyTree, Array]:
         x, real, start = now
         before = carry
         if start is not None:
