@@ -1,0 +1,148 @@
+"""Losses of classes, from logits, unreduced: one value a position."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from seqnets.activations import log_sigmoid, log_softmax, sigmoid
+from seqnets.checks import check_dtype, check_range, check_same_shape, check_shape
+from seqnets.typing import Array, Float, Int
+
+__all__ = [
+    "binary_cross_entropy",
+    "binary_focal",
+    "categorical_cross_entropy",
+    "cross_entropy",
+    "focal",
+]
+
+
+def cross_entropy(
+    logits: Float[Array, "*S V"], targets: Int[Array, "*S"], label_smoothing: float = 0.0
+) -> Float[Array, "*S"]:
+    """Negative log probability of integer classes, in nats.
+
+        -(1 - ε) log p[target] - ε/V Σ_v log p[v],   p = softmax(logits), ε = label_smoothing
+
+    Args:
+      logits: [..., V].
+      targets: [...] classes in [0, V). A class outside gives NaN, never a wrong number.
+      label_smoothing: share of the probability spread evenly over all classes, in [0, 1].
+
+    Raises:
+      ValueError: if targets is not of the shape of logits without its last axis, or the
+        smoothing is out of range.
+      TypeError: if targets is not of integers.
+
+    References:
+      Szegedy et al., Rethinking the Inception Architecture, 2015, arXiv:1512.00567 (smoothing).
+    """
+    check_shape("targets", targets, jnp.shape(logits)[:-1], "logits without their last axis")
+    check_dtype("targets", targets, "int")
+    check_range("label_smoothing", label_smoothing, 0, 1)
+    log_p = log_softmax(logits)
+    chosen = _pick(log_p, targets)
+    if label_smoothing == 0:
+        return -chosen
+    return -(1 - label_smoothing) * chosen - label_smoothing * jnp.mean(log_p, axis=-1)
+
+
+def categorical_cross_entropy(
+    logits: Float[Array, "*S V"], distributions: Float[Array, "*S V"]
+) -> Float[Array, "*S"]:
+    """``-Σ_v q[v] log p[v]`` for target distributions q, p = softmax(logits), in nats.
+
+    Classes of probability 0 add nothing, even where their logit is -∞.
+
+    Raises:
+      ValueError: if the shapes differ.
+    """
+    check_same_shape(logits=logits, distributions=distributions)
+    log_p = jnp.where(distributions == 0, 0, log_softmax(logits))
+    return -jnp.sum(distributions * log_p, axis=-1)
+
+
+def binary_cross_entropy(
+    logits: Float[Array, "*S"], targets: Float[Array, "*S"], label_smoothing: float = 0.0
+) -> Float[Array, "*S"]:
+    """``-t log σ(x) - (1 - t) log σ(-x)``, in nats, for targets t in [0, 1].
+
+    Args:
+      logits: any shape.
+      targets: probabilities, or 0 and 1, of the same shape.
+      label_smoothing: targets are moved towards 1/2 by this share.
+
+    Raises:
+      ValueError: if the shapes differ or the smoothing is out of range.
+    """
+    check_same_shape(logits=logits, targets=targets)
+    check_range("label_smoothing", label_smoothing, 0, 1)
+    targets = jnp.asarray(targets, jnp.result_type(logits))
+    targets = targets * (1 - label_smoothing) + 0.5 * label_smoothing
+    return -targets * log_sigmoid(logits) - (1 - targets) * log_sigmoid(-logits)
+
+
+def focal(
+    logits: Float[Array, "*S V"], targets: Int[Array, "*S"], gamma: float = 2.0
+) -> Float[Array, "*S"]:
+    """``-(1 - p[target])^gamma log p[target]``: cross-entropy that turns from the easy.
+
+    Raises:
+      ValueError: if the shapes do not fit or gamma is negative.
+      TypeError: if targets is not of integers.
+
+    References:
+      Lin et al., Focal Loss for Dense Object Detection, 2017, arXiv:1708.02002.
+    """
+    check_range("gamma", gamma, 0)
+    loss = cross_entropy(logits, targets)
+    return _easiness(-jnp.expm1(-loss), gamma) * loss
+
+
+def binary_focal(
+    logits: Float[Array, "*S"],
+    targets: Float[Array, "*S"],
+    gamma: float = 2.0,
+    alpha: float | None = None,
+) -> Float[Array, "*S"]:
+    """``-α_t (1 - p_t)^gamma log p_t``, p_t the probability given to the true class.
+
+    Args:
+      logits: any shape.
+      targets: 0 or 1, of the same shape.
+      gamma: how strongly easy elements are left out; 0 is binary cross-entropy.
+      alpha: weight of class 1, and 1 - alpha of class 0; None weighs both 1.
+
+    Raises:
+      ValueError: if the shapes differ, gamma is negative or alpha is outside [0, 1].
+
+    References:
+      Lin et al., Focal Loss for Dense Object Detection, 2017, arXiv:1708.02002, equation 5.
+    """
+    check_range("gamma", gamma, 0)
+    loss = binary_cross_entropy(logits, targets)
+    targets = jnp.asarray(targets, jnp.result_type(logits))
+    wrong = targets * sigmoid(-logits) + (1 - targets) * sigmoid(logits)
+    loss = _easiness(wrong, gamma) * loss
+    if alpha is None:
+        return loss
+    check_range("alpha", alpha, 0, 1)
+    return (alpha * targets + (1 - alpha) * (1 - targets)) * loss
+
+
+def _pick(log_p: Array, targets: Array) -> Array:
+    """``log_p[..., target]``; NaN where the class does not exist."""
+    classes = log_p.shape[-1]
+    inside = (targets >= 0) & (targets < classes)
+    index = jnp.where(inside, targets, 0)[..., None]
+    picked = jnp.take_along_axis(log_p, index, axis=-1)[..., 0]
+    return jnp.where(inside, picked, jnp.nan)
+
+
+def _easiness(wrong: Array, gamma: float) -> Array:
+    """``wrong ** gamma`` with a finite gradient at 0 for every gamma >= 0."""
+    if gamma == 0:
+        return jnp.ones_like(wrong)
+    tiny = jnp.finfo(wrong.dtype).tiny
+    safe = jnp.maximum(wrong, tiny)
+    return jnp.where(wrong > tiny, jnp.exp(gamma * jnp.log(safe)), jnp.zeros_like(wrong))

@@ -1,0 +1,89 @@
+"""Overlap losses for labelled positions: soft Dice."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from seqnets.checks import check_same_shape, check_shape
+from seqnets.typing import Array, Float
+
+__all__ = ["dice", "generalized_dice"]
+
+
+def dice(
+    probabilities: Float[Array, B * S],
+    targets: Float[Array, B * S],
+    mask: Array | None = None,
+    smooth: float = 1.0,
+) -> Float[Array, " B"]:
+    """Soft binary Dice loss of each row.
+
+        1 - (2 Σ p t + smooth) / (Σ p + Σ t + smooth)
+
+    The sums run over all axes but the first; the denominator has p, not p².
+
+    Args:
+      probabilities: [B, ...] in [0, 1].
+      targets: 0 or 1, same shape.
+      mask: same shape, True (or a weight) at real positions; None means all are real.
+      smooth: keeps rows without any positive at loss 0 when nothing is predicted.
+
+    Raises:
+      ValueError: if the shapes differ.
+
+    References:
+      Milletari, Navab, Ahmadi, V-Net, 2016, arXiv:1606.04797 (there with squares below).
+    """
+    check_same_shape(probabilities=probabilities, targets=targets)
+    p, t = _masked(probabilities, targets, mask)
+    axes = tuple(range(1, p.ndim))
+    overlap = jnp.sum(p * t, axes)
+    return 1 - (2 * overlap + smooth) / (jnp.sum(p, axes) + jnp.sum(t, axes) + smooth)
+
+
+def generalized_dice(
+    probabilities: Float[Array, "B *S K"],
+    targets: Float[Array, "B *S K"],
+    mask: Array | None = None,
+) -> Float[Array, " B"]:
+    """Soft multi-class Dice loss of each row, classes weighed by 1 / (size of the class)².
+
+        1 - 2 Σ_k w_k Σ p t / Σ_k w_k Σ (p + t),   w_k = 1 / (Σ t)²
+
+    The inner sums run over all axes between the first and the classes. Classes that do not
+    occur in a row have weight 0 there (in the paper: infinity); a row without real positions
+    has loss 0.
+
+    Args:
+      probabilities: [B, ..., K], summing to 1 over K.
+      targets: one-hot, or distributions, same shape.
+      mask: [B, ...] without K, True (or a weight) at real positions; None: all are real.
+
+    Raises:
+      ValueError: if the shapes differ.
+
+    References:
+      Sudre et al., Generalised Dice Overlap, 2017, arXiv:1707.03237.
+    """
+    check_same_shape(probabilities=probabilities, targets=targets)
+    if mask is not None:
+        check_shape("mask", mask, jnp.shape(targets)[:-1], "targets without their last axis")
+        mask = jnp.broadcast_to(jnp.asarray(mask)[..., None], jnp.shape(targets))
+    p, t = _masked(probabilities, targets, mask)
+    axes = tuple(range(1, p.ndim - 1))
+    size = jnp.sum(t, axes)
+    weight = jnp.where(size > 0, 1 / jnp.square(jnp.where(size > 0, size, 1)), 0)
+    overlap = jnp.sum(weight * jnp.sum(p * t, axes), -1)
+    total = jnp.sum(weight * (jnp.sum(p, axes) + size), -1)
+    empty = total == 0
+    return jnp.where(empty, 0, 1 - 2 * overlap / jnp.where(empty, 1, total))
+
+
+def _masked(p: Array, t: Array, mask: Array | None) -> tuple[Array, Array]:
+    """Both with zeros at padded positions, whatever stood there."""
+    t = jnp.asarray(t, jnp.result_type(p))
+    if mask is None:
+        return p, t
+    check_same_shape(mask=mask, targets=t)
+    weight = jnp.asarray(mask, p.dtype)
+    return jnp.where(weight > 0, p, 0) * weight, jnp.where(weight > 0, t, 0) * weight

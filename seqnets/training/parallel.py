@@ -1,0 +1,120 @@
+"""Data parallelism over local devices. The only file that knows `jax.pmap`.
+
+Parameters, optimizer state and key are replicated; batch and carry are split by rows. On the
+host everything has its plain shape, [B, ...]; on the devices what is split is [N, B/N, ...].
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from seqnets.training.state import TrainState
+from seqnets.training.step import LossFn, make_evaluation_step, make_train_step
+from seqnets.typing import PyTree
+
+__all__ = ["DataParallel", "use_all_cores"]
+
+AXIS = "devices"
+STATE_AXES = TrainState(step=None, params=None, opt_state=None, carry=0, key=None)
+
+
+def use_all_cores() -> None:
+    """Give JAX one CPU device for each core this process may use.
+
+    Threads inside the small products of a recurrent loop do not scale, devices do. Has an
+    effect only before JAX is first used, and only where the number was not chosen already,
+    by ``JAX_NUM_CPU_DEVICES`` or in ``XLA_FLAGS``.
+    """
+    import os
+
+    chosen = "JAX_NUM_CPU_DEVICES" in os.environ
+    chosen |= "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if not chosen:
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+
+
+@dataclasses.dataclass(frozen=True)
+class DataParallel:
+    """Compiles steps for a row of devices, and moves rows to them and back.
+
+    Attributes:
+      devices: the devices, in the order in which they get the rows.
+    """
+
+    devices: Sequence[jax.Device]
+
+    @property
+    def size(self) -> int:
+        """Number of devices N."""
+        return len(self.devices)
+
+    def train_step(self, loss_fn: LossFn, optimizer: Any) -> Callable:
+        """`make_train_step` over all devices; the state given to it is used up (donated)."""
+        return jax.pmap(
+            make_train_step(loss_fn, optimizer, axis_name=AXIS),
+            axis_name=AXIS,
+            in_axes=(STATE_AXES, 0, None),
+            out_axes=(STATE_AXES, None),
+            devices=self.devices,
+            donate_argnums=0,
+        )
+
+    def evaluation_step(self, loss_fn: LossFn) -> Callable:
+        """`make_evaluation_step` over all devices."""
+        return jax.pmap(
+            make_evaluation_step(loss_fn, axis_name=AXIS),
+            axis_name=AXIS,
+            in_axes=(None, 0, 0),
+            out_axes=(0, None),
+            devices=self.devices,
+        )
+
+    def split(self, tree: PyTree, *, pad: bool = False) -> PyTree:
+        """Host arrays [B, ...] as [N, B/N, ...].
+
+        Args:
+          tree: pytree of arrays with rows first.
+          pad: fill up with rows of zeros (of weight zero, then) where N does not divide B.
+
+        Raises:
+          ValueError: if N does not divide B and ``pad`` is False.
+        """
+
+        def split_leaf(x: Any) -> np.ndarray:
+            x = np.asarray(x)
+            missing = -x.shape[0] % self.size
+            if missing and not pad:
+                raise ValueError(
+                    f"batch_size: expected a multiple of the {self.size} devices, got {x.shape[0]}"
+                )
+            if missing:
+                x = np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)])
+            return x.reshape(self.size, x.shape[0] // self.size, *x.shape[1:])
+
+        return jax.tree.map(split_leaf, tree)
+
+    def place(self, state: TrainState) -> TrainState:
+        """Lay a host state out over the devices."""
+        mesh = jax.sharding.Mesh(np.asarray(self.devices), (AXIS,))
+        replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+        rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
+        carry = jax.device_put(self.split(state.carry), rows)
+        placed = jax.device_put(state._replace(carry=()), replicated)
+        return placed._replace(carry=carry)
+
+    def gather(self, state: TrainState) -> TrainState:
+        """The layout-free host copy of a state: what checkpoints hold, and 1 or N devices share."""
+
+        def merge(x: Any) -> np.ndarray:
+            return np.array(x).reshape(-1, *x.shape[2:])
+
+        key = jax.random.wrap_key_data(
+            np.array(jax.random.key_data(state.key)), impl=jax.random.key_impl(state.key)
+        )
+        copy = jax.tree.map(np.array, state._replace(carry=(), key=()))
+        return copy._replace(carry=jax.tree.map(merge, state.carry), key=key)

@@ -1,0 +1,56 @@
+"""What a training run is made of: arrays, and nothing else."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from seqnets.reduction import Weighted
+from seqnets.typing import Array, Key, PyTree
+
+__all__ = ["StepInfo", "TrainState", "create_state"]
+
+
+class TrainState(NamedTuple):
+    """Everything the next step needs; what is in the state is what is in a checkpoint."""
+
+    step: Array
+    """Number of steps taken, int32 scalar."""
+    params: PyTree
+    """Parameters."""
+    opt_state: optax.OptState
+    """State of the optimizer."""
+    carry: PyTree
+    """Recurrent state kept from batch to batch, every leaf [B, ...]; () where none is kept."""
+    key: Key
+    """Root of the run's randomness; never changes, steps fold their number into it."""
+
+
+class StepInfo(NamedTuple):
+    """What a step tells about itself, summed over all devices; not needed by the next step."""
+
+    loss: Weighted
+    """Loss of the global batch, at the parameters before the step."""
+    metrics: dict[str, Weighted]
+    """Further sums named by the loss function."""
+    gradient_norm: Array
+    """Global norm of the mean gradient, before clipping."""
+    finite: Array
+    """bool scalar; False if loss or gradient was not finite, and the step therefore left out."""
+
+
+def create_state(
+    params: PyTree, optimizer: optax.GradientTransformation, key: Key, carry: PyTree = ()
+) -> TrainState:
+    """State before the first step."""
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), carry, key)
+
+
+def row_keys(key: Key, rows: int, axis_name: str | None) -> Key:
+    """Random keys [rows], each a function of ``key`` and of the row's number in the global batch."""
+    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * rows
+    numbers = first + jnp.arange(rows, dtype=jnp.int32)
+    return jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
