@@ -1,0 +1,224 @@
+"""Windows of many series: what a forecaster sees of the past, and what it has to say.
+
+A window at the cut ``t`` of a series ``y`` with season ``m`` forecasts ``y[t : t + H]`` as
+departures from the seasonal naive forecast, in units of the series' own seasonal change:
+
+    base_h  = y[t - m + h mod m]                    the newest value of the same phase
+    scale   = mean |y_i - y_{i-m}|                  of the series (the unit of MASE)
+    target  = (y_{t+h} - base_h) / scale
+
+so that saying 0 is the seasonal naive forecast, and series of any size weigh the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from seqnets.checks import check_range
+from seqnets.data.errors import DataError
+from seqnets.data.series import Series
+
+__all__ = ["SeriesWindows", "Window", "WindowShape"]
+
+FAR = 8.0  # features beyond this many units are pressed together logarithmically
+
+
+class Window(NamedTuple):
+    """A batch of windows; padded and missing steps hold zeros."""
+
+    past: np.ndarray
+    """[B, W, 3] float32: level, seasonal change, and 1 where the value was observed."""
+    past_mask: np.ndarray
+    """[B, W] bool, False before the start of the series."""
+    future: np.ndarray
+    """[B, H, K + 3] float32: what is known of the steps to come (see `WindowShape.profile`)."""
+    target: np.ndarray
+    """[B, H] float32, in units of ``scale`` from ``base``."""
+    weight: np.ndarray
+    """[B, H] float32: 1 where the target is observed, else 0."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowShape:
+    """Sizes of a window, in steps.
+
+    Attributes:
+      context: steps of the past that are read, W.
+      horizon: steps that are forecast, H.
+      season: length of a season m, 1 where there is none.
+      profile: how many earlier seasons show their value of the same phase for each step to
+        come, K. Seven days of hours hold the week.
+    """
+
+    context: int
+    horizon: int
+    season: int
+    profile: int
+
+    def __post_init__(self) -> None:
+        """Reject sizes below 1."""
+        for name in ("context", "horizon", "season", "profile"):
+            check_range(name, getattr(self, name), 1)
+
+
+class SeriesWindows:
+    """Windows of a set of series; batch k is a pure function of (seed, k).
+
+    Args:
+      series: the series; each must have at least one observed value.
+      shape: sizes of the windows.
+
+    Raises:
+      DataError: if there is no series, or one is without any observed value.
+    """
+
+    def __init__(self, series: Sequence[Series], shape: WindowShape) -> None:
+        if not series:
+            raise DataError("series: expected at least one, got none")
+        self.shape = shape
+        self.ids = [one.id for one in series]
+        lengths = np.array([len(one.values) for one in series])
+        self._ends = np.cumsum(lengths)
+        self._starts = self._ends - lengths
+        self._values = np.concatenate([one.values for one in series]).astype(np.float64)
+        self._filled = np.concatenate([_fill(one, shape.season) for one in series])
+        self._scales = np.array([_scale(one.values, shape.season) for one in series])
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[series] number of steps of each."""
+        return self._ends - self._starts
+
+    def batch(self, k: int, size: int, seed: int, held_out: int = 0) -> Window:
+        """Windows at random cuts of random series, those of the training part.
+
+        Args:
+          k: number of the batch.
+          size: windows in it, B.
+          seed: what the choice depends on beside k.
+          held_out: steps at the end of every series that no target may touch.
+
+        Raises:
+          DataError: if no series is long enough for a window.
+        """
+        usable = self.usable(held_out)
+        if not usable.size:
+            raise DataError(
+                f"no series is long enough: a window needs {self._first_cut} steps of past and "
+                f"{self.shape.horizon} to forecast, and the longest series has "
+                f"{self.lengths.max()} steps; try a smaller horizon or season"
+            )
+        rng = np.random.default_rng([seed, k])
+        rows = rng.choice(usable, size)
+        last = self.lengths[rows] - held_out - self.shape.horizon
+        cuts = rng.integers(self._first_cut, last, endpoint=True)
+        return self.windows(rows, cuts)
+
+    def usable(self, held_out: int) -> np.ndarray:
+        """Numbers of the series long enough for a window before their last ``held_out`` steps."""
+        needed = self._first_cut + self.shape.horizon + held_out
+        return np.flatnonzero(self.lengths >= needed)
+
+    @property
+    def _first_cut(self) -> int:
+        return min(self.shape.season, self.shape.context) + 1
+
+    def windows(self, rows: np.ndarray, cuts: np.ndarray) -> Window:
+        """Windows of the series ``rows [B]`` at ``cuts [B]``, which may be the series' end."""
+        W, H, m = self.shape.context, self.shape.horizon, self.shape.season
+        scale = self._scales[rows][:, None]
+        past, real = self._take(self._filled, rows, cuts, np.arange(-W, 0))
+        observed, _ = self._take(self._values, rows, cuts, np.arange(-W, 0))
+        earlier, known = self._take(self._filled, rows, cuts, np.arange(-W, 0) - m)
+        seen, count = real.astype(float), np.maximum(real.sum(1, keepdims=True), 1)
+        level = (past * seen).sum(1, keepdims=True) / count
+        spread = np.sqrt((np.square(past - level) * seen).sum(1, keepdims=True) / count)
+        spread = np.maximum(spread, 1e-6 * np.abs(level) + 1e-12)
+        change = np.where(known & real, (past - earlier) / scale, 0.0)
+        past = np.where(real, (past - level) / spread, 0.0)
+        features = np.stack([_press(past), _press(change), np.isfinite(observed) & real], -1)
+
+        profile = self._profile(rows, cuts)
+        base = profile[..., 0]
+        steps = np.broadcast_to(np.arange(H) / H, base.shape)
+        volatility = np.broadcast_to(np.log(scale / spread), base.shape)
+        future = np.concatenate(
+            [
+                _press((profile - base[..., None]) / scale[..., None])[..., 1:],
+                np.stack([_press((base - level) / spread), steps, volatility], -1),
+                np.full((*base.shape, 1), np.log(cuts)[:, None, None] / 10),
+            ],
+            -1,
+        )
+        target, exists = self._take(self._values, rows, cuts, np.arange(H))
+        target = (target - base) / scale
+        weight = exists & np.isfinite(target)
+        return Window(
+            past=features.astype(np.float32),
+            past_mask=real,
+            future=future.astype(np.float32),
+            target=np.where(weight, target, 0).astype(np.float32),
+            weight=weight.astype(np.float32),
+        )
+
+    def restore(self, rows: np.ndarray, cuts: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
+        """Forecasts ``[B, H, Q]`` of windows in the units of their series."""
+        base = self._profile(rows, cuts)[..., :1]
+        return base + self._scales[rows][:, None, None] * np.asarray(quantiles, np.float64)
+
+    def _profile(self, rows: np.ndarray, cuts: np.ndarray) -> np.ndarray:
+        """[B, H, K] values of the same phase, from the newest season back.
+
+        Seasons before the start of the series repeat the oldest value known.
+        """
+        H, m, K = self.shape.horizon, self.shape.season, self.shape.profile
+        back = np.arange(H)[:, None] % m - m * np.arange(1, K + 1)[None, :]
+        values, real = self._take(self._filled, rows, cuts, back.ravel())
+        values, real = values.reshape(-1, H, K), real.reshape(-1, H, K)
+        first = self._filled[self._starts[rows]]
+        for k in range(K):
+            before = first[:, None] if k == 0 else values[..., k - 1]
+            values[..., k] = np.where(real[..., k], values[..., k], before)
+        return values
+
+    def _take(
+        self, values: np.ndarray, rows: np.ndarray, cuts: np.ndarray, offsets: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Values at ``cuts + offsets``, [B, offsets], and where the series has such a step."""
+        positions = cuts[:, None] + offsets[None, :]
+        real = (positions >= 0) & (positions < self.lengths[rows][:, None])
+        index = np.where(real, self._starts[rows][:, None] + positions, 0)
+        return np.where(real, values[index], 0.0), real
+
+
+def _press(x: np.ndarray) -> np.ndarray:
+    """``FAR · asinh(x / FAR)``: x itself near 0, logarithmic far away."""
+    return FAR * np.arcsinh(x / FAR)
+
+
+def _fill(one: Series, season: int) -> np.ndarray:
+    """The values with each missing one replaced by the newest before it of the same phase."""
+    filled = np.array(one.values, np.float64)
+    observed = np.flatnonzero(np.isfinite(filled))
+    if not observed.size:
+        raise DataError(f"series {one.id!r}: expected at least one observed value, got none")
+    for i in np.flatnonzero(~np.isfinite(filled)):
+        if i >= season and np.isfinite(filled[i - season]):
+            filled[i] = filled[i - season]
+        else:
+            filled[i] = filled[i - 1] if i else filled[observed[0]]
+    return filled
+
+
+def _scale(values: np.ndarray, season: int) -> float:
+    """Mean absolute seasonal change; of one step, or the values' size, where that is 0."""
+    for lag in (season, 1):
+        change = np.abs(values[lag:] - values[:-lag])
+        change = change[np.isfinite(change)]
+        if change.size and change.mean() > 0:
+            return float(change.mean())
+    return float(np.nanmean(np.abs(values))) or 1.0

@@ -1,0 +1,271 @@
+"""Forecasting from end to end: train on a file of series, forecast them, measure the forecasts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+import pandas as pd
+
+from seqnets.baselines.series import seasonal_naive
+from seqnets.checks import check_range
+from seqnets.config import HEADS, ForecastConfig, load, look_up
+from seqnets.data.builtin.mauna_loa import mauna_loa
+from seqnets.data.errors import DataError
+from seqnets.data.series import Series, future_times, read_series, season_of
+from seqnets.data.windows import SeriesWindows, Window, WindowShape
+from seqnets.jobs.running import Trained, Work, layout_for, prepare_run, run_job
+from seqnets.metrics.series import evaluate_forecasts
+from seqnets.runs import RunDirectory
+from seqnets.tasks.forecasting import Forecaster, forecasting_loss
+from seqnets.training.checkpoint import CheckpointStore
+from seqnets.training.loop import sums_to_host
+from seqnets.typing import PyTree
+
+__all__ = [
+    "ForecastRun",
+    "evaluate_forecast",
+    "forecast",
+    "forecast_table",
+    "load_forecast_run",
+    "match_series",
+    "read_or_builtin",
+    "train_forecast",
+]
+
+LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+ROWS = 128
+VALIDATION_WINDOWS = 2048
+CONTEXT = (64, 256)
+NO_SEASON_HORIZON = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class ForecastRun:
+    """A trained forecaster, as read from a run directory."""
+
+    config: ForecastConfig
+    shape: WindowShape
+    model: Forecaster
+    params: PyTree
+
+
+def train_forecast(
+    config: ForecastConfig, out: str | Path, *, resume: bool = False, tensorboard: bool = False
+) -> Trained:
+    """Train a forecaster on a file of series, keeping everything in the directory ``out``.
+
+    The last steps of every series, as many as are forecast, are held out for validation where
+    the series are long enough for that.
+
+    Raises:
+      ValueError: if the series, the configuration or the directory cannot be used.
+      NonFiniteError: if the loss stops being finite.
+    """
+    series = read_or_builtin(config)
+    config = _resolve(config, series)
+    model, shape = _model(config), _shape(config)
+    windows = SeriesWindows(series, shape)
+    rows, seed = config.train.batch_size, config.train.seed
+    held_out = shape.horizon if windows.usable(shape.horizon).size else 0
+    example = windows.batch(0, 1, seed, held_out)
+    work = Work(
+        init=lambda key: model.init(key, example)["params"],
+        carry=lambda params: (),
+        loss_fn=forecasting_loss(model),
+        batch=lambda k: windows.batch(k, rows, seed, held_out),
+        evaluate=_validation(model, windows, held_out),
+        metric="loss",
+        layout=layout_for(rows),
+    )
+    run = prepare_run(ForecastConfig, config, out, resume=resume)
+    return run_job(config, work, run, resume=resume, tensorboard=tensorboard)
+
+
+def read_or_builtin(config: ForecastConfig) -> list[Series]:
+    """The configured series: those of the file, or the CO2 record of Mauna Loa.
+
+    Raises:
+      DataError: if the file cannot be read.
+    """
+    return mauna_loa() if config.data.file is None else read_series(config.data.file)
+
+
+def load_forecast_run(path: str | Path) -> ForecastRun:
+    """Read the best checkpoint of a run of `train_forecast`.
+
+    Raises:
+      ValueError: if the directory is not such a run, or holds no checkpoint that can be read.
+    """
+    run = RunDirectory.open(path)
+    config = load(ForecastConfig, run.config_file)
+    model, shape = _model(config), _shape(config)
+    windows = SeriesWindows([Series("example", np.zeros(1), None, None)], shape)
+    example = windows.windows(np.array([0]), np.array([1]))
+    like = jax.eval_shape(lambda: model.init(jax.random.key(0), example)["params"])
+    with CheckpointStore(run.checkpoints, keep=config.train.keep) as store:
+        params = store.restore_params(like, store.best_or_newest())
+    return ForecastRun(config, shape, model, params)
+
+
+def forecast(
+    run: ForecastRun, series: Sequence[Series], levels: Sequence[float]
+) -> list[np.ndarray]:
+    """Quantiles of the steps after the end of each series.
+
+    Args:
+      run: the model.
+      series: histories.
+      levels: levels of the quantiles, each in (0, 1).
+
+    Returns:
+      One array [H, Q] a series, in its units.
+
+    Raises:
+      ValueError: if a level is not in (0, 1), or a series has no observed value.
+    """
+    for level in levels:
+        check_range("levels", level, 0, 1, closed="neither")
+    windows = SeriesWindows(series, run.shape)
+    apply = jax.jit(lambda params, window: run.model.apply({"params": params}, window))
+    forecasts: list[np.ndarray] = []
+    for start in range(0, len(series), ROWS):
+        rows = np.arange(start, min(start + ROWS, len(series)))
+        cuts = windows.lengths[rows]
+        window = _pad_rows(windows.windows(rows, cuts), ROWS)
+        raw = np.asarray(apply(run.params, window))[: len(rows)]
+        forecasts.extend(windows.restore(rows, cuts, run.model.head.quantiles(raw, levels)))
+    return forecasts
+
+
+def forecast_table(
+    series: Sequence[Series], quantiles: Sequence[np.ndarray], levels: Sequence[float]
+) -> pd.DataFrame:
+    """Forecasts in long form: a row for each series and step, a column ``q…`` for each level."""
+    parts = []
+    for one, values in zip(series, quantiles, strict=True):
+        columns = {f"q{level:g}": values[:, i] for i, level in enumerate(levels)}
+        times = future_times(one, len(values))
+        parts.append(pd.DataFrame({"unique_id": one.id, "ds": times, **columns}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def evaluate_forecast(
+    run: ForecastRun, histories: Sequence[Series], futures: Sequence[Series]
+) -> dict[str, object]:
+    """Errors of the forecasts beside those of seasonal naive.
+
+    Args:
+      run: the model.
+      histories: the series up to the forecast.
+      futures: what came then, matched by `match_series`; steps beyond the horizon are ignored.
+
+    Returns:
+      ``smape`` (per cent), ``mase``, ``weighted_quantile_loss``, ``coverage`` (of the central
+      90 %), ``series``, ``horizon``, and the same errors under ``seasonal_naive``.
+
+    Raises:
+      DataError: if series do not match.
+    """
+    actuals = match_series(histories, futures, run.shape.horizon)
+    past = [one.values for one in histories]
+    season, horizon = run.shape.season, run.shape.horizon
+
+    def errors(quantiles: Sequence[np.ndarray]) -> dict[str, float]:
+        cut = [q[: len(actual)] for q, actual in zip(quantiles, actuals, strict=True)]
+        return evaluate_forecasts(actuals, cut, LEVELS, past, season)
+
+    naive = [seasonal_naive(values, horizon, season, LEVELS) for values in past]
+    return {
+        **errors(forecast(run, histories, LEVELS)),
+        "series": len(histories),
+        "horizon": horizon,
+        "season": season,
+        "seasonal_naive": errors(naive),
+    }
+
+
+def match_series(
+    histories: Sequence[Series], futures: Sequence[Series], horizon: int
+) -> list[np.ndarray]:
+    """What came after each history, at most ``horizon`` steps; by identifier.
+
+    A single history and a single future belong together whatever they are called.
+
+    Raises:
+      DataError: if a future is missing, or does not begin where its history ends.
+    """
+    if len(histories) == len(futures) == 1:
+        found = {histories[0].id: futures[0]}
+    else:
+        found = {one.id: one for one in futures}
+    actuals = []
+    for history in histories:
+        future = found.get(history.id)
+        if future is None:
+            raise DataError(f"series {history.id!r}: not among the actual values")
+        if history.times is not None and future.times is not None:
+            expected = future_times(history, 1)[0]
+            if future.times[0] != expected:
+                raise DataError(
+                    f"series {history.id!r}: actual values must begin at {expected}, the step "
+                    f"after the history, and begin at {future.times[0]}"
+                )
+        actuals.append(future.values[:horizon])
+    return actuals
+
+
+def _resolve(config: ForecastConfig, series: Sequence[Series]) -> ForecastConfig:
+    """The configuration with horizon, season and context as numbers."""
+    data = config.data
+    season = data.season or season_of(series[0].frequency) or 1
+    horizon = data.horizon or (season if season > 1 else NO_SEASON_HORIZON)
+    context = data.context or int(np.clip(data.profile * season, *CONTEXT))
+    data = dataclasses.replace(data, season=season, horizon=horizon, context=context)
+    return dataclasses.replace(config, data=data)
+
+
+def _shape(config: ForecastConfig) -> WindowShape:
+    data = config.data
+    if data.context is None or data.horizon is None or data.season is None:
+        raise DataError("data.horizon, data.season, data.context: expected numbers, got none")
+    return WindowShape(data.context, data.horizon, data.season, data.profile)
+
+
+def _model(config: ForecastConfig) -> Forecaster:
+    return Forecaster(
+        cells=config.model.cells(),
+        head=look_up("model.head", HEADS, config.model.head)(),
+        dropout=config.model.dropout,
+    )
+
+
+def _validation(
+    model: Forecaster, windows: SeriesWindows, held_out: int
+) -> Callable[[PyTree], dict[str, float]]:
+    """The loss over the held-out ends, of a fixed sample where there are very many series."""
+    usable = windows.usable(0)
+    chosen = np.random.default_rng(0).permutation(usable)[:VALIDATION_WINDOWS]
+    chosen = np.sort(chosen)
+    cuts = windows.lengths[chosen] - windows.shape.horizon
+    layout = layout_for(ROWS)
+    step = layout.evaluation_step(forecasting_loss(model))
+    batches = [
+        layout.split(_pad_rows(windows.windows(chosen[i : i + ROWS], cuts[i : i + ROWS]), ROWS))
+        for i in range(0, len(chosen), ROWS)
+    ]
+
+    def evaluate(params: PyTree) -> dict[str, float]:
+        sums = sums_to_host([step(params, (), batch)[1] for batch in batches])
+        return {name: float(part.mean()) for name, part in sums.items()}
+
+    return evaluate
+
+
+def _pad_rows(window: Window, rows: int) -> Window:
+    """As many rows of zeros (of weight 0) as are missing, so that one program serves all."""
+    missing = rows - len(window.target)
+    return Window(*(np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)) for x in window))

@@ -1,0 +1,243 @@
+"""Text generation from end to end: train a language model, measure it, let it write."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqnets.checks import check_range
+from seqnets.config import TOKENIZERS, TextConfig, load, look_up
+from seqnets.data.builtin.standard_library import standard_library
+from seqnets.data.errors import DataError
+from seqnets.data.text import TextSplit, TextStream, evaluation_batches, read_texts, split_tail
+from seqnets.data.tokenizers import Tokenizer, tokenizer_from_dict
+from seqnets.decoding import Sampling, generate
+from seqnets.jobs.running import Trained, Work, layout_for, prepare_run, run_job
+from seqnets.metrics.text import bits_per_character, perplexity
+from seqnets.runs import RunDirectory
+from seqnets.tasks.language import LanguageModel, initial_carry, language_loss
+from seqnets.training.checkpoint import CheckpointStore
+from seqnets.training.loop import sums_to_host
+from seqnets.training.parallel import DataParallel
+from seqnets.typing import Array, Key, PyTree
+
+__all__ = ["TextRun", "evaluate_text", "generate_text", "load_text_run", "read_split", "train_text"]
+
+EVALUATION_ROWS = 32
+EVALUATION_STEPS = 256
+PROMPT_STEPS = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class TextRun:
+    """A trained language model, as read from a run directory."""
+
+    config: TextConfig
+    tokenizer: Tokenizer
+    model: LanguageModel
+    params: PyTree
+
+
+def train_text(
+    config: TextConfig, out: str | Path, *, resume: bool = False, tensorboard: bool = False
+) -> Trained:
+    """Train a language model on text, keeping everything in the run directory ``out``.
+
+    Raises:
+      ValueError: if the text, the configuration or the directory cannot be used.
+      NonFiniteError: if the loss stops being finite.
+    """
+    split = read_split(config)
+    tokenizer = look_up("data.tokenizer", TOKENIZERS, config.data.tokenizer)(split.train)
+    model = _model(config, tokenizer)
+    rows = config.train.batch_size
+    layout = layout_for(rows)
+    stream = TextStream(
+        tokenizer.encode(split.train),
+        batch_size=rows,
+        steps=config.data.steps,
+        seed=config.train.seed,
+    )
+    if len(tokenizer.encode(split.validation)) < 2:
+        raise DataError("validation text: expected at least 2 tokens; raise data.validation")
+    measure = _measurement(model, tokenizer, split.validation, layout_for(EVALUATION_ROWS))
+    work = Work(
+        init=lambda key: model.init(key, jnp.zeros((1, 1), jnp.int32))["params"],
+        carry=lambda params: initial_carry(model, params, rows),
+        loss_fn=language_loss(model),
+        batch=stream.batch,
+        evaluate=lambda params: _figures(measure(params)),
+        metric="nats",
+        layout=layout,
+    )
+    run = prepare_run(TextConfig, config, out, resume=resume)
+    (run.path / "tokenizer.json").write_text(json.dumps(tokenizer.to_dict()), "utf-8")
+    return run_job(config, work, run, resume=resume, tensorboard=tensorboard)
+
+
+def read_split(config: TextConfig) -> TextSplit:
+    """The training and the validation text: the configured files, or the built-in text.
+
+    Raises:
+      DataError: if a file cannot be read.
+    """
+    if not config.data.files:
+        return standard_library()
+    return split_tail(read_texts(config.data.files), config.data.validation)
+
+
+def load_text_run(path: str | Path) -> TextRun:
+    """Read the best checkpoint of a run of `train_text`.
+
+    Raises:
+      ValueError: if the directory is not such a run, or holds no checkpoint that can be read.
+    """
+    run = RunDirectory.open(path)
+    config = load(TextConfig, run.config_file)
+    try:
+        described = json.loads((run.path / "tokenizer.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{run.path}/tokenizer.json: cannot be read: {error}") from error
+    tokenizer = tokenizer_from_dict(described)
+    model = _model(config, tokenizer)
+    like = jax.eval_shape(
+        lambda: model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+    )
+    with CheckpointStore(run.checkpoints, keep=config.train.keep) as store:
+        params = store.restore_params(like, store.best_or_newest())
+    return TextRun(config, tokenizer, model, params)
+
+
+def evaluate_text(run: TextRun, text: str) -> dict[str, float]:
+    """Figures over the whole text, the state carried along each of 32 stretches of it.
+
+    Returns:
+      ``nats`` a token, ``bits_per_character``, ``perplexity`` a token, ``tokens`` predicted,
+      ``tokens_per_second``.
+
+    Raises:
+      DataError: if the text has fewer than 2 tokens.
+    """
+    tokens = run.tokenizer.encode(text)
+    if len(tokens) < 2:
+        raise DataError(f"text: expected at least 2 tokens, got {len(tokens)}")
+    measure = _measurement(run.model, run.tokenizer, text, layout_for(EVALUATION_ROWS))
+    measure(run.params)  # compiles
+    began = time.perf_counter()
+    measured = measure(run.params)
+    seconds = time.perf_counter() - began
+    return {
+        **_figures(measured),
+        "tokens": measured.tokens,
+        "tokens_per_second": round(measured.tokens / seconds, 1),
+    }
+
+
+def generate_text(
+    run: TextRun, prompt: str, tokens: int, sampling: Sampling, seed: int = 0
+) -> str:
+    """Continue a prompt; the same seed gives the same text.
+
+    Args:
+      run: the model.
+      prompt: what to go on from, at least one token.
+      tokens: how many to write.
+      sampling: how each is chosen.
+      seed: of the choices.
+
+    Raises:
+      ValueError: if the prompt is empty or ``tokens`` is below 1.
+    """
+    check_range("tokens", tokens, 1)
+    read = run.tokenizer.encode(prompt)
+    if not len(read):
+        raise ValueError("prompt: expected at least one character, got none")
+    *before, last = read
+    written = _writer(run.model, tokens, sampling)(
+        run.params, *_pad(before), np.array([last], np.int32), jax.random.key(seed)
+    )
+    return run.tokenizer.decode(np.asarray(written)[0])
+
+
+def _pad(tokens: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """``[1, T]`` tokens and mask, T rounded up so that few lengths are compiled."""
+    T = (len(tokens) // PROMPT_STEPS + 1) * PROMPT_STEPS
+    padded = np.zeros((1, T), np.int32)
+    padded[0, : len(tokens)] = tokens
+    return padded, np.arange(T)[None, :] < len(tokens)
+
+
+@functools.lru_cache(maxsize=8)
+def _writer(model: LanguageModel, tokens: int, sampling: Sampling) -> Callable[..., Array]:
+    """Reading of the prompt and writing of the rest, compiled as one program."""
+
+    def step(params: PyTree, carry: PyTree, token: Array) -> tuple[PyTree, Array]:
+        carry, logits = model.apply({"params": params}, token[:, None], carry)
+        return carry, logits[:, 0]
+
+    @jax.jit
+    def write(params: PyTree, before: Array, mask: Array, last: Array, key: Key) -> Array:
+        carry, _ = model.apply({"params": params}, before, mask=mask)
+        _, written = generate(
+            functools.partial(step, params), carry, last, key, tokens, sampling
+        )
+        return written
+
+    return write
+
+
+@dataclasses.dataclass(frozen=True)
+class _Measured:
+    nats: float
+    tokens: int
+    characters: int
+
+
+def _figures(measured: _Measured) -> dict[str, float]:
+    nats = measured.nats / measured.tokens
+    return {
+        "nats": nats,
+        "bits_per_character": bits_per_character(measured.nats, measured.characters),
+        "perplexity": perplexity(nats),
+    }
+
+
+def _measurement(
+    model: LanguageModel, tokenizer: Tokenizer, text: str, layout: DataParallel
+) -> Callable[[PyTree], _Measured]:
+    """A function of the parameters that measures the text."""
+    tokens = tokenizer.encode(text)
+    batches = evaluation_batches(tokens, EVALUATION_ROWS, EVALUATION_STEPS)
+    characters = len(text) - 1
+    step = layout.evaluation_step(language_loss(model))
+    start = jax.jit(functools.partial(initial_carry, model, rows=EVALUATION_ROWS))
+
+    def measure(params: PyTree) -> _Measured:
+        carry = layout.split(start(params))
+        sums = []
+        for batch in batches:
+            carry, part = step(params, carry, layout.split(batch))
+            sums.append(part)
+        loss = sums_to_host(sums)["loss"]
+        return _Measured(float(loss.total), int(loss.weight), characters)
+
+    return measure
+
+
+def _model(config: TextConfig, tokenizer: Tokenizer) -> LanguageModel:
+    return LanguageModel(
+        vocabulary=tokenizer.size,
+        embedding=config.model.embedding,
+        cells=config.model.cells(),
+        dropout=config.model.dropout,
+        residual=config.model.residual,
+        tied=config.model.tied,
+    )

@@ -1,0 +1,73 @@
+"""Pictures of forecasts, with matplotlib (the extra ``plot``)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from seqnets.data.series import Series, future_times
+from seqnets.extras import require
+
+__all__ = ["BANDS", "plot_forecasts"]
+
+BANDS = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Levels that a picture needs: the median and the central 50 % and 90 %."""
+
+MOST = 6
+COLUMNS = 2
+COLOUR = "tab:blue"
+
+
+def plot_forecasts(
+    path: str | Path,
+    series: Sequence[Series],
+    quantiles: Sequence[np.ndarray],
+    actuals: Sequence[np.ndarray] | None = None,
+) -> None:
+    """Draw the end of each history, the median, and bands of 50 % and 90 %.
+
+    Args:
+      path: file to write; its ending says the format (png, svg, pdf).
+      series: histories; of many, `MOST` evenly spaced ones are drawn.
+      quantiles: [H, 5] forecasts at the levels `BANDS`, one a series.
+      actuals: what came then, [at most H], drawn where given.
+
+    Raises:
+      ImportError: if matplotlib is not installed, naming the extra.
+      ValueError: if the file's ending is no format of a picture.
+      OSError: if the file cannot be written.
+    """
+    require("matplotlib", extra="plot")
+    from matplotlib.figure import Figure
+
+    chosen = np.unique(np.linspace(0, len(series) - 1, min(MOST, len(series))).round().astype(int))
+    columns = min(COLUMNS, len(chosen))
+    rows = math.ceil(len(chosen) / columns)
+    figure = Figure(figsize=(12 / (3 - columns) ** 0.2, 3.4 * rows), layout="constrained")
+    for place, number in enumerate(chosen, 1):
+        axes = figure.add_subplot(rows, columns, place)
+        actual = None if actuals is None else actuals[number]
+        _draw(axes, series[number], quantiles[number], actual)
+        if place == 1:
+            axes.legend(loc="upper left", frameon=False)
+    figure.savefig(path, dpi=120)
+
+
+def _draw(axes: object, one: Series, quantiles: np.ndarray, actual: np.ndarray | None) -> None:
+    horizon = len(quantiles)
+    shown = min(len(one.values), max(4 * horizon, 60))
+    past = np.arange(len(one.values)) if one.times is None else one.times
+    future = future_times(one, horizon)
+    low, lower, median, upper, high = quantiles.T
+    axes.plot(past[-shown:], one.values[-shown:], color="black", linewidth=1, label="history")
+    axes.fill_between(future, low, high, color=COLOUR, alpha=0.2, linewidth=0, label="90 %")
+    axes.fill_between(future, lower, upper, color=COLOUR, alpha=0.35, linewidth=0, label="50 %")
+    axes.plot(future, median, color=COLOUR, linewidth=1.5, label="median")
+    if actual is not None:
+        axes.plot(future[: len(actual)], actual, "k:", linewidth=1, label="actual")
+    axes.set_title(one.id)
+    axes.margins(x=0.01)
+    axes.grid(alpha=0.25)

@@ -1,0 +1,161 @@
+"""Windows against a loop written from their docstring, and their errors."""
+
+import numpy as np
+import pytest
+
+from seqnets.data.errors import DataError
+from seqnets.data.series import Series
+from seqnets.data.windows import FAR, SeriesWindows, WindowShape
+
+SHAPE = WindowShape(context=10, horizon=5, season=3, profile=2)
+
+
+def make(rng, lengths, missing=0.0):
+    """Random walks with holes, but never a hole at the start."""
+    out = []
+    for number, length in enumerate(lengths):
+        values = 50 + np.cumsum(rng.normal(size=length))
+        values[1:][rng.random(length - 1) < missing] = np.nan
+        out.append(Series(f"s{number}", values, None, None))
+    return out
+
+
+def fill(values, m):
+    values = list(values)
+    for i, value in enumerate(values):
+        if np.isnan(value):
+            phase = values[i - m] if i >= m else np.nan
+            values[i] = values[i - 1] if np.isnan(phase) else phase
+    return np.array(values)
+
+
+def test_targets_and_base_by_hand(rng):
+    values = np.arange(1.0, 13.0) ** 2  # seasonal changes 2*3*i + 9 are known
+    windows = SeriesWindows([Series("a", values, None, None)], SHAPE)
+    window = windows.windows(np.array([0]), np.array([7]))
+    scale = np.mean(values[3:] - values[:-3])
+    base = values[[4, 5, 6, 4, 5]]  # the season before step 7, repeated
+    np.testing.assert_allclose(window.target[0], (values[7:12] - base) / scale, rtol=1e-6)
+    np.testing.assert_array_equal(window.weight[0], 1)
+    earlier = (values[[1, 2, 3, 1, 2]] - base) / scale  # two seasons before
+    np.testing.assert_allclose(
+        window.future[0, :, 0], FAR * np.arcsinh(earlier / FAR), rtol=1e-6
+    )
+
+
+def test_restore_undoes_the_scaling(rng):
+    series = make(rng, [40, 25])
+    windows = SeriesWindows(series, SHAPE)
+    rows, cuts = np.array([0, 1]), np.array([30, 12])
+    window = windows.windows(rows, cuts)
+    restored = windows.restore(rows, cuts, window.target[..., None])[..., 0]
+    for row, cut, values in zip(rows, cuts, restored, strict=True):
+        # float32 targets: 1e-4 of values near 50
+        np.testing.assert_allclose(values, series[row].values[cut : cut + 5], rtol=1e-4)
+
+
+def test_zero_is_the_seasonal_naive_forecast(rng):
+    series = make(rng, [40], missing=0.2)
+    windows = SeriesWindows(series, SHAPE)
+    forecast = windows.restore(np.array([0]), np.array([40]), np.zeros((1, 5, 1)))
+    filled = fill(series[0].values, 3)
+    np.testing.assert_allclose(forecast[0, :, 0], filled[[37, 38, 39, 37, 38]])
+
+
+def test_the_past_against_a_loop(rng):
+    series = make(rng, [40, 9], missing=0.2)
+    windows = SeriesWindows(series, SHAPE)
+    rows, cuts = np.array([0, 1]), np.array([33, 6])
+    window = windows.windows(rows, cuts)
+    for b, (row, cut) in enumerate(zip(rows, cuts, strict=True)):
+        values, filled = series[row].values, fill(series[row].values, 3)
+        real = [i for i in range(cut - 10, cut) if i >= 0]
+        level, spread = np.mean(filled[real]), np.std(filled[real])
+        changes = np.abs(values[3:] - values[:-3])
+        scale = np.nanmean(changes)
+        for place, i in enumerate(range(cut - 10, cut)):
+            assert window.past_mask[b, place] == (i >= 0)
+            if i < 0:
+                np.testing.assert_array_equal(window.past[b, place], 0)
+                continue
+            change = (filled[i] - filled[i - 3]) / scale if i >= 3 else 0
+            expected = [
+                FAR * np.arcsinh((filled[i] - level) / spread / FAR),
+                FAR * np.arcsinh(change / FAR),
+                float(np.isfinite(values[i])),
+            ]
+            np.testing.assert_allclose(window.past[b, place], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_future_never_looks_ahead(rng):
+    """What a window shows must not change when everything after the cut does."""
+    series = make(rng, [40, 30], missing=0.1)
+    changed = [
+        Series(one.id, np.concatenate([one.values[:20], rng.normal(size=len(one.values) - 20)]), None, None)
+        for one in series
+    ]
+    rows, cuts = np.array([0, 1]), np.array([20, 20])
+    windows, others = SeriesWindows(series, SHAPE), SeriesWindows(changed, SHAPE)
+    others._scales = windows._scales  # the scale is of the whole series, on purpose
+    one, two = windows.windows(rows, cuts), others.windows(rows, cuts)
+    for name in ("past", "past_mask", "future"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+    assert np.any(one.target != two.target)
+
+
+def test_missing_targets_weigh_nothing(rng):
+    series = make(rng, [40])
+    series[0].values[31] = np.nan
+    window = SeriesWindows(series, SHAPE).windows(np.array([0]), np.array([30]))
+    np.testing.assert_array_equal(window.weight[0], [1, 0, 1, 1, 1])
+    assert np.isfinite(window.target).all()
+
+
+def test_the_end_of_a_series_has_no_targets(rng):
+    series = make(rng, [40])
+    window = SeriesWindows(series, SHAPE).windows(np.array([0]), np.array([40]))
+    np.testing.assert_array_equal(window.weight, 0)
+    assert np.isfinite(window.future).all()
+
+
+def test_batches_are_functions_of_seed_and_number(rng):
+    windows = SeriesWindows(make(rng, [60, 50, 70]), SHAPE)
+    windows.batch(3, 8, seed=1)
+    again = SeriesWindows(make(np.random.default_rng(0), [60, 50, 70]), SHAPE)
+    del again
+    first, second = windows.batch(5, 8, seed=1), windows.batch(5, 8, seed=1)
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert np.any(first.target != windows.batch(6, 8, seed=1).target)
+    assert np.any(first.target != windows.batch(5, 8, seed=2).target)
+
+
+def test_batches_stay_clear_of_the_held_out_end(rng):
+    series = make(rng, [30, 31])
+    for one in series:
+        one.values[-6:] = 1e6
+    windows = SeriesWindows(series, SHAPE)
+    windows._scales = np.ones(2)
+    for k in range(20):
+        assert windows.batch(k, 16, seed=0, held_out=6).target.max() < 1e4
+    assert max(windows.batch(k, 16, seed=0).target.max() for k in range(20)) > 1e4
+
+
+@pytest.mark.parametrize("values", [[5.0, 5.0, 5.0, 5.0], [0.0, 0.0], [3.0], [1e12, 1e12, 1e12]])
+def test_constant_and_tiny_series_stay_finite(values):
+    windows = SeriesWindows([Series("a", np.array(values), None, None)], SHAPE)
+    window = windows.windows(np.array([0]), np.array([len(values)]))
+    assert all(np.isfinite(x).all() for x in window)
+    forecast = windows.restore(np.array([0]), np.array([len(values)]), np.zeros((1, 5, 1)))
+    np.testing.assert_allclose(forecast, values[-1])
+
+
+def test_errors(rng):
+    with pytest.raises(DataError, match="at least one, got none"):
+        SeriesWindows([], SHAPE)
+    with pytest.raises(DataError, match="'bad'.*observed"):
+        SeriesWindows([Series("bad", np.full(4, np.nan), None, None)], SHAPE)
+    with pytest.raises(DataError, match="no series is long enough"):
+        SeriesWindows(make(rng, [8]), SHAPE).batch(0, 2, seed=0)
+    with pytest.raises(ValueError, match="horizon"):
+        WindowShape(context=10, horizon=0, season=3, profile=2)
