@@ -321,7 +321,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 def dump(config: Any) -> str:
     """The configuration as TOML, keys without a value left out; `load` reads it back."""
-    return tomli_w.dumps(_without_none(msgspec.to_builtins(config)))
+    return tomli_w.dumps(_without_none(dataclasses.asdict(config)))
 
 
 def look_up(key: str, table: Mapping[str, Any], name: str) -> Any:

@@ -51,8 +51,8 @@ def plot_forecasts(
         axes = figure.add_subplot(rows, columns, place)
         actual = None if actuals is None else actuals[number]
         _draw(axes, series[number], quantiles[number], actual)
-        if place == 1:
-            axes.legend(loc="upper left", frameon=False)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False)
     figure.savefig(path, dpi=120)
 
 

@@ -17,7 +17,7 @@ from seqnets.data.builtin.mauna_loa import mauna_loa
 from seqnets.data.errors import DataError
 from seqnets.data.series import Series, future_times, read_series, season_of
 from seqnets.data.windows import SeriesWindows, Window, WindowShape
-from seqnets.jobs.running import Trained, Work, layout_for, prepare_run, run_job
+from seqnets.jobs.running import Trained, Work, layout_for, run_job
 from seqnets.metrics.series import evaluate_forecasts
 from seqnets.runs import RunDirectory
 from seqnets.tasks.forecasting import Forecaster, forecasting_loss
@@ -81,8 +81,7 @@ def train_forecast(
         metric="loss",
         layout=layout_for(rows),
     )
-    run = prepare_run(ForecastConfig, config, out, resume=resume)
-    return run_job(config, work, run, resume=resume, tensorboard=tensorboard)
+    return run_job(config, work, out, resume=resume, tensorboard=tensorboard)
 
 
 def read_or_builtin(config: ForecastConfig) -> list[Series]:
@@ -207,15 +206,21 @@ def match_series(
         future = found.get(history.id)
         if future is None:
             raise DataError(f"series {history.id!r}: not among the actual values")
-        if history.times is not None and future.times is not None:
-            expected = future_times(history, 1)[0]
-            if future.times[0] != expected:
-                raise DataError(
-                    f"series {history.id!r}: actual values must begin at {expected}, the step "
-                    f"after the history, and begin at {future.times[0]}"
-                )
+        expected, begin = future_times(history, 1)[0], _first_time(future)
+        if begin is not None and begin != expected:
+            raise DataError(
+                f"series {history.id!r}: actual values must begin at {expected}, the step after "
+                f"the history, and begin at {begin}"
+            )
         actuals.append(future.values[:horizon])
     return actuals
+
+
+def _first_time(series: Series) -> pd.Timestamp | int | None:
+    """The time of the first value, where the file has times."""
+    if series.times is not None:
+        return series.times[0]
+    return None if series.steps is None else series.steps[0]
 
 
 def _resolve(config: ForecastConfig, series: Sequence[Series]) -> ForecastConfig:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
-import msgspec
 
 from seqnets.config import ConfigError, TrainConfig, dump, load
-from seqnets.runs import RunDirectory, parameters_sha256
+from seqnets.runs import RunDirectory, parameters_sha256, write_atomically
 from seqnets.training.checkpoint import Checkpointing, CheckpointStore
 from seqnets.training.loop import Hook, Job, Limits, Outcome, Progress, train
 from seqnets.training.parallel import DataParallel
@@ -21,9 +20,7 @@ from seqnets.training.state import TrainState, create_state
 from seqnets.training.step import LossFn
 from seqnets.typing import Key, PyTree
 
-__all__ = ["Trained", "Work", "count_parameters", "layout_for", "prepare_run", "run_job"]
-
-ConfigT = TypeVar("ConfigT")
+__all__ = ["Trained", "Work", "count_parameters", "layout_for", "run_job"]
 
 MAY_CHANGE = ("max_steps", "max_seconds", "report_every", "evaluate_every", "keep")
 
@@ -40,6 +37,7 @@ class Work:
       evaluate: figures of parameters on held-out data.
       metric: the figure that decides which checkpoint is best, lower is better.
       layout: the devices.
+      files: further files of the run directory by name, to use the model later.
     """
 
     init: Callable[[Key], PyTree]
@@ -49,6 +47,7 @@ class Work:
     evaluate: Callable[[PyTree], dict[str, float]]
     metric: str
     layout: DataParallel
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,25 +72,29 @@ def count_parameters(params: PyTree) -> int:
 
 
 def run_job(
-    config: Any, work: Work, run: RunDirectory, *, resume: bool, tensorboard: bool = False
+    config: Any, work: Work, out: str | Path, *, resume: bool, tensorboard: bool = False
 ) -> Trained:
     """Train, keep checkpoints and records in the run directory, and write the result.
 
     Args:
       config: resolved configuration with the sections ``optimizer`` and ``train``.
       work: the task.
-      run: the run directory, its ``config.toml`` written.
+      out: the run directory; a new run's must be empty or not exist.
       resume: continue from the newest checkpoint, as if the run had not stopped.
       tensorboard: also write TensorBoard's files.
 
     Raises:
-      ValueError: if there is nothing to resume, or the checkpoint is of another model.
+      ValueError: if the directory is not empty; or, when resuming, if there is nothing to
+        resume, or the configuration differs in more than limits and reports.
       NonFiniteError: if the loss or its gradient stops being finite.
     """
     optimizer = config.optimizer.build()
     key = jax.random.key(config.train.seed)
     params = jax.jit(work.init)(key)
     state = create_state(params, optimizer, key, work.carry(params))
+    run = _prepare(config, out, resume=resume)
+    for name, text in work.files.items():
+        write_atomically(run.path / name, text)
     with CheckpointStore(run.checkpoints, keep=config.train.keep) as store:
         progress = Progress()
         if resume:
@@ -117,20 +120,13 @@ def run_job(
     return Trained(result, outcome.signal)
 
 
-def prepare_run(
-    kind: type[ConfigT], config: ConfigT, path: str | Path, *, resume: bool
-) -> RunDirectory:
-    """Make the run directory with its ``config.toml``, or open it to go on.
-
-    Raises:
-      ValueError: if a new run's directory is not empty, or the configuration of a run to be
-        resumed differs in more than its limits and reports.
-    """
-    if not resume:
-        run = RunDirectory.create(path)
-    else:
+def _prepare(config: Any, path: str | Path, *, resume: bool) -> RunDirectory:
+    """Make the run directory with its ``config.toml``, or open it to go on."""
+    if resume:
         run = RunDirectory.open(path)
-        _check_same(load(kind, run.config_file), config, run.path)
+        _check_same(load(type(config), run.config_file), config, run.path)
+    else:
+        run = RunDirectory.create(path)
     run.write_config(dump(config))
     return run
 
@@ -149,7 +145,7 @@ def _newest(store: CheckpointStore, state: TrainState, path: Path) -> tuple[Trai
 
 def _check_same(before: Any, now: Any, path: Path) -> None:
     """Raise unless the configurations agree in all that a checkpoint depends on."""
-    old, new = msgspec.to_builtins(before), msgspec.to_builtins(now)
+    old, new = dataclasses.asdict(before), dataclasses.asdict(now)
     for section, values in old.items():
         for key, value in values.items():
             if value != new[section][key] and not (section == "train" and key in MAY_CHANGE):

@@ -20,19 +20,20 @@ from seqnets.data.errors import DataError
 from seqnets.data.text import TextSplit, TextStream, evaluation_batches, read_texts, split_tail
 from seqnets.data.tokenizers import Tokenizer, tokenizer_from_dict
 from seqnets.decoding import Sampling, generate
-from seqnets.jobs.running import Trained, Work, layout_for, prepare_run, run_job
+from seqnets.jobs.running import Trained, Work, layout_for, run_job
 from seqnets.metrics.text import bits_per_character, perplexity
 from seqnets.runs import RunDirectory
 from seqnets.tasks.language import LanguageModel, initial_carry, language_loss
 from seqnets.training.checkpoint import CheckpointStore
 from seqnets.training.loop import sums_to_host
-from seqnets.training.parallel import DataParallel
 from seqnets.typing import Array, Key, PyTree
 
 __all__ = ["TextRun", "evaluate_text", "generate_text", "load_text_run", "read_split", "train_text"]
 
+TOKENIZER = "tokenizer.json"
 EVALUATION_ROWS = 32
 EVALUATION_STEPS = 256
+SHORTEST_ROW = 1024  # tokens: each row starts without any context, which must not count
 PROMPT_STEPS = 128
 
 
@@ -59,16 +60,13 @@ def train_text(
     tokenizer = look_up("data.tokenizer", TOKENIZERS, config.data.tokenizer)(split.train)
     model = _model(config, tokenizer)
     rows = config.train.batch_size
-    layout = layout_for(rows)
     stream = TextStream(
         tokenizer.encode(split.train),
         batch_size=rows,
         steps=config.data.steps,
         seed=config.train.seed,
     )
-    if len(tokenizer.encode(split.validation)) < 2:
-        raise DataError("validation text: expected at least 2 tokens; raise data.validation")
-    measure = _measurement(model, tokenizer, split.validation, layout_for(EVALUATION_ROWS))
+    measure = _measurement(model, tokenizer, split.validation)
     work = Work(
         init=lambda key: model.init(key, jnp.zeros((1, 1), jnp.int32))["params"],
         carry=lambda params: initial_carry(model, params, rows),
@@ -76,11 +74,10 @@ def train_text(
         batch=stream.batch,
         evaluate=lambda params: _figures(measure(params)),
         metric="nats",
-        layout=layout,
+        layout=layout_for(rows),
+        files={TOKENIZER: json.dumps(tokenizer.to_dict())},
     )
-    run = prepare_run(TextConfig, config, out, resume=resume)
-    (run.path / "tokenizer.json").write_text(json.dumps(tokenizer.to_dict()), "utf-8")
-    return run_job(config, work, run, resume=resume, tensorboard=tensorboard)
+    return run_job(config, work, out, resume=resume, tensorboard=tensorboard)
 
 
 def read_split(config: TextConfig) -> TextSplit:
@@ -103,9 +100,9 @@ def load_text_run(path: str | Path) -> TextRun:
     run = RunDirectory.open(path)
     config = load(TextConfig, run.config_file)
     try:
-        described = json.loads((run.path / "tokenizer.json").read_text("utf-8"))
+        described = json.loads((run.path / TOKENIZER).read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{run.path}/tokenizer.json: cannot be read: {error}") from error
+        raise DataError(f"{run.path / TOKENIZER}: cannot be read: {error}") from error
     tokenizer = tokenizer_from_dict(described)
     model = _model(config, tokenizer)
     like = jax.eval_shape(
@@ -117,7 +114,7 @@ def load_text_run(path: str | Path) -> TextRun:
 
 
 def evaluate_text(run: TextRun, text: str) -> dict[str, float]:
-    """Figures over the whole text, the state carried along each of 32 stretches of it.
+    """Figures over the whole text, the state carried along each of at most 32 stretches of it.
 
     Returns:
       ``nats`` a token, ``bits_per_character``, ``perplexity`` a token, ``tokens`` predicted,
@@ -126,10 +123,7 @@ def evaluate_text(run: TextRun, text: str) -> dict[str, float]:
     Raises:
       DataError: if the text has fewer than 2 tokens.
     """
-    tokens = run.tokenizer.encode(text)
-    if len(tokens) < 2:
-        raise DataError(f"text: expected at least 2 tokens, got {len(tokens)}")
-    measure = _measurement(run.model, run.tokenizer, text, layout_for(EVALUATION_ROWS))
+    measure = _measurement(run.model, run.tokenizer, text)
     measure(run.params)  # compiles
     began = time.perf_counter()
     measured = measure(run.params)
@@ -154,9 +148,10 @@ def generate_text(
       seed: of the choices.
 
     Raises:
-      ValueError: if the prompt is empty or ``tokens`` is below 1.
+      ValueError: if the prompt is empty, ``tokens`` is below 1 or ``seed`` negative.
     """
     check_range("tokens", tokens, 1)
+    check_range("seed", seed, 0)
     read = run.tokenizer.encode(prompt)
     if not len(read):
         raise ValueError("prompt: expected at least one character, got none")
@@ -211,14 +206,18 @@ def _figures(measured: _Measured) -> dict[str, float]:
 
 
 def _measurement(
-    model: LanguageModel, tokenizer: Tokenizer, text: str, layout: DataParallel
+    model: LanguageModel, tokenizer: Tokenizer, text: str
 ) -> Callable[[PyTree], _Measured]:
     """A function of the parameters that measures the text."""
     tokens = tokenizer.encode(text)
-    batches = evaluation_batches(tokens, EVALUATION_ROWS, EVALUATION_STEPS)
+    if len(tokens) < 2:
+        raise DataError(f"text to measure: expected at least 2 tokens, got {len(tokens)}")
+    rows = min(EVALUATION_ROWS, max(1, len(tokens) // SHORTEST_ROW))
+    layout = layout_for(rows)
+    batches = evaluation_batches(tokens, rows, EVALUATION_STEPS)
     characters = len(text) - 1
     step = layout.evaluation_step(language_loss(model))
-    start = jax.jit(functools.partial(initial_carry, model, rows=EVALUATION_ROWS))
+    start = jax.jit(functools.partial(initial_carry, model, rows=rows))
 
     def measure(params: PyTree) -> _Measured:
         carry = layout.split(start(params))

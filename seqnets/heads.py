@@ -1,0 +1,336 @@
+"""Output distributions of real numbers, as values: how many raw numbers, and what they mean.
+
+A model ends in a projection to ``head.size`` raw numbers a target value, on which nothing is
+demanded; the head maps them to a distribution. Raw zeros are near the standard normal
+distribution in every head, which suits targets scaled to about zero mean and unit spread.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import ndtri
+from scipy.special import stdtrit
+
+from seqnets import losses
+from seqnets.activations import softplus
+from seqnets.checks import check_shape
+from seqnets.typing import Array, Float, Key
+
+__all__ = [
+    "SCALE_FLOOR",
+    "GaussianHead",
+    "Head",
+    "QuantileHead",
+    "StudentTHead",
+    "check_levels",
+]
+
+SCALE_FLOOR = 1e-4
+"""Smallest scale of a distribution: on a constant series the likelihood has no maximum."""
+
+
+class Head(Protocol):
+    """A family of distributions and the map to it from ``size`` raw numbers.
+
+    Everything but `quantiles` is traceable by JAX, and computed in float32 or wider. Losses
+    take finite targets only: put any number where a target is missing, and give it weight 0.
+    """
+
+    @property
+    def size(self) -> int:
+        """Raw numbers a target value, S."""
+        ...
+
+    def loss(self, raw: Float[Array, "*N S"], target: Float[Array, "*N"]) -> Float[Array, "*N"]:
+        """Unreduced loss; ValueError unless raw is [..., S] for targets [...]."""
+        ...
+
+    def quantiles(self, raw: Float[Array, "*N S"], levels: Sequence[float]) -> np.ndarray:
+        """Quantiles [..., Q] of increasing levels in (0, 1): on the host, in NumPy's float64."""
+        ...
+
+    def mean(self, raw: Float[Array, "*N S"]) -> Float[Array, "*N"]:
+        """Expectation."""
+        ...
+
+    def sample(self, raw: Float[Array, "*N S"], key: Key) -> Float[Array, "*N"]:
+        """One independent draw a target value."""
+        ...
+
+
+@dataclass(frozen=True)
+class QuantileHead:
+    """Quantiles of fixed levels, which cannot cross.
+
+    With z the standard normal quantile and c the level nearest 1/2, over levels q_1 < ... < q_Q:
+
+        x_c = raw_1 + z(q_c)
+        x_{i+1} - x_i = (z(q_{i+1}) - z(q_i)) · softplus(raw_{i+1}) / log 2
+
+    so raw_1 moves all quantiles, the others each stretch one gap, and raw zeros are the quantiles
+    of the standard normal distribution. Between the levels the quantile function is linear in
+    the level; beyond the outermost ones it goes on linearly in z, with normal tails (needed by
+    `sample`, `mean` and levels outside the given ones). One level alone is a point forecast.
+
+    Args:
+      levels: [Q] increasing, in (0, 1).
+
+    Raises:
+      ValueError: if the levels are not increasing in (0, 1).
+
+    References:
+      Wen, Torkkola, Narayanaswamy, Madeka, A Multi-Horizon Quantile Recurrent Forecaster, 2017,
+      arXiv:1711.11053; there the quantiles are free and may cross.
+    """
+
+    levels: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "levels", tuple(check_levels("levels", self.levels).tolist()))
+
+    @property
+    def size(self) -> int:
+        """One raw number a level, Q."""
+        return len(self.levels)
+
+    def loss(self, raw: Float[Array, "*N S"], target: Float[Array, "*N"]) -> Float[Array, "*N"]:
+        """Twice the pinball loss, the mean over the levels: |error| for the level 1/2 alone.
+
+        Raises:
+          ValueError: if raw is not [..., S] for targets [...].
+        """
+        check_shape("raw", raw, (*jnp.shape(target), self.size), "the targets' and head.size")
+        knots = self._knots(raw)
+        levels = jnp.asarray(self.levels, knots.dtype)
+        return 2 * jnp.mean(losses.pinball(jnp.asarray(target, knots.dtype), knots, levels), -1)
+
+    def quantiles(self, raw: Float[Array, "*N S"], levels: Sequence[float]) -> np.ndarray:
+        """[..., Q] float64; exact at the head's own levels, else between or beyond them.
+
+        Raises:
+          ValueError: if raw is not [..., S] or the levels are not increasing in (0, 1).
+        """
+        weights = np.stack([self._weights(level) for level in check_levels("levels", levels)])
+        return np.asarray(self._knots(raw), np.float64) @ weights.T
+
+    def mean(self, raw: Float[Array, "*N S"]) -> Float[Array, "*N"]:
+        """The integral of the quantile function over all levels, tails included.
+
+        Raises:
+          ValueError: if raw is not [..., S].
+        """
+        knots = self._knots(raw)
+        return knots @ jnp.asarray(self._mean_weights(), knots.dtype)
+
+    def sample(self, raw: Float[Array, "*N S"], key: Key) -> Float[Array, "*N"]:
+        """The quantile of a uniform level (inverse transform).
+
+        Raises:
+          ValueError: if raw is not [..., S].
+        """
+        knots = self._knots(raw)
+        tiny = float(jnp.finfo(knots.dtype).eps) / 2  # as near to 0 as the largest draw is to 1
+        level = jax.random.uniform(key, knots.shape[:-1], knots.dtype, minval=tiny)
+        if self.size == 1:
+            return knots[..., 0]
+        q = jnp.asarray(self.levels, knots.dtype)
+        low = jnp.clip(jnp.searchsorted(q, level, side="right") - 1, 0, self.size - 2)
+        inside = (level >= q[0]) & (level <= q[-1])
+        share = jnp.where(inside, _share(level, q, low), _share(ndtri(level), ndtri(q), low))
+        left = jnp.take_along_axis(knots, low[..., None], axis=-1)[..., 0]
+        right = jnp.take_along_axis(knots, low[..., None] + 1, axis=-1)[..., 0]
+        return left + share * (right - left)
+
+    def _knots(self, raw: Array) -> Array:
+        """Quantiles [..., Q] of the head's levels, float32 or wider."""
+        raw = _raw(raw, self.size)
+        z = _normal_quantiles(self.levels)
+        centre = int(np.argmin(np.abs(np.subtract(self.levels, 0.5))))
+        unit = jnp.asarray(np.diff(z) / math.log(2), raw.dtype)
+        gaps = softplus(raw[..., 1:]) * jnp.broadcast_to(unit, raw[..., 1:].shape)
+        # From the centre outwards, so that neither side moves with the gaps of the other.
+        above = jnp.cumsum(gaps[..., centre:], axis=-1)
+        below = jnp.cumsum(gaps[..., :centre][..., ::-1], axis=-1)[..., ::-1]
+        middle = raw[..., :1] + z[centre].astype(raw.dtype)
+        return jnp.concatenate([middle - below, middle, middle + above], axis=-1)
+
+    def _weights(self, level: float) -> np.ndarray:
+        """Weights [Q] with which the quantile of any level is a sum of the head's quantiles."""
+        if self.size == 1:
+            return np.ones(1)
+        low = min(max(bisect_right(self.levels, level) - 1, 0), self.size - 2)
+        at = np.array([self.levels[low], self.levels[low + 1], level])
+        if not self.levels[0] <= level <= self.levels[-1]:
+            at = _normal_quantiles(at)
+        share = (at[2] - at[0]) / (at[1] - at[0])
+        weights = np.zeros(self.size)
+        weights[low : low + 2] = 1 - share, share
+        return weights
+
+    def _mean_weights(self) -> np.ndarray:
+        """`_weights` integrated over the levels 0 to 1; ∫ z dq over a tail is ∓ its density."""
+        if self.size == 1:
+            return np.ones(1)
+        q, z = np.array(self.levels), _normal_quantiles(self.levels)
+        density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+        weights = np.zeros(self.size)
+        weights[:-1] += np.diff(q) / 2
+        weights[1:] += np.diff(q) / 2
+        slope = np.array([-1.0, 1.0])
+        weights[0] += q[0]
+        weights[:2] += slope * (-density[0] - z[0] * q[0]) / (z[1] - z[0])
+        weights[-1] += 1 - q[-1]
+        weights[-2:] += slope * (density[-1] - z[-1] * (1 - q[-1])) / (z[-1] - z[-2])
+        return weights
+
+
+@dataclass(frozen=True)
+class GaussianHead:
+    """Normal distribution.
+
+        loc = raw_1,   scale = softplus(raw_2 + log(e - 1)) + floor
+
+    Raw zeros give a scale of 1; the floor is `SCALE_FLOOR`.
+    """
+
+    @property
+    def size(self) -> int:
+        """loc and scale."""
+        return 2
+
+    def loss(self, raw: Float[Array, "*N S"], target: Float[Array, "*N"]) -> Float[Array, "*N"]:
+        """Negative log likelihood, in nats.
+
+        Raises:
+          ValueError: if raw is not [..., S] for targets [...].
+        """
+        check_shape("raw", raw, (*jnp.shape(target), self.size), "the targets' and head.size")
+        loc, scale = self._parameters(raw)
+        return losses.gaussian(jnp.asarray(target, loc.dtype), loc, scale)
+
+    def quantiles(self, raw: Float[Array, "*N S"], levels: Sequence[float]) -> np.ndarray:
+        """[..., Q] float64.
+
+        Raises:
+          ValueError: if raw is not [..., S] or the levels are not increasing in (0, 1).
+        """
+        z = _normal_quantiles(check_levels("levels", levels))
+        loc, scale = (np.asarray(x, np.float64)[..., None] for x in self._parameters(raw))
+        return loc + scale * z
+
+    def mean(self, raw: Float[Array, "*N S"]) -> Float[Array, "*N"]:
+        """``loc``.
+
+        Raises:
+          ValueError: if raw is not [..., S].
+        """
+        return self._parameters(raw)[0]
+
+    def sample(self, raw: Float[Array, "*N S"], key: Key) -> Float[Array, "*N"]:
+        """``loc + scale · normal``.
+
+        Raises:
+          ValueError: if raw is not [..., S].
+        """
+        loc, scale = self._parameters(raw)
+        return loc + scale * jax.random.normal(key, loc.shape, loc.dtype)
+
+    def _parameters(self, raw: Array) -> tuple[Array, Array]:
+        raw = _raw(raw, self.size)
+        return raw[..., 0], _scale(raw[..., 1])
+
+
+@dataclass(frozen=True)
+class StudentTHead:
+    """Student's t distribution, heavier in the tails than the normal one.
+
+        df = 2 + softplus(raw_1),   loc = raw_2,   scale = softplus(raw_3 + log(e - 1)) + floor
+
+    More than two degrees of freedom keep the variance finite.
+    """
+
+    @property
+    def size(self) -> int:
+        """df, loc and scale."""
+        return 3
+
+    def loss(self, raw: Float[Array, "*N S"], target: Float[Array, "*N"]) -> Float[Array, "*N"]:
+        """Negative log likelihood, in nats.
+
+        Raises:
+          ValueError: if raw is not [..., S] for targets [...].
+        """
+        check_shape("raw", raw, (*jnp.shape(target), self.size), "the targets' and head.size")
+        df, loc, scale = self._parameters(raw)
+        return losses.student_t(jnp.asarray(target, loc.dtype), df, loc, scale)
+
+    def quantiles(self, raw: Float[Array, "*N S"], levels: Sequence[float]) -> np.ndarray:
+        """[..., Q] float64.
+
+        Raises:
+          ValueError: if raw is not [..., S] or the levels are not increasing in (0, 1).
+        """
+        q = check_levels("levels", levels)
+        df, loc, scale = (np.asarray(x, np.float64)[..., None] for x in self._parameters(raw))
+        return loc + scale * stdtrit(df, q)
+
+    def mean(self, raw: Float[Array, "*N S"]) -> Float[Array, "*N"]:
+        """``loc``.
+
+        Raises:
+          ValueError: if raw is not [..., S].
+        """
+        return self._parameters(raw)[1]
+
+    def sample(self, raw: Float[Array, "*N S"], key: Key) -> Float[Array, "*N"]:
+        """``loc + scale · t``.
+
+        Raises:
+          ValueError: if raw is not [..., S].
+        """
+        df, loc, scale = self._parameters(raw)
+        return loc + scale * jax.random.t(key, df, loc.shape, loc.dtype)
+
+    def _parameters(self, raw: Array) -> tuple[Array, Array, Array]:
+        raw = _raw(raw, self.size)
+        return 2 + softplus(raw[..., 0]), raw[..., 1], _scale(raw[..., 2])
+
+
+def check_levels(name: str, levels: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Quantile levels as float64 [Q]; ValueError unless they increase within (0, 1)."""
+    array = np.asarray(levels, np.float64)
+    inside = array.ndim == 1 and array.size > 0 and bool(np.all((array > 0) & (array < 1)))
+    if not inside or not np.all(np.diff(array) > 0):
+        raise ValueError(f"{name}: expected increasing numbers in (0, 1), got {levels}")
+    return array
+
+
+def _raw(raw: Array, size: int) -> Array:
+    """``raw [..., size]`` in float32 or wider."""
+    raw = jnp.asarray(raw)
+    check_shape("raw", raw, (*raw.shape[:-1], size), "last axis: head.size")
+    return raw.astype(jnp.promote_types(raw.dtype, jnp.float32))
+
+
+def _scale(raw: Array) -> Array:
+    """A positive scale, 1 at 0."""
+    return softplus(raw + math.log(math.e - 1)) + SCALE_FLOOR
+
+
+def _normal_quantiles(levels: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Quantiles of the standard normal distribution, float64."""
+    return np.array([NormalDist().inv_cdf(float(level)) for level in levels])
+
+
+def _share(at: Array, knots: Array, low: Array) -> Array:
+    """How far ``at`` is on the way from ``knots[low]`` to the next one, 0 to 1."""
+    return (at - knots[low]) / (knots[low + 1] - knots[low])
