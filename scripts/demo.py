@@ -72,8 +72,8 @@ def series(out: Path, arguments: Namespace) -> int:
     run = load_forecast_run(out / "forecast")
     errors = evaluate_forecast(run, [past], [future])
     print(f"\n    {'':24}{'seqnets':>10}{'seasonal naive':>16}")
-    for name, naive in errors["seasonal_naive"].items():
-        print(f"    {name:24}{errors[name]:10.3f}{naive:16.3f}")
+    for name in ("mase", "smape", "weighted_quantile_loss", "coverage"):
+        print(f"    {name:24}{errors[name]:10.4f}{errors['seasonal_naive'][name]:16.4f}")
     picture = out / "forecast.png"
     plot_forecasts(picture, [past], forecast(run, [past], BANDS), [future.values])
     print(f"\n  the picture is {picture}")
@@ -89,9 +89,13 @@ def bounds(arguments: Namespace) -> dict[str, object]:
 
 def split_last_year(record: Series) -> tuple[Series, Series]:
     """The record up to its last year, and that year."""
-    times = record.times
-    past = dataclasses.replace(record, values=record.values[:-YEAR], times=times[:-YEAR])
-    return past, dataclasses.replace(record, values=record.values[-YEAR:], times=times[-YEAR:])
+    parts = (slice(None, -YEAR), slice(-YEAR, None))
+    past, year = (
+        dataclasses.replace(record, values=record.values[part], times=record.times[part])
+        for part in parts
+        if record.times is not None
+    )
+    return past, year
 
 
 def write_long(path: Path, one: Series) -> None:

@@ -8,7 +8,8 @@ from seqnets.jobs.forecasting import evaluate_forecast, load_forecast_run
 
 
 def main(arguments: Namespace) -> int:
-    histories, futures = read_series(arguments.data), read_series(arguments.actual)
+    histories = read_series(arguments.data)
+    futures = read_series(arguments.actual, shortest=1)
     cli.print_json(evaluate_forecast(load_forecast_run(arguments.run), histories, futures))
     return 0
 

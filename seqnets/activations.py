@@ -1,11 +1,13 @@
-"""Element-wise activations, right at the extremes in every float type.
+"""Activations, right at the extremes in every float type.
 
-Each is a pure function, keeps shape and dtype, and has the limit of its values and of its
-gradient at ±∞ (where that limit is finite): `jax.nn` is used where it has them.
+Each is a pure function of floats, keeps shape and dtype, and takes at ±∞ the limit of its value
+and of its gradient. `jax.nn` computes them wherever it does that; NaN stays NaN. All but the two
+softmaxes are element by element.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -44,12 +46,22 @@ def linear(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
 
 
 def sigmoid(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """``σ(x) = 1 / (1 + exp(-x))``, the logistic function."""
+    """``σ(x) = 1 / (1 + exp(-x))``, the logistic function.
+
+    References:
+      Rumelhart, Hinton, Williams, Learning Representations by Back-Propagating Errors,
+      Nature 323, 1986.
+    """
     return jax.nn.sigmoid(x)
 
 
 def tanh(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """``tanh(x) = (exp(x) - exp(-x)) / (exp(x) + exp(-x))``."""
+    """``tanh(x) = (exp(x) - exp(-x)) / (exp(x) + exp(-x))``.
+
+    References:
+      LeCun, Bottou, Orr, Müller, Efficient BackProp, in Neural Networks: Tricks of the Trade,
+      1998 (there scaled and stretched).
+    """
     return jnp.tanh(x)
 
 
@@ -63,7 +75,7 @@ def relu(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
 
 
 def leaky_relu(x: Float[Array, "*S"], negative_slope: float = 0.01) -> Float[Array, "*S"]:
-    """``x`` where x > 0, else ``negative_slope · x``.
+    """``x`` where x >= 0, else ``negative_slope · x``; the gradient at 0 is 1.
 
     References:
       Maas, Hannun, Ng, Rectifier Nonlinearities Improve Neural Network Acoustic Models, 2013.
@@ -72,29 +84,32 @@ def leaky_relu(x: Float[Array, "*S"], negative_slope: float = 0.01) -> Float[Arr
 
 
 def prelu(x: Float[Array, "*S D"], slope: Float[Array, " D"] | float) -> Float[Array, "*S D"]:
-    """``x`` where x > 0, else ``slope · x``, with a learned slope.
+    """``x`` where x >= 0, else ``slope · x``, with a learned slope; the gradient at 0 is 1.
 
     Args:
       x: any shape.
-      slope: a scalar, or one slope for each element of the last axis, [D].
+      slope: a scalar, or one slope for each element of the last axis, [D]. A parameter of
+        `seqnets.modules.PReLU`; its gradient is the sum of the negative elements.
 
     Raises:
+      TypeError: if x is not of floats.
       ValueError: if slope is neither a scalar nor [D].
 
     References:
       He, Zhang, Ren, Sun, Delving Deep into Rectifiers, 2015, arXiv:1502.01852.
     """
+    check_dtype("x", x, "float")
     slope = jnp.asarray(slope, jnp.result_type(x))
     if slope.shape not in ((), jnp.shape(x)[-1:]):
         raise ValueError(
             f"slope: expected a scalar or shape {jnp.shape(x)[-1:]}, got {slope.shape}"
         )
-    # The unselected branch sees a finite number, so that 0 · ∞ never enters the slope's gradient.
-    return jnp.where(x > 0, x, jnp.broadcast_to(slope, jnp.shape(x)) * jnp.minimum(x, 0))
+    negative = jnp.where(x >= 0, 0, x)  # keeps 0 · ∞ out of the slope's gradient
+    return jnp.where(x >= 0, x, jnp.broadcast_to(slope, jnp.shape(x)) * negative)
 
 
 def elu(x: Float[Array, "*S"], alpha: float = 1.0) -> Float[Array, "*S"]:
-    """``x`` where x > 0, else ``alpha · (exp(x) - 1)``.
+    """``x`` where x > 0, else ``alpha · (exp(x) - 1)``; the gradient at 0 is alpha.
 
     References:
       Clevert, Unterthiner, Hochreiter, Fast and Accurate Deep Network Learning by Exponential
@@ -130,12 +145,14 @@ def gelu(x: Float[Array, "*S"], *, approximate: bool = False) -> Float[Array, "*
 
     Args:
       x: any shape.
-      approximate: use ``x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))``; the exact form is the default.
+      approximate: use ``x/2 · (1 + tanh u)``, u = √(2/π) (x + 0.044715 x³), off by at most
+        0.0005; the exact form is the default.
 
     References:
       Hendrycks, Gimpel, Gaussian Error Linear Units, 2016, arXiv:1606.08415.
     """
-    return _saturate(lambda v: jax.nn.gelu(v, approximate=approximate), x)
+    # Beyond 40, Φ is 0 or 1 even in float64, and x³ overflows in float16.
+    return _saturate(_cubic_gelu if approximate else _exact_gelu, x, bound=40)
 
 
 def silu(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
@@ -144,7 +161,7 @@ def silu(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     References:
       Elfwing, Uchibe, Doya, Sigmoid-Weighted Linear Units, 2017, arXiv:1702.03118.
     """
-    return _saturate(jax.nn.silu, x)
+    return _saturate(jax.nn.silu, x, bound=800)
 
 
 def mish(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
@@ -153,28 +170,49 @@ def mish(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     References:
       Misra, Mish: A Self Regularized Non-Monotonic Activation Function, 2019, arXiv:1908.08681.
     """
-    return _saturate(lambda v: v * jnp.tanh(softplus(v)), x)
+    return _saturate(jax.nn.mish, x, bound=800)
 
 
 def softplus(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """``log(1 + exp(x))``, computed as ``max(x, 0) + log1p(exp(-|x|))``."""
+    """``log(1 + exp(x))``, computed as ``max(x, 0) + log1p(exp(-|x|))``.
+
+    References:
+      Dugas et al., Incorporating Second-Order Functional Knowledge for Better Option Pricing,
+      NIPS 2000.
+    """
     return jax.nn.softplus(x)
 
 
 def softsign(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """``x / (1 + |x|)``."""
-    bound = jnp.asarray(jnp.finfo(jnp.result_type(x)).max, jnp.result_type(x))
-    finite = jnp.where(jnp.isinf(x), jnp.sign(x) * bound, x)
-    return finite / (1 + jnp.abs(finite))
+    """``x / (1 + |x|)``.
+
+    Raises:
+      TypeError: if x is not of floats.
+
+    References:
+      Glorot, Bengio, Understanding the Difficulty of Training Deep Feedforward Neural Networks,
+      AISTATS 2010.
+    """
+    check_dtype("x", x, "float")
+    return _softsign(x)
 
 
 def hard_sigmoid(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """``min(max(x + 3, 0), 6) / 6``: the variant with slope 1/6 (PyTorch, Keras 3)."""
+    """``min(max(x + 3, 0), 6) / 6``: the variant with slope 1/6 (PyTorch, Keras 3).
+
+    References:
+      Courbariaux, Bengio, David, BinaryConnect, 2015, arXiv:1511.00363 (there with slope 1/2);
+      Howard et al., Searching for MobileNetV3, 2019, arXiv:1905.02244 (slope 1/6).
+    """
     return jax.nn.hard_sigmoid(x)
 
 
 def hard_tanh(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """``min(max(x, -1), 1)``."""
+    """``min(max(x, -1), 1)``.
+
+    References:
+      Collobert, Large Scale Machine Learning, PhD thesis, Université Paris VI, 2004.
+    """
     return jax.nn.hard_tanh(x)
 
 
@@ -188,37 +226,70 @@ def relu6(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
 
 
 def log_sigmoid(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """``log σ(x) = -softplus(-x)``."""
+    """``log σ(x) = -log(1 + exp(-x))``, computed as ``-softplus(-x)``.
+
+    References:
+      Dugas et al., Incorporating Second-Order Functional Knowledge for Better Option Pricing,
+      NIPS 2000 (softplus).
+    """
     return jax.nn.log_sigmoid(x)
 
 
 def softmax(x: Float[Array, "*S V"], axis: int = -1) -> Float[Array, "*S V"]:
     """``exp(x_i) / Σ_j exp(x_j)`` along an axis; entries of -∞ get probability 0.
 
+    NaN where no limit exists: with an entry of +∞, or with nothing but -∞ along the axis.
+
     Raises:
       TypeError: if x is not of floats.
+
+    References:
+      Bridle, Probabilistic Interpretation of Feedforward Classification Network Outputs, in
+      Neurocomputing, 1990; the largest entry is subtracted first, so that exp cannot overflow.
     """
     check_dtype("x", x, "float")
     return jax.nn.softmax(x, axis=axis)
 
 
 def log_softmax(x: Float[Array, "*S V"], axis: int = -1) -> Float[Array, "*S V"]:
-    """``x_i - log Σ_j exp(x_j)`` along an axis.
+    """``x_i - log Σ_j exp(x_j)`` along an axis, the logarithm of `softmax`; NaN where that is.
 
     Raises:
       TypeError: if x is not of floats.
+
+    References:
+      Blanchard, Higham, Higham, Accurately Computing the Log-Sum-Exp and Softmax Functions,
+      IMA Journal of Numerical Analysis 41, 2021, arXiv:1909.03469.
     """
     check_dtype("x", x, "float")
     return jax.nn.log_softmax(x, axis=axis)
 
 
-def _saturate(function: Callable[[Array], Array], x: Array) -> Array:
+@jax.custom_jvp
+def _softsign(x: Array) -> Array:
+    """Softsign with its limits, and a derivative whose square cannot overflow in float16."""
+    return jnp.where(jnp.isinf(x), jnp.sign(x), x / (1 + jnp.abs(x)))
+
+
+_softsign.defjvps(lambda tangent, _, x: tangent * jnp.square(1 / (1 + jnp.abs(x))))
+
+
+def _exact_gelu(x: Array) -> Array:
+    return jax.nn.gelu(x, approximate=False)
+
+
+def _cubic_gelu(x: Array) -> Array:
+    """The approximation of `gelu`; ``(1 + tanh u) / 2 = σ(2u)``, without the cancellation."""
+    return x * jax.nn.sigmoid(math.sqrt(8 / math.pi) * (x + 0.044715 * x**3))
+
+
+def _saturate(function: Callable[[Array], Array], x: Array, bound: float) -> Array:
     """Functions that tend to 0 on the left and to x on the right, without ``0 · ∞`` between.
 
     Beyond ±bound the function equals its limit in every float type, so that value and gradient
     are taken from the limit there.
     """
     x = jnp.asarray(x)
-    inside = jnp.abs(x) <= 100
+    inside = jnp.abs(x) <= bound
     value = function(jnp.where(inside, x, jnp.zeros_like(x)))
     return jnp.where(inside, value, jnp.where(jnp.isnan(x), x, jax.nn.relu(x)))

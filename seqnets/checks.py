@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -47,7 +47,7 @@ def check_same_shape(**arrays: Any) -> None:
         raise ValueError(f"expected equal shapes, got {listed}; reshape or broadcast explicitly")
 
 
-def check_dtype(name: str, x: Any, kind: str) -> None:
+def check_dtype(name: str, x: Any, kind: Literal["float", "int", "bool"]) -> None:
     """Raise TypeError unless ``x`` is of ``kind``: ``"float"``, ``"int"`` or ``"bool"``."""
     kinds = {"float": jnp.floating, "int": jnp.integer, "bool": jnp.bool_}
     dtype = jnp.asarray(x).dtype if not hasattr(x, "dtype") else x.dtype
@@ -61,7 +61,7 @@ def check_range(
     low: float = -np.inf,
     high: float = np.inf,
     *,
-    closed: str = "both",
+    closed: Literal["both", "left", "right", "neither"] = "both",
 ) -> None:
     """Raise unless ``value`` lies between ``low`` and ``high``.
 

@@ -1,13 +1,12 @@
 """What the scripts share: arguments, one line for a mistake, and exit statuses.
 
-    0  done      1  training broke down (not finite)      2  a mistake of the user
-    128 + n  stopped by signal n (130 Ctrl-C, 143 SIGTERM), after saving
+0  done      1  training broke down (not finite)      2  a mistake of the user
+128 + n  stopped by signal n (130 Ctrl-C, 143 SIGTERM), after saving
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ from typing import Any, NoReturn
 
 from seqnets.config import parse_setting
 from seqnets.jobs.running import Trained
+from seqnets.runs import strict_json
 from seqnets.training.loop import NonFiniteError
 from seqnets.training.parallel import use_all_cores
 
@@ -107,7 +107,7 @@ def finish(trained: Trained, out: Path) -> int:
 
 def print_json(values: dict[str, Any]) -> None:
     """One JSON object on standard output."""
-    print(json.dumps(values))
+    print(strict_json(values))
 
 
 def run_script(parser: Parser, main: Callable[[argparse.Namespace], int]) -> NoReturn:
@@ -138,7 +138,9 @@ def levels(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected numbers like 0.1,0.5,0.9, got {text!r}") from None
+        raise argparse.ArgumentTypeError(
+            f"expected numbers like 0.1,0.5,0.9, got {text!r}"
+        ) from None
 
 
 def _say(parser: Parser, error: object) -> None:

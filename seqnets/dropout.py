@@ -5,13 +5,13 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from seqnets.checks import check_range, check_shape
-from seqnets.typing import Array, Key
+from seqnets.checks import check_dtype, check_range, check_shape
+from seqnets.typing import Array, Float, Key
 
 __all__ = ["dropout", "fold_in_rows"]
 
 
-def dropout(xs: Array, keys: Key | None, rate: float) -> Array:
+def dropout(xs: Float[Array, " B *D"], keys: Key | None, rate: float) -> Float[Array, " B *D"]:
     """Zero elements with probability ``rate`` and scale the others by ``1 / (1 - rate)``.
 
     Every row draws from a key of its own, so a row gets the same noise whichever device it
@@ -22,13 +22,18 @@ def dropout(xs: Array, keys: Key | None, rate: float) -> Array:
       keys: [B] random keys, or None for no dropout (evaluation).
       rate: probability of zero, in [0, 1).
 
+    Returns:
+      [B, ...] of the dtype of xs.
+
     Raises:
+      TypeError: if xs is not of floats.
       ValueError: if rate is not in [0, 1) or keys is not [B].
 
     References:
       Srivastava et al., Dropout: A Simple Way to Prevent Neural Networks from Overfitting,
       JMLR 15, 2014 (here in the inverted form, scaled while training).
     """
+    check_dtype("xs", xs, "float")
     check_range("rate", rate, 0, 1, closed="left")
     if keys is None or rate == 0:
         return xs

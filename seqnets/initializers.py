@@ -8,11 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from seqnets.checks import check_range
 from seqnets.typing import Array, Key
 
-__all__ = ["Initializer", "forget_bias", "per_gate"]
+__all__ = ["Initializer", "chrono", "forget_bias", "per_gate"]
 
 Initializer = Callable[[Key, tuple[int, ...], Any], Array]
+"""``(key, shape, dtype) -> array``, as in `jax.nn.initializers`."""
 
 
 def per_gate(initializer: Initializer, gates: int) -> Initializer:
@@ -29,13 +31,17 @@ def per_gate(initializer: Initializer, gates: int) -> Initializer:
       An initializer of arrays ``[rows, G·H]``.
 
     Raises:
-      ValueError: when called for a last axis that ``gates`` does not divide.
+      ValueError: if gates is below 1; and when called for a last axis that it does not divide.
+
+    Example:
+      >>> init = per_gate(jax.nn.initializers.orthogonal(), gates=4)
+      >>> init(jax.random.key(0), (3, 12), jnp.float32).shape
+      (3, 12)
     """
+    check_range("gates", gates, 1)
 
     def init(key: Key, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-        if shape[-1] % gates:
-            raise ValueError(f"shape: expected a last axis divisible by {gates} gates, got {shape}")
-        block = (*shape[:-1], shape[-1] // gates)
+        block = (*shape[:-1], _block_size(shape, gates))
         keys = jax.random.split(key, gates)
         return jnp.concatenate([initializer(k, block, dtype) for k in keys], axis=-1)
 
@@ -45,14 +51,77 @@ def per_gate(initializer: Initializer, gates: int) -> Initializer:
 def forget_bias(value: float, gate: int, gates: int) -> Initializer:
     """Biases of zero, except ``value`` for one gate: an LSTM that remembers from the start.
 
+    Args:
+      value: bias of the gate.
+      gate: its place among the blocks, counted from 0.
+      gates: number of blocks G.
+
+    Returns:
+      An initializer of arrays ``[..., G·H]``.
+
+    Raises:
+      ValueError: if gate is not in [0, gates); and when called for a last axis that gates does
+        not divide.
+
     References:
       Jozefowicz, Zaremba, Sutskever, An Empirical Exploration of Recurrent Network
       Architectures, ICML 2015, section 2.2: a forget bias of 1.
     """
+    check_range("gate", gate, 0, gates, closed="left")
 
     def init(key: Key, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
         del key
-        size = shape[-1] // gates
-        return jnp.zeros(shape, dtype).at[gate * size : (gate + 1) * size].set(value)
+        size = _block_size(shape, gates)
+        return jnp.zeros(shape, dtype).at[..., gate * size : (gate + 1) * size].set(value)
 
     return init
+
+
+def chrono(
+    longest: float, *, forget_gate: int, gates: int, input_gate: int | None = None
+) -> Initializer:
+    """Biases whose memories last up to ``longest`` steps, spread evenly over the units.
+
+        b_f = log u,   b_i = -b_f,   u ~ Uniform(1, longest - 1)
+
+    and zeros for the other gates: σ(b_f) forgets about 1/u of the state a step.
+
+    Args:
+      longest: time between related steps that should still be learned, in steps, > 2.
+      forget_gate: place of the forget gate among the blocks, counted from 0.
+      gates: number of blocks G.
+      input_gate: place of the input gate; None for cells in which it is 1 - forget gate.
+
+    Returns:
+      An initializer of arrays ``[..., G·H]``.
+
+    Raises:
+      ValueError: if longest is not above 2, or a gate is not in [0, gates); and when called for
+        a last axis that gates does not divide.
+
+    References:
+      Tallec, Ollivier, Can Recurrent Neural Networks Warp Time?, 2018, arXiv:1804.11188.
+    """
+    check_range("longest", longest, 2, closed="neither")
+    check_range("forget_gate", forget_gate, 0, gates, closed="left")
+    if input_gate is not None:
+        check_range("input_gate", input_gate, 0, gates, closed="left")
+
+    def init(key: Key, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        size = _block_size(shape, gates)
+        block = (*shape[:-1], size)
+        bias = jnp.log(jax.random.uniform(key, block, dtype, minval=1, maxval=longest - 1))
+        blocks = [jnp.zeros(block, dtype)] * gates
+        blocks[forget_gate] = bias
+        if input_gate is not None:
+            blocks[input_gate] = -bias
+        return jnp.concatenate(blocks, axis=-1)
+
+    return init
+
+
+def _block_size(shape: tuple[int, ...], gates: int) -> int:
+    """H of a last axis ``G·H``."""
+    if shape[-1] % gates:
+        raise ValueError(f"shape: expected a last axis divisible by {gates} gates, got {shape}")
+    return shape[-1] // gates

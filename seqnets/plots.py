@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,7 @@ def plot_forecasts(
     figure.savefig(path, dpi=120)
 
 
-def _draw(axes: object, one: Series, quantiles: np.ndarray, actual: np.ndarray | None) -> None:
+def _draw(axes: Any, one: Series, quantiles: np.ndarray, actual: np.ndarray | None) -> None:
     horizon = len(quantiles)
     shown = min(len(one.values), max(4 * horizon, 60))
     past = np.arange(len(one.values)) if one.times is None else one.times

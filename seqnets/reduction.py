@@ -7,14 +7,14 @@ that batches, chunks and devices are combined by addition and the one division c
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from seqnets.checks import check_shape
 from seqnets.typing import Array
 
-__all__ = ["Weighted", "weighted"]
+__all__ = ["Weighted", "weighted", "widen"]
 
 
 class Weighted(NamedTuple):
@@ -42,10 +42,12 @@ class Weighted(NamedTuple):
 def weighted(values: Array, weight: Array | None = None) -> Weighted:
     """Reduce unreduced losses to a `Weighted`, in float32 or wider.
 
-    Elements of weight 0 never matter: not their value, NaN included, nor their gradient.
+    Elements of weight 0 never matter: not their value, NaN included, and the gradient that they
+    get is 0. (What computed them still has to be finite: the chain rule multiplies that 0 by
+    its derivative, and 0 · NaN is NaN. So put a number, not NaN, where data are missing.)
 
     Args:
-      values: any shape, float.
+      values: any shape.
       weight: mask (bool) or weights (float or int, non-negative) of the shape of ``values``, or
         of its leading axes: ``[B, T]`` weighs whole vectors of ``values [B, T, D]``, each of the
         D elements counting. None weighs every element 1.
@@ -61,15 +63,19 @@ def weighted(values: Array, weight: Array | None = None) -> Weighted:
       >>> float(weighted(jnp.array([1.0, 3.0, jnp.nan]), jnp.array([True, True, False])).mean())
       2.0
     """
-    values = jnp.asarray(values)
-    dtype = jnp.promote_types(values.dtype, jnp.float32)
-    values = values.astype(dtype)
+    values = widen(values)
     if weight is None:
-        return Weighted(jnp.sum(values), jnp.asarray(values.size, dtype))
+        return Weighted(jnp.sum(values), jnp.asarray(values.size, values.dtype))
     weight = jnp.asarray(weight)
     check_shape("weight", weight, values.shape[: weight.ndim], "leading axes of the values")
-    weight = weight.astype(dtype).reshape(weight.shape + (1,) * (values.ndim - weight.ndim))
+    weight = weight.astype(values.dtype).reshape(weight.shape + (1,) * (values.ndim - weight.ndim))
     weight = jnp.broadcast_to(weight, values.shape)
     # The inner `where` keeps 0 · NaN out of the sum and out of its gradient.
-    real = jnp.where(weight > 0, values, 0.0)
+    real = jnp.where(weight == 0, 0.0, values)
     return Weighted(jnp.sum(real * weight), jnp.sum(weight))
+
+
+def widen(x: Any) -> Array:
+    """``x`` in float32 or wider, the types in which losses are computed and added up."""
+    x = jnp.asarray(x)
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -32,8 +32,8 @@ class GatedParams(NamedTuple):
     """[D, G·H] input weights."""
     w_h: Array
     """[H, G·H] recurrent weights."""
-    b: Array
-    """[G·H] bias of the input product."""
+    b: Array | None
+    """[G·H] bias of the input product; None where the cell adds its own, after a norm say."""
     b_h: Array | None = None
     """[G·H] bias of the recurrent product, where the cell needs the two products apart."""
     extra: PyTree = None
@@ -57,6 +57,7 @@ class GatedCell(abc.ABC, Generic[CarryT]):
     """Base of the cells given by gates and a pointwise function.
 
     Its carry is a NamedTuple with a field ``h``, the array that the recurrent product reads.
+    Sizes are those of the parameters: ``h`` may be narrower than the gates (a projection).
     """
 
     features: int
@@ -121,12 +122,21 @@ class GatedCell(abc.ABC, Generic[CarryT]):
 
 
 def project_inputs(params: GatedParams, xs: Array) -> Array:
-    """``x W_x + b`` for one step ``[B, D]`` or for all at once ``[T, B, D]``."""
-    z_x = xs @ params.w_x
-    return z_x + jnp.broadcast_to(params.b, z_x.shape)
+    """``x W_x + b`` for one step ``[B, D]`` or for all at once ``[T, B, D]``.
+
+    Raises:
+      ValueError: if the parameters are for inputs of another size.
+    """
+    expected, got = params.w_x.shape[0], xs.shape[-1]
+    if got != expected:
+        raise ValueError(f"xs: expected {expected} features, as the parameters have, got {got}")
+    return _add_bias(xs @ params.w_x, params.b)
 
 
 def project_hidden(params: GatedParams, h: Array) -> Array:
     """``h W_h + b_h`` of one step, [B, G·H]."""
-    z_h = h @ params.w_h
-    return z_h if params.b_h is None else z_h + jnp.broadcast_to(params.b_h, z_h.shape)
+    return _add_bias(h @ params.w_h, params.b_h)
+
+
+def _add_bias(z: Array, b: Array | None) -> Array:
+    return z if b is None else z + jnp.broadcast_to(b, z.shape)

@@ -81,7 +81,8 @@ class GRUResetBefore:
 
     References:
       Cho et al., Learning Phrase Representations using RNN Encoder-Decoder, 2014,
-      arXiv:1406.1078, version 3 (reset before the product; there z and 1 - z are swapped).
+      arXiv:1406.1078, version 3 (reset before the product). Chung et al., 2014,
+      arXiv:1412.3555, exchange z and 1 - z.
     """
 
     features: int

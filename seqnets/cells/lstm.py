@@ -61,8 +61,8 @@ class LSTM(GatedCell[LSTMCarry]):
 
     def initial_carry(self, params: GatedParams, batch: int, dtype: Any) -> LSTMCarry:
         """Zeros, ``c`` and ``h`` [batch, H]."""
-        zeros = jnp.zeros((batch, self.features), dtype)
-        return LSTMCarry(c=zeros, h=zeros)
+        shape = (batch, self.features)  # two arrays: one could not be donated twice
+        return LSTMCarry(c=jnp.zeros(shape, dtype), h=jnp.zeros(shape, dtype))
 
     def pointwise(
         self, extra: PyTree, z_x: Array, z_h: Array, carry: LSTMCarry

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,17 +28,17 @@ FAR = 8.0  # features beyond this many units are pressed together logarithmicall
 
 
 class Window(NamedTuple):
-    """A batch of windows; padded and missing steps hold zeros."""
+    """A batch of windows, arrays of NumPy or of JAX; padded and missing steps hold zeros."""
 
-    past: np.ndarray
+    past: Any
     """[B, W, 3] float32: level, seasonal change, and 1 where the value was observed."""
-    past_mask: np.ndarray
+    past_mask: Any
     """[B, W] bool, False before the start of the series."""
-    future: np.ndarray
+    future: Any
     """[B, H, K + 3] float32: what is known of the steps to come (see `WindowShape.profile`)."""
-    target: np.ndarray
+    target: Any
     """[B, H] float32, in units of ``scale`` from ``base``."""
-    weight: np.ndarray
+    weight: Any
     """[B, H] float32: 1 where the target is observed, else 0."""
 
 

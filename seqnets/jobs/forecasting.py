@@ -5,25 +5,27 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pandas as pd
 
 from seqnets.baselines.series import seasonal_naive
-from seqnets.checks import check_range
 from seqnets.config import HEADS, ForecastConfig, load, look_up
 from seqnets.data.builtin.mauna_loa import mauna_loa
 from seqnets.data.errors import DataError
 from seqnets.data.series import Series, future_times, read_series, season_of
 from seqnets.data.windows import SeriesWindows, Window, WindowShape
+from seqnets.heads import check_levels
 from seqnets.jobs.running import Trained, Work, layout_for, run_job
 from seqnets.metrics.series import evaluate_forecasts
+from seqnets.modules import apply
 from seqnets.runs import RunDirectory
 from seqnets.tasks.forecasting import Forecaster, forecasting_loss
 from seqnets.training.checkpoint import CheckpointStore
 from seqnets.training.loop import sums_to_host
-from seqnets.typing import PyTree
+from seqnets.typing import Array, PyTree
 
 __all__ = [
     "ForecastRun",
@@ -118,24 +120,27 @@ def forecast(
     Args:
       run: the model.
       series: histories.
-      levels: levels of the quantiles, each in (0, 1).
+      levels: levels of the quantiles, increasing, in (0, 1).
 
     Returns:
       One array [H, Q] a series, in its units.
 
     Raises:
-      ValueError: if a level is not in (0, 1), or a series has no observed value.
+      ValueError: if the levels do not increase in (0, 1), or a series has no observed value.
     """
-    for level in levels:
-        check_range("levels", level, 0, 1, closed="neither")
+    check_levels("levels", levels)
     windows = SeriesWindows(series, run.shape)
-    apply = jax.jit(lambda params, window: run.model.apply({"params": params}, window))
+
+    @jax.jit
+    def raw_of(params: PyTree, window: Window) -> Array:
+        return apply(run.model, params, window)
+
     forecasts: list[np.ndarray] = []
     for start in range(0, len(series), ROWS):
         rows = np.arange(start, min(start + ROWS, len(series)))
         cuts = windows.lengths[rows]
         window = _pad_rows(windows.windows(rows, cuts), ROWS)
-        raw = np.asarray(apply(run.params, window))[: len(rows)]
+        raw = raw_of(run.params, window)[: len(rows)]
         forecasts.extend(windows.restore(rows, cuts, run.model.head.quantiles(raw, levels)))
     return forecasts
 
@@ -154,7 +159,7 @@ def forecast_table(
 
 def evaluate_forecast(
     run: ForecastRun, histories: Sequence[Series], futures: Sequence[Series]
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Errors of the forecasts beside those of seasonal naive.
 
     Args:

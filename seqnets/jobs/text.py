@@ -22,6 +22,7 @@ from seqnets.data.tokenizers import Tokenizer, tokenizer_from_dict
 from seqnets.decoding import Sampling, generate
 from seqnets.jobs.running import Trained, Work, layout_for, run_job
 from seqnets.metrics.text import bits_per_character, perplexity
+from seqnets.modules import apply
 from seqnets.runs import RunDirectory
 from seqnets.tasks.language import LanguageModel, initial_carry, language_loss
 from seqnets.training.checkpoint import CheckpointStore
@@ -135,9 +136,7 @@ def evaluate_text(run: TextRun, text: str) -> dict[str, float]:
     }
 
 
-def generate_text(
-    run: TextRun, prompt: str, tokens: int, sampling: Sampling, seed: int = 0
-) -> str:
+def generate_text(run: TextRun, prompt: str, tokens: int, sampling: Sampling, seed: int = 0) -> str:
     """Continue a prompt; the same seed gives the same text.
 
     Args:
@@ -175,15 +174,13 @@ def _writer(model: LanguageModel, tokens: int, sampling: Sampling) -> Callable[.
     """Reading of the prompt and writing of the rest, compiled as one program."""
 
     def step(params: PyTree, carry: PyTree, token: Array) -> tuple[PyTree, Array]:
-        carry, logits = model.apply({"params": params}, token[:, None], carry)
+        carry, logits = apply(model, params, token[:, None], carry)
         return carry, logits[:, 0]
 
     @jax.jit
     def write(params: PyTree, before: Array, mask: Array, last: Array, key: Key) -> Array:
-        carry, _ = model.apply({"params": params}, before, mask=mask)
-        _, written = generate(
-            functools.partial(step, params), carry, last, key, tokens, sampling
-        )
+        carry, _ = apply(model, params, before, mask=mask)
+        _, written = generate(functools.partial(step, params), carry, last, key, tokens, sampling)
         return written
 
     return write

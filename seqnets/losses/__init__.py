@@ -1,4 +1,8 @@
-"""Losses as pure functions, unreduced; `seqnets.reduction.weighted` sums them up with masks."""
+"""Losses as pure functions, unreduced; `seqnets.reduction.weighted` sums them up with masks.
+
+All compute in float32 or wider, whatever float type they are given. Shapes must be equal where
+two arrays meet: nothing broadcasts.
+"""
 
 from seqnets.losses.adversarial import gradient_penalty as gradient_penalty
 from seqnets.losses.adversarial import hinge_discriminator as hinge_discriminator

@@ -2,7 +2,7 @@
 
 Each pair is two functions: ``*_discriminator(real, fake)`` returns the losses of the logits on
 real and on generated examples apart (their numbers may differ), ``*_generator(fake)`` that of
-the generator.
+the generator. All are computed in float32 or wider.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from seqnets.activations import relu, softplus
-from seqnets.checks import check_same_shape
+from seqnets.checks import check_dtype, check_same_shape, check_shape
+from seqnets.reduction import widen
 from seqnets.typing import Array, Float, Key
 
 __all__ = [
@@ -37,12 +38,16 @@ def non_saturating_discriminator(real: Logits, fake: Logits) -> tuple[Logits, Lo
     References:
       Goodfellow et al., Generative Adversarial Networks, 2014, arXiv:1406.2661.
     """
-    return softplus(-real), softplus(fake)
+    return softplus(-widen(real)), softplus(widen(fake))
 
 
 def non_saturating_generator(fake: Logits) -> Logits:
-    """``-log σ(fake)``, the form whose gradient stays when the discriminator wins."""
-    return softplus(-fake)
+    """``-log σ(fake)``, the form whose gradient stays when the discriminator wins.
+
+    References:
+      Goodfellow et al., Generative Adversarial Networks, 2014, arXiv:1406.2661, section 3.
+    """
+    return softplus(-widen(fake))
 
 
 def least_squares_discriminator(real: Logits, fake: Logits) -> tuple[Logits, Logits]:
@@ -51,12 +56,16 @@ def least_squares_discriminator(real: Logits, fake: Logits) -> tuple[Logits, Log
     References:
       Mao et al., Least Squares Generative Adversarial Networks, 2016, arXiv:1611.04076, eq. 9.
     """
-    return 0.5 * jnp.square(real - 1), 0.5 * jnp.square(fake)
+    return 0.5 * jnp.square(widen(real) - 1), 0.5 * jnp.square(widen(fake))
 
 
 def least_squares_generator(fake: Logits) -> Logits:
-    """``(fake - 1)² / 2``."""
-    return 0.5 * jnp.square(fake - 1)
+    """``(fake - 1)² / 2``.
+
+    References:
+      Mao et al., Least Squares Generative Adversarial Networks, 2016, arXiv:1611.04076, eq. 9.
+    """
+    return 0.5 * jnp.square(widen(fake) - 1)
 
 
 def hinge_discriminator(real: Logits, fake: Logits) -> tuple[Logits, Logits]:
@@ -65,12 +74,16 @@ def hinge_discriminator(real: Logits, fake: Logits) -> tuple[Logits, Logits]:
     References:
       Lim, Ye, Geometric GAN, 2017, arXiv:1705.02894.
     """
-    return relu(1 - real), relu(1 + fake)
+    return relu(1 - widen(real)), relu(1 + widen(fake))
 
 
 def hinge_generator(fake: Logits) -> Logits:
-    """``-fake``."""
-    return -fake
+    """``-fake``, which stays linear where the discriminator's hinge is flat.
+
+    References:
+      Lim, Ye, Geometric GAN, 2017, arXiv:1705.02894.
+    """
+    return -widen(fake)
 
 
 def wasserstein_discriminator(real: Logits, fake: Logits) -> tuple[Logits, Logits]:
@@ -79,18 +92,22 @@ def wasserstein_discriminator(real: Logits, fake: Logits) -> tuple[Logits, Logit
     References:
       Arjovsky, Chintala, Bottou, Wasserstein GAN, 2017, arXiv:1701.07875.
     """
-    return -real, fake
+    return -widen(real), widen(fake)
 
 
 def wasserstein_generator(fake: Logits) -> Logits:
-    """``-fake``."""
-    return -fake
+    """``-fake``, the critic's score of generated examples with its sign turned.
+
+    References:
+      Arjovsky, Chintala, Bottou, Wasserstein GAN, 2017, arXiv:1701.07875.
+    """
+    return -widen(fake)
 
 
 def gradient_penalty(
     critic: Callable[[Array], Array],
-    real: Float[Array, B * D],
-    fake: Float[Array, B * D],
+    real: Float[Array, " B *D"],
+    fake: Float[Array, " B *D"],
     keys: Key,
 ) -> Float[Array, " B"]:
     """``(|∂ critic(x) / ∂ x| - 1)²`` at a random point x between real and fake, for each row.
@@ -99,18 +116,21 @@ def gradient_penalty(
 
     Args:
       critic: scores [B] of examples [B, ...]; the score of a row must depend on that row only.
-      real: real examples.
+      real: real examples, [B, ...] float.
       fake: generated examples, same shape.
       keys: [B] random keys, one a row.
 
     Raises:
-      ValueError: if the shapes differ, or the critic does not return [B].
+      TypeError: if real is not of floats.
+      ValueError: if the shapes differ, keys is not [B], or the critic does not return [B].
 
     References:
       Gulrajani et al., Improved Training of Wasserstein GANs, 2017, arXiv:1704.00028.
     """
     check_same_shape(real=real, fake=fake)
+    check_dtype("real", real, "float")
     rows = real.shape[0]
+    check_shape("keys", keys, (rows,), "one key a row")
     t = jax.vmap(lambda key: jax.random.uniform(key, (), real.dtype))(keys)
     t = t.reshape((rows,) + (1,) * (real.ndim - 1))
 
@@ -120,7 +140,7 @@ def gradient_penalty(
             raise ValueError(f"critic: expected scores of shape {(rows,)}, got {scores.shape}")
         return jnp.sum(scores)
 
-    gradient = jax.grad(total)(t * real + (1 - t) * fake).reshape(rows, -1)
+    gradient = widen(jax.grad(total)(t * real + (1 - t) * fake)).reshape(rows, -1)
     squared = jnp.sum(jnp.square(gradient), -1)
     # √ has an infinite slope at 0, where a dead critic would put NaN into every parameter.
     positive = squared > 0

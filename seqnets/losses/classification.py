@@ -1,4 +1,4 @@
-"""Losses of classes, from logits, unreduced: one value a position."""
+"""Losses of classes, from logits, unreduced: one value a position, in float32 or wider."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from seqnets.activations import log_sigmoid, log_softmax, sigmoid
 from seqnets.checks import check_dtype, check_range, check_same_shape, check_shape
+from seqnets.reduction import widen
 from seqnets.typing import Array, Float, Int
 
 __all__ = [
@@ -25,14 +26,19 @@ def cross_entropy(
         -(1 - ε) log p[target] - ε/V Σ_v log p[v],   p = softmax(logits), ε = label_smoothing
 
     Args:
-      logits: [..., V].
+      logits: [..., V]; a logit of -∞ rules its class out.
       targets: [...] classes in [0, V). A class outside gives NaN, never a wrong number.
-      label_smoothing: share of the probability spread evenly over all classes, in [0, 1].
+      label_smoothing: share ε of the probability spread evenly over all classes, in [0, 1].
+        Infinite loss where a class is ruled out.
 
     Raises:
       ValueError: if targets is not of the shape of logits without its last axis, or the
         smoothing is out of range.
       TypeError: if targets is not of integers.
+
+    Example:
+      >>> round(float(cross_entropy(jnp.log(jnp.array([0.2, 0.8])), jnp.array(1))), 4)
+      0.2231
 
     References:
       Szegedy et al., Rethinking the Inception Architecture, 2015, arXiv:1512.00567 (smoothing).
@@ -40,26 +46,36 @@ def cross_entropy(
     check_shape("targets", targets, jnp.shape(logits)[:-1], "logits without their last axis")
     check_dtype("targets", targets, "int")
     check_range("label_smoothing", label_smoothing, 0, 1)
-    log_p = log_softmax(logits)
-    chosen = _pick(log_p, targets)
+    log_p = log_softmax(widen(logits))
+    chosen = _pick(log_p, jnp.asarray(targets))
     if label_smoothing == 0:
         return -chosen
     return -(1 - label_smoothing) * chosen - label_smoothing * jnp.mean(log_p, axis=-1)
 
 
 def categorical_cross_entropy(
-    logits: Float[Array, "*S V"], distributions: Float[Array, "*S V"]
+    logits: Float[Array, "*S V"],
+    distributions: Float[Array, "*S V"],
+    label_smoothing: float = 0.0,
 ) -> Float[Array, "*S"]:
     """``-Σ_v q[v] log p[v]`` for target distributions q, p = softmax(logits), in nats.
 
-    Classes of probability 0 add nothing, even where their logit is -∞.
+    Args:
+      logits: [..., V].
+      distributions: [..., V], summing to 1. Classes of probability 0 add nothing, even where
+        their logit is -∞.
+      label_smoothing: q becomes ``(1 - ε) q + ε/V``, ε in [0, 1].
 
     Raises:
-      ValueError: if the shapes differ.
+      ValueError: if the shapes differ or the smoothing is out of range.
+
+    References:
+      Szegedy et al., Rethinking the Inception Architecture, 2015, arXiv:1512.00567 (smoothing).
     """
     check_same_shape(logits=logits, distributions=distributions)
-    log_p = jnp.where(distributions == 0, 0, log_softmax(logits))
-    return -jnp.sum(distributions * log_p, axis=-1)
+    check_range("label_smoothing", label_smoothing, 0, 1)
+    q = _smooth(widen(distributions), label_smoothing, jnp.shape(logits)[-1])
+    return -jnp.sum(_expected(q, log_softmax(widen(logits))), axis=-1)
 
 
 def binary_cross_entropy(
@@ -68,18 +84,20 @@ def binary_cross_entropy(
     """``-t log σ(x) - (1 - t) log σ(-x)``, in nats, for targets t in [0, 1].
 
     Args:
-      logits: any shape.
-      targets: probabilities, or 0 and 1, of the same shape.
-      label_smoothing: targets are moved towards 1/2 by this share.
+      logits: x, any shape.
+      targets: t, probabilities, or 0 and 1 (of any dtype), of the same shape.
+      label_smoothing: targets are moved towards 1/2 by this share, in [0, 1].
 
     Raises:
       ValueError: if the shapes differ or the smoothing is out of range.
+
+    References:
+      Cox, The Regression Analysis of Binary Sequences, JRSS B 20, 1958.
     """
     check_same_shape(logits=logits, targets=targets)
     check_range("label_smoothing", label_smoothing, 0, 1)
-    targets = jnp.asarray(targets, jnp.result_type(logits))
-    targets = targets * (1 - label_smoothing) + 0.5 * label_smoothing
-    return -targets * log_sigmoid(logits) - (1 - targets) * log_sigmoid(-logits)
+    x, t = widen(logits), _smooth(widen(targets), label_smoothing, 2)
+    return -_expected(t, log_sigmoid(x)) - _expected(1 - t, log_sigmoid(-x))
 
 
 def focal(
@@ -87,16 +105,21 @@ def focal(
 ) -> Float[Array, "*S"]:
     """``-(1 - p[target])^gamma log p[target]``: cross-entropy that turns from the easy.
 
+    Args:
+      logits: [..., V].
+      targets: [...] classes in [0, V). A class outside gives NaN.
+      gamma: how strongly easy positions are left out; 0 is `cross_entropy`.
+
     Raises:
       ValueError: if the shapes do not fit or gamma is negative.
       TypeError: if targets is not of integers.
 
     References:
-      Lin et al., Focal Loss for Dense Object Detection, 2017, arXiv:1708.02002.
+      Lin et al., Focal Loss for Dense Object Detection, 2017, arXiv:1708.02002, equation 4.
     """
     check_range("gamma", gamma, 0)
     loss = cross_entropy(logits, targets)
-    return _easiness(-jnp.expm1(-loss), gamma) * loss
+    return _hardness(-jnp.expm1(-loss), gamma) * loss
 
 
 def binary_focal(
@@ -120,14 +143,13 @@ def binary_focal(
       Lin et al., Focal Loss for Dense Object Detection, 2017, arXiv:1708.02002, equation 5.
     """
     check_range("gamma", gamma, 0)
+    x, t = widen(logits), widen(targets)
     loss = binary_cross_entropy(logits, targets)
-    targets = jnp.asarray(targets, jnp.result_type(logits))
-    wrong = targets * sigmoid(-logits) + (1 - targets) * sigmoid(logits)
-    loss = _easiness(wrong, gamma) * loss
+    loss = _hardness(t * sigmoid(-x) + (1 - t) * sigmoid(x), gamma) * loss
     if alpha is None:
         return loss
     check_range("alpha", alpha, 0, 1)
-    return (alpha * targets + (1 - alpha) * (1 - targets)) * loss
+    return (alpha * t + (1 - alpha) * (1 - t)) * loss
 
 
 def _pick(log_p: Array, targets: Array) -> Array:
@@ -139,7 +161,17 @@ def _pick(log_p: Array, targets: Array) -> Array:
     return jnp.where(inside, picked, jnp.nan)
 
 
-def _easiness(wrong: Array, gamma: float) -> Array:
+def _smooth(q: Array, share: float, classes: int) -> Array:
+    """``q`` with a share of its probability spread evenly over the classes."""
+    return q if share == 0 else q * (1 - share) + share / classes
+
+
+def _expected(q: Array, log_p: Array) -> Array:
+    """``q · log p``, with the limit 0 where q = 0 and p = 0."""
+    return q * jnp.where((q == 0) & jnp.isneginf(log_p), 0, log_p)
+
+
+def _hardness(wrong: Array, gamma: float) -> Array:
     """``wrong ** gamma`` with a finite gradient at 0 for every gamma >= 0."""
     if gamma == 0:
         return jnp.ones_like(wrong)

@@ -1,16 +1,26 @@
-"""Negative log likelihoods, unreduced, in nats; and the quantile loss."""
+"""Negative log likelihoods, unreduced, in nats; and the quantile loss. In float32 or wider.
+
+Large shape parameters (degrees of freedom, inverse dispersion, counts) are where differences of
+log Γ lose every digit of float32, so that those are taken apart by Stirling's formula first.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
-from jax.scipy.special import gammaln
+import numpy as np
+from jax.scipy.special import gammaln, xlogy
 
-from seqnets.checks import check_same_shape, check_shape
+from seqnets.checks import check_rank, check_same_shape, check_shape
+from seqnets.reduction import widen
 from seqnets.typing import Array, Float
 
 __all__ = ["gaussian", "negative_binomial", "pinball", "student_t"]
+
+LOG_2PI = math.log(2 * math.pi)
 
 
 def gaussian(
@@ -22,8 +32,8 @@ def gaussian(
       ValueError: if the shapes differ.
     """
     check_same_shape(target=target, loc=loc, scale=scale)
-    z = (target - loc) / scale
-    return jnp.log(scale) + 0.5 * jnp.square(z) + 0.5 * math.log(2 * math.pi)
+    target, loc, scale = widen(target), widen(loc), widen(scale)
+    return jnp.log(scale) + 0.5 * jnp.square((target - loc) / scale) + 0.5 * LOG_2PI
 
 
 def student_t(
@@ -36,14 +46,20 @@ def student_t(
 
         log B(df/2, 1/2) + log(df)/2 + log(scale) + (df + 1)/2 · log(1 + z²/df)
 
+    with ``z = (target - loc) / scale``. The Gaussian is its limit for large df.
+
     Raises:
       ValueError: if the shapes differ.
+
+    References:
+      Lange, Little, Taylor, Robust Statistical Modeling Using the t Distribution, JASA 84, 1989.
     """
     check_same_shape(target=target, df=df, loc=loc, scale=scale)
-    z = (target - loc) / scale
-    log_beta = gammaln(df / 2) + 0.5 * math.log(math.pi) - gammaln((df + 1) / 2)
-    tail = (df + 1) / 2 * jnp.log1p(jnp.square(z) / df)
-    return log_beta + jnp.log(df) / 2 + jnp.log(scale) + tail
+    target, df, loc, scale = widen(target), widen(df), widen(loc), widen(scale)
+    a = df / 2
+    log_beta = 0.5 - a * jnp.log1p(1 / df) + _stirling_error(a) - _stirling_error(a + 0.5)
+    tail = (a + 0.5) * jnp.log1p(jnp.square((target - loc) / scale) / df)
+    return 0.5 * LOG_2PI + log_beta + jnp.log(scale) + tail
 
 
 def negative_binomial(
@@ -56,8 +72,13 @@ def negative_binomial(
         log Γ(y + 1) + log Γ(r) - log Γ(y + r) + r log(1 + dispersion mean)
             + y (log(1 + dispersion mean) - log(dispersion mean))
 
+    computed, with n = y + r and c the error of Stirling's formula, as
+
+        log Γ(y + 1) + y - y log(y) + y log(y/mean · (r + mean)/n) + r log((r + mean)/n)
+            + log(1 + dispersion y)/2 + c(r) - c(n)
+
     Args:
-      target: counts >= 0, as floats.
+      target: counts y >= 0.
       mean: expected count.
       dispersion: excess over the Poisson distribution, its limit at 0.
 
@@ -65,17 +86,25 @@ def negative_binomial(
       ValueError: if the shapes differ.
 
     References:
-      Salinas, Flunkert, Gasthaus, DeepAR, 2017, arXiv:1704.04110, section 3.1.
+      Salinas, Flunkert, Gasthaus, DeepAR, 2017, arXiv:1704.04110, section 3.1;
+      Loader, Fast and Accurate Computation of Binomial Probabilities, 2000 (the cancellation).
     """
     check_same_shape(target=target, mean=mean, dispersion=dispersion)
+    y, mean, dispersion = widen(target), widen(mean), widen(dispersion)
     r = 1 / dispersion
-    excess = dispersion * mean
-    binomial = gammaln(target + 1) + gammaln(r) - gammaln(target + r)
-    return binomial + r * jnp.log1p(excess) + target * (jnp.log1p(excess) - jnp.log(excess))
+    n = y + r
+    some = jnp.where(y > 0, y, 1)  # where y = 0 its terms vanish
+    quotient = (r + mean) / (r + some)
+    of_successes = _log_near_one(some / mean * quotient, (some - mean) / mean * (r / (r + some)))
+    of_failures = _log_near_one((r + mean) / n, (mean - y) / n)
+    mixture = y * of_successes + r * of_failures + 0.5 * jnp.log1p(dispersion * y)
+    return _count_term(y) + mixture + _stirling_error(r) - _stirling_error(n)
 
 
 def pinball(
-    target: Float[Array, "*S"], quantiles: Float[Array, "*S Q"], levels: Float[Array, " Q"]
+    target: Float[Array, "*S"],
+    quantiles: Float[Array, "*S Q"],
+    levels: Float[Array, " Q"] | Sequence[float],
 ) -> Float[Array, "*S Q"]:
     """``max(q e, (q - 1) e)`` with e = target - quantile, for each level q; no factor 2.
 
@@ -85,13 +114,42 @@ def pinball(
       levels: their levels in (0, 1), [Q].
 
     Raises:
-      ValueError: if quantiles is not [..., Q].
+      ValueError: if levels is not [Q], or has known values outside (0, 1), or quantiles is not
+        [..., Q].
 
     References:
       Koenker, Bassett, Regression Quantiles, Econometrica 46, 1978.
     """
-    levels = jnp.asarray(levels, jnp.result_type(quantiles))
-    check_shape("quantiles", quantiles, (*jnp.shape(target), *levels.shape), "[..., Q]")
-    error = jnp.expand_dims(target, -1) - quantiles
-    q = jnp.broadcast_to(levels, error.shape)
+    check_rank("levels", levels, 1, "Q")
+    if not isinstance(levels, jax.Array) and not all(0 < q < 1 for q in np.asarray(levels)):
+        raise ValueError(f"levels: expected values in (0, 1), got {levels}")
+    check_shape(
+        "quantiles", quantiles, (*jnp.shape(target), *np.shape(levels)), "target and levels"
+    )
+    error = jnp.expand_dims(widen(target), -1) - widen(quantiles)
+    q = jnp.broadcast_to(jnp.asarray(levels, error.dtype), error.shape)
     return jnp.maximum(q * error, (q - 1) * error)
+
+
+def _stirling_error(z: Array) -> Array:
+    """``log Γ(z) - ((z - 1/2) log z - z + log(2π)/2)``, z > 0: 1/(12 z) and so on for large z."""
+    near, far = jnp.where(z < 8, z, 8), jnp.where(z < 8, 8, z)
+    exact = gammaln(near) - (near - 0.5) * jnp.log(near) + near - 0.5 * LOG_2PI
+    square = 1 / jnp.square(far)
+    series = 1 / 1680 - square * (1 / 1188)
+    for coefficient in (1 / 1260, 1 / 360, 1 / 12):
+        series = coefficient - square * series
+    return jnp.where(z < 8, exact, series / far)
+
+
+def _log_near_one(quotient: Array, excess: Array) -> Array:
+    """``log(quotient)``, precise near 1 where ``excess = quotient - 1`` is."""
+    near = jnp.abs(excess) < 0.5
+    return jnp.where(near, jnp.log1p(jnp.where(near, excess, 0)), jnp.log(quotient))
+
+
+def _count_term(y: Array) -> Array:
+    """``log Γ(y + 1) + y - y log y`` for counts y >= 0, about ``log(2π y)/2``."""
+    few, many = jnp.where(y < 8, y, 8), jnp.where(y < 8, 8, y)
+    small = gammaln(few + 1) + few - xlogy(few, few)
+    return jnp.where(y < 8, small, 0.5 * (LOG_2PI + jnp.log(many)) + _stirling_error(many))

@@ -1,11 +1,14 @@
-"""Losses of real numbers, unreduced: element by element, shapes must be equal."""
+"""Losses of real numbers, unreduced: element by element, in float32 or wider."""
 
 from __future__ import annotations
 
+import math
+
+import jax
 import jax.numpy as jnp
 
-from seqnets.activations import softplus
 from seqnets.checks import check_range, check_same_shape
+from seqnets.reduction import widen
 from seqnets.typing import Array, Float
 
 __all__ = ["absolute_error", "huber", "log_cosh", "squared_error"]
@@ -22,8 +25,7 @@ def squared_error(prediction: Float[Array, "*S"], target: Float[Array, "*S"]) ->
       >>> float(weighted(squared_error(jnp.array([1.0, 2.0]), jnp.array([1.0, 4.0]))).mean())
       2.0
     """
-    check_same_shape(prediction=prediction, target=target)
-    return jnp.square(prediction - target)
+    return jnp.square(_error(prediction, target))
 
 
 def absolute_error(
@@ -34,8 +36,8 @@ def absolute_error(
     Raises:
       ValueError: if the shapes differ.
     """
-    check_same_shape(prediction=prediction, target=target)
-    return jnp.abs(prediction - target)
+    error = _error(prediction, target)
+    return error * jnp.sign(error)  # the gradient of jnp.abs at 0 is 1
 
 
 def huber(
@@ -47,26 +49,47 @@ def huber(
         delta (|e| - delta/2)     elsewhere,  e = prediction - target
 
     Raises:
-      ValueError: if the shapes differ or delta is not positive.
+      ValueError: if the shapes differ or delta is not positive and finite.
 
     References:
-      Huber, Robust Estimation of a Location Parameter, Annals of Statistics 53, 1964.
+      Huber, Robust Estimation of a Location Parameter, Annals of Mathematical Statistics 35,
+      1964.
     """
-    check_same_shape(prediction=prediction, target=target)
     check_range("delta", delta, 0, closed="neither")
-    size = jnp.abs(prediction - target)
+    size = jnp.abs(_error(prediction, target))
     inner = jnp.minimum(size, delta)  # squaring only this keeps large errors from overflowing
     return 0.5 * jnp.square(inner) + delta * (size - inner)
 
 
 def log_cosh(prediction: Float[Array, "*S"], target: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """``log cosh e``, computed as ``|e| + softplus(-2|e|) - log 2``, e = prediction - target.
+    """``log cosh e``, e = prediction - target: e²/2 near 0, |e| - log 2 far away.
 
-    About e²/2 near 0 and |e| - log 2 far away.
+    Computed as ``log1p(sinh² e) / 2`` where |e| < 1, else as ``|e| + log1p(exp(-2|e|)) - log 2``;
+    the gradient is tanh e.
 
     Raises:
       ValueError: if the shapes differ.
+
+    References:
+      Saleh, Saleh, Statistical Properties of the Log-Cosh Loss Function Used in Machine
+      Learning, 2022, arXiv:2208.04564.
     """
+    return _log_cosh(_error(prediction, target))
+
+
+def _error(prediction: Array, target: Array) -> Array:
+    """``prediction - target``, widened before subtracting."""
     check_same_shape(prediction=prediction, target=target)
-    size = jnp.abs(prediction - target)
-    return size + softplus(-2.0 * size) - jnp.log(2.0).astype(size.dtype)
+    return widen(prediction) - widen(target)
+
+
+@jax.custom_jvp
+def _log_cosh(e: Array) -> Array:
+    """Both branches keep their relative precision; |e| would lose the curvature at 0."""
+    size = jnp.abs(e)
+    near = 0.5 * jnp.log1p(jnp.square(jnp.sinh(jnp.minimum(size, 1))))
+    far = size + jnp.log1p(jnp.exp(-2 * size)) - math.log(2)
+    return jnp.where(size < 1, near, far)
+
+
+_log_cosh.defjvps(lambda tangent, _, e: tangent * jnp.tanh(e))

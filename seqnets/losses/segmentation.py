@@ -1,19 +1,20 @@
-"""Overlap losses for labelled positions: soft Dice."""
+"""Overlap losses for labelled positions, one value a row, in float32 or wider: soft Dice."""
 
 from __future__ import annotations
 
 import jax.numpy as jnp
 
-from seqnets.checks import check_same_shape, check_shape
-from seqnets.typing import Array, Float
+from seqnets.checks import check_range, check_same_shape, check_shape
+from seqnets.reduction import widen
+from seqnets.typing import Array, Bool, Float
 
 __all__ = ["dice", "generalized_dice"]
 
 
 def dice(
-    probabilities: Float[Array, B * S],
-    targets: Float[Array, B * S],
-    mask: Array | None = None,
+    probabilities: Float[Array, " B *S"],
+    targets: Float[Array, " B *S"],
+    mask: Bool[Array, " B *S"] | Float[Array, " B *S"] | None = None,
     smooth: float = 1.0,
 ) -> Float[Array, " B"]:
     """Soft binary Dice loss of each row.
@@ -23,28 +24,30 @@ def dice(
     The sums run over all axes but the first; the denominator has p, not p².
 
     Args:
-      probabilities: [B, ...] in [0, 1].
-      targets: 0 or 1, same shape.
-      mask: same shape, True (or a weight) at real positions; None means all are real.
-      smooth: keeps rows without any positive at loss 0 when nothing is predicted.
+      probabilities: p, [B, ...] in [0, 1].
+      targets: t, 0 or 1 (of any dtype), same shape.
+      mask: same shape, True (or a weight of the terms of each sum) at real positions; None
+        means all are real.
+      smooth: keeps rows without any positive at loss 0 when nothing is predicted; positive.
 
     Raises:
-      ValueError: if the shapes differ.
+      ValueError: if the shapes differ or smooth is not positive.
 
     References:
       Milletari, Navab, Ahmadi, V-Net, 2016, arXiv:1606.04797 (there with squares below).
     """
     check_same_shape(probabilities=probabilities, targets=targets)
-    p, t = _masked(probabilities, targets, mask)
+    check_range("smooth", smooth, 0, closed="neither")
+    p, t, weight = _masked(probabilities, targets, mask)
     axes = tuple(range(1, p.ndim))
-    overlap = jnp.sum(p * t, axes)
-    return 1 - (2 * overlap + smooth) / (jnp.sum(p, axes) + jnp.sum(t, axes) + smooth)
+    overlap = jnp.sum(weight * p * t, axes)
+    return 1 - (2 * overlap + smooth) / (jnp.sum(weight * (p + t), axes) + smooth)
 
 
 def generalized_dice(
     probabilities: Float[Array, "B *S K"],
     targets: Float[Array, "B *S K"],
-    mask: Array | None = None,
+    mask: Bool[Array, " B *S"] | Float[Array, " B *S"] | None = None,
 ) -> Float[Array, " B"]:
     """Soft multi-class Dice loss of each row, classes weighed by 1 / (size of the class)².
 
@@ -55,35 +58,39 @@ def generalized_dice(
     has loss 0.
 
     Args:
-      probabilities: [B, ..., K], summing to 1 over K.
-      targets: one-hot, or distributions, same shape.
-      mask: [B, ...] without K, True (or a weight) at real positions; None: all are real.
+      probabilities: p, [B, ..., K], summing to 1 over K.
+      targets: t, one-hot, or distributions, same shape.
+      mask: [B, ...] without K, True (or a weight of the terms of each sum) at real positions;
+        None means all are real.
 
     Raises:
-      ValueError: if the shapes differ.
+      ValueError: if the shapes differ, or there are fewer than two axes.
 
     References:
       Sudre et al., Generalised Dice Overlap, 2017, arXiv:1707.03237.
     """
     check_same_shape(probabilities=probabilities, targets=targets)
+    shape = jnp.shape(targets)
+    if len(shape) < 2:
+        raise ValueError(f"probabilities: expected shape [B, ..., K], got {shape}")
     if mask is not None:
-        check_shape("mask", mask, jnp.shape(targets)[:-1], "targets without their last axis")
-        mask = jnp.broadcast_to(jnp.asarray(mask)[..., None], jnp.shape(targets))
-    p, t = _masked(probabilities, targets, mask)
+        check_shape("mask", mask, shape[:-1], "targets without their last axis")
+        mask = jnp.broadcast_to(jnp.asarray(mask)[..., None], shape)
+    p, t, weight = _masked(probabilities, targets, mask)
     axes = tuple(range(1, p.ndim - 1))
-    size = jnp.sum(t, axes)
-    weight = jnp.where(size > 0, 1 / jnp.square(jnp.where(size > 0, size, 1)), 0)
-    overlap = jnp.sum(weight * jnp.sum(p * t, axes), -1)
-    total = jnp.sum(weight * (jnp.sum(p, axes) + size), -1)
+    size = jnp.sum(weight * t, axes)
+    share = jnp.where(size > 0, 1 / jnp.square(jnp.where(size > 0, size, 1)), 0)
+    overlap = jnp.sum(share * jnp.sum(weight * p * t, axes), -1)
+    total = jnp.sum(share * (jnp.sum(weight * p, axes) + size), -1)
     empty = total == 0
     return jnp.where(empty, 0, 1 - 2 * overlap / jnp.where(empty, 1, total))
 
 
-def _masked(p: Array, t: Array, mask: Array | None) -> tuple[Array, Array]:
-    """Both with zeros at padded positions, whatever stood there."""
-    t = jnp.asarray(t, jnp.result_type(p))
+def _masked(p: Array, t: Array, mask: Array | None) -> tuple[Array, Array, Array]:
+    """Both with zeros at padded positions, whatever stood there, and the weights."""
+    p, t = widen(p), widen(t)
     if mask is None:
-        return p, t
+        return p, t, jnp.ones_like(p)
     check_same_shape(mask=mask, targets=t)
-    weight = jnp.asarray(mask, p.dtype)
-    return jnp.where(weight > 0, p, 0) * weight, jnp.where(weight > 0, t, 0) * weight
+    weight = widen(mask)
+    return jnp.where(weight == 0, 0, p), jnp.where(weight == 0, 0, t), weight

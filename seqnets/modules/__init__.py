@@ -8,6 +8,7 @@ from flax.linen import Embed as Embed
 from flax.linen import LayerNorm as LayerNorm
 from flax.linen import RMSNorm as RMSNorm
 
+from seqnets.modules.application import apply as apply
 from seqnets.modules.dense import MLP as MLP
 from seqnets.modules.dense import Dropout as Dropout
 from seqnets.modules.dense import PReLU as PReLU

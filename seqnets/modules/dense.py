@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from seqnets import activations
+from seqnets.checks import check_range
 from seqnets.dropout import dropout, fold_in_rows
 from seqnets.typing import Activation, Array, Float, Key
 
@@ -41,10 +42,12 @@ class MLP(nn.Module):
           [B, ..., features[-1]].
 
         Raises:
-          ValueError: if there is no layer.
+          ValueError: if there is no layer, or one of size 0.
         """
         if not self.features:
             raise ValueError("features: expected at least one layer, got none")
+        for size in self.features:
+            check_range("features", size, 1)
         *inner, last = self.features
         for number, size in enumerate(inner):
             xs = self.activation(nn.Dense(size, name=f"layer_{number}")(xs))
@@ -61,7 +64,7 @@ class Dropout(nn.Module):
 
     rate: float
 
-    def __call__(self, xs: Array, keys: Key | None = None) -> Array:
+    def __call__(self, xs: Float[Array, " B *D"], keys: Key | None = None) -> Float[Array, " B *D"]:
         """Drop elements of ``xs [B, ...]`` with one key a row; None leaves it as it is."""
         return dropout(xs, keys, self.rate)
 
@@ -81,7 +84,7 @@ class PReLU(nn.Module):
     initial_slope: float = 0.25
 
     @nn.compact
-    def __call__(self, xs: Float[Array, "... D"]) -> Float[Array, "... D"]:
+    def __call__(self, xs: Float[Array, "*S D"]) -> Float[Array, "*S D"]:
         """Apply the activation with the parameter ``slope``."""
         shape = (jnp.shape(xs)[-1],) if self.per_feature else ()
         slope = self.param("slope", nn.initializers.constant(self.initial_slope), shape)

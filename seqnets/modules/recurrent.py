@@ -44,7 +44,11 @@ class RNN(nn.Module):
         mask: Bool[Array, "B T"] | None = None,
         reset: Bool[Array, "B T"] | None = None,
     ) -> tuple[PyTree, Float[Array, "B T *H"]]:
-        """Run the layer; arguments, results and errors are those of `unroll`."""
+        """Run the layer; arguments, results and errors are those of `unroll`.
+
+        Inputs of no steps, [B, 0, D], give the initial carry of B rows; so do those of the other
+        modules here.
+        """
         params = self.param("cell", self.cell.init, jnp.shape(xs)[-1])
         return unroll(self.cell, params, carry, xs, mask=mask, reset=reset, reverse=self.reverse)
 
@@ -91,9 +95,12 @@ class Bidirectional(nn.Module):
           ``(carry, ys)``: final carries, and outputs [B, T, H_forward + H_backward].
 
         Raises:
+          TypeError: if carry is not a `BidirectionalCarry`.
           ValueError, TypeError: those of `unroll`.
         """
-        first, second = (None, None) if carry is None else carry
+        if not isinstance(carry, BidirectionalCarry | None):
+            raise TypeError(f"carry: expected a BidirectionalCarry, got {type(carry).__name__}")
+        first, second = carry or (None, None)
         forward, ys = RNN(self.forward_cell, name="forward")(xs, first, mask=mask, reset=reset)
         backward, zs = RNN(self.backward_cell, reverse=True, name="backward")(
             xs, second, mask=mask, reset=reset

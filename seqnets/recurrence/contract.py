@@ -6,14 +6,14 @@ For one row with inputs ``xs [T, D]``, read forwards, the meaning is this loop:
         if not mask[t]:
             ys[t] = 0                           # the carry stays as it is
         else:
-            if segment_starts[t]:
+            if starts[t]:
                 carry = cell.initial_carry(params)
             carry, ys[t] = cell.step(params, carry, xs[t])
     return carry, ys
 
-``segment_starts`` is ``reset`` when reading forwards. Reading backwards, a segment is entered
-at its end, so there it marks the steps whose next real step, in time, has its flag set. Values
-of ``xs`` and ``reset`` at padded steps never matter.
+``starts`` is ``reset`` when reading forwards. Reading backwards, a segment is entered at its
+end, so there it marks the steps whose next real step, in time, has its flag set. Values of
+``xs`` and ``reset`` at padded steps never matter. The carry keeps its dtypes.
 """
 
 from __future__ import annotations
@@ -24,46 +24,46 @@ import jax
 import jax.numpy as jnp
 
 from seqnets.checks import check_dtype, check_rank, check_shape
-from seqnets.typing import Array, Cell, PyTree
+from seqnets.typing import Array, PyTree
 
-__all__ = ["Steps", "check_steps", "segment_starts"]
+__all__ = ["Steps", "check_carry", "check_steps", "segment_starts"]
 
 
 class Steps(NamedTuple):
     """The steps of a batch of rows, as every strategy receives them."""
 
     xs: Array
-    """[B, T, D] inputs (cells that take more axes: [B, T, ...])."""
+    """[B, T, D] inputs (cells that take more axes: [B, T, ...]), finite at padded steps."""
     mask: Array | None
     """[B, T] bool, True at real steps; None: all are real."""
     starts: Array | None
     """[B, T] bool, True where the carry is put back before the step; None: nowhere."""
+    fresh: PyTree
+    """What is put back there: the cell's initial carry, in the dtypes of the carry."""
 
 
-def check_steps(
-    cell: Cell, params: PyTree, carry: PyTree, xs: Array, mask: Array | None, reset: Array | None
-) -> None:
-    """Raise ValueError or TypeError unless the arguments of `unroll` fit together."""
+def check_steps(xs: Array, mask: Array | None, reset: Array | None) -> None:
+    """Raise ValueError or TypeError unless the steps given to `unroll` fit together."""
     if xs.ndim < 3:
         check_rank("xs", xs, 3, "B T D")
     for name, flags in (("mask", mask), ("reset", reset)):
         if flags is not None:
             check_shape(name, flags, xs.shape[:2], "batch and time of xs")
             check_dtype(name, flags, "bool")
-    if carry is not None:
-        check_carry(cell, params, carry, xs.shape[0], xs.dtype)
 
 
-def check_carry(cell: Cell, params: PyTree, carry: PyTree, batch: int, dtype: Any) -> None:
-    """Raise unless ``carry`` has the structure and shapes of the cell's own initial carry."""
-    expected = jax.eval_shape(lambda p: cell.initial_carry(p, batch, dtype), params)
-    want, got = str(jax.tree.structure(expected)), str(jax.tree.structure(carry))
+def check_carry(carry: PyTree, initial: PyTree) -> None:
+    """Raise unless ``carry`` is built like the cell's own initial carry for the same rows."""
+    want: Any = jax.tree.structure(initial)
+    got: Any = jax.tree.structure(carry)
     if want != got:
         raise ValueError(f"carry: expected the structure {want}, got {got}")
-    paths = jax.tree_util.tree_leaves_with_path(expected)
+    paths = jax.tree_util.tree_leaves_with_path(initial)
     for (path, leaf), value in zip(paths, jax.tree.leaves(carry), strict=True):
         name = "carry" + jax.tree_util.keystr(path)
-        check_shape(name, value, leaf.shape, f"the initial carry of {cell} for {batch} rows")
+        check_shape(name, value, leaf.shape, "the cell's initial carry for the rows of xs")
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            check_dtype(name, value, "float")
 
 
 def segment_starts(mask: Array | None, reset: Array | None, *, reverse: bool) -> Array | None:
@@ -71,12 +71,11 @@ def segment_starts(mask: Array | None, reset: Array | None, *, reverse: bool) ->
     if reset is None or not reverse:
         return reset
     T = reset.shape[1]
-    if mask is None:
-        mask = jnp.ones_like(reset)
     # Number the steps and let the lowest bit carry the flag: the smallest number to the right
     # among the real steps is then the next real step together with its flag.
     tagged = 2 * jnp.arange(T)[None, :] + reset
-    tagged = jnp.where(mask, tagged, 2 * T)
+    if mask is not None:
+        tagged = jnp.where(mask, tagged, 2 * T)
     nearest = jax.lax.cummin(tagged, axis=1, reverse=True)
-    following = jnp.pad(nearest[:, 1:], ((0, 0), (0, 1)), constant_values=2 * T)
+    following = jnp.pad(nearest, ((0, 0), (0, 1)), constant_values=2 * T)[:, 1:]
     return following % 2 == 1

@@ -29,19 +29,11 @@ def scan(
     Returns:
       ``(carry, ys)``, ys ``[B, T, ...]`` at the positions of their inputs.
     """
-    batch = steps.xs.shape[0]
     prepare, step = _split_step(cell, params)
 
     def body(carry: PyTree, now: tuple[PyTree, Array | None, Array | None]) -> tuple[PyTree, Array]:
         x, real, start = now
-        before = carry
-        if start is not None:
-            fresh = jax.tree.map(
-                lambda new, old: new.astype(old.dtype),
-                cell.initial_carry(params, batch, steps.xs.dtype),
-                carry,
-            )
-            before = _select(start, fresh, carry)
+        before = carry if start is None else _select(start, steps.fresh, carry)
         after, y = step(before, x)
         after = jax.tree.map(lambda new, old: new.astype(old.dtype), after, carry)
         if real is not None:
@@ -49,7 +41,10 @@ def scan(
             y = jnp.where(_align(real, y), y, jnp.zeros_like(y))
         return after, y
 
-    xs, mask, starts = (None if array is None else jnp.swapaxes(array, 0, 1) for array in steps)
+    xs, mask, starts = (
+        None if array is None else jnp.swapaxes(array, 0, 1)
+        for array in (steps.xs, steps.mask, steps.starts)
+    )
     carry, ys = jax.lax.scan(body, carry, (prepare(xs), mask, starts), reverse=reverse)
     return carry, jnp.swapaxes(ys, 0, 1)
 

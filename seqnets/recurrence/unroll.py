@@ -5,7 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from seqnets.recurrence.contract import Steps, check_steps, segment_starts
+from seqnets.checks import check_dtype, check_rank
+from seqnets.recurrence.contract import Steps, check_carry, check_steps, segment_starts
 from seqnets.recurrence.scan import scan
 from seqnets.typing import Array, Bool, Cell, Float, PyTree
 
@@ -34,7 +35,8 @@ def unroll(
     Args:
       cell: what happens in one step.
       params: parameters, from ``cell.init``.
-      carry: carry before the first step, or None for the cell's own initial carry.
+      carry: carry before the first step, or None for the cell's own initial carry, in the dtype
+        to which xs and params promote. Its dtypes are those of the final carry too.
       xs: inputs, [B, T, D]; values at padded steps are ignored, NaN included.
       mask: True at real steps; None means all are real.
       reset: True where a new segment starts: the cell's initial carry is put back before that
@@ -48,7 +50,8 @@ def unroll(
     Raises:
       ValueError: if xs is not [B, T, D], mask or reset is not [B, T], or the carry does not
         have the structure and shapes of the cell's initial carry.
-      TypeError: if mask or reset is not of bools.
+      TypeError: if mask or reset is not of bools, or the carry not of floats where the initial
+        one is.
 
     Example:
       >>> import jax
@@ -61,15 +64,24 @@ def unroll(
       ((2, 7, 5), True)
     """
     xs = jnp.asarray(xs)
-    check_steps(cell, params, carry, xs, mask, reset)
+    mask, reset = (None if flags is None else jnp.asarray(flags) for flags in (mask, reset))
+    check_steps(xs, mask, reset)
+    initial = cell.initial_carry(params, xs.shape[0], _promoted_dtype(xs, params))
     if carry is None:
-        dtype = jnp.result_type(xs, *jax.tree.leaves(params))
-        carry = cell.initial_carry(params, xs.shape[0], dtype)
+        carry = initial
+    check_carry(carry, initial)
     if mask is not None:
         # A padded NaN would reach the gradient through the unused branch of the selection.
         xs = jnp.where(mask.reshape(mask.shape + (1,) * (xs.ndim - 2)), xs, jnp.zeros_like(xs))
-    steps = Steps(xs, mask, segment_starts(mask, reset, reverse=reverse))
+    fresh = jax.tree.map(lambda new, old: new.astype(old.dtype), initial, carry)
+    steps = Steps(xs, mask, segment_starts(mask, reset, reverse=reverse), fresh)
     return scan(cell, params, carry, steps, reverse=reverse)
+
+
+def _promoted_dtype(xs: Array, params: PyTree) -> jnp.dtype:
+    """The dtype of products of inputs and floating parameters."""
+    leaves = [p for p in jax.tree.leaves(params) if jnp.issubdtype(p.dtype, jnp.inexact)]
+    return jnp.result_type(xs, *leaves)
 
 
 def lengths_to_mask(lengths: Array, steps: int) -> Bool[Array, "B T"]:
@@ -81,8 +93,9 @@ def lengths_to_mask(lengths: Array, steps: int) -> Bool[Array, "B T"]:
 
     Raises:
       ValueError: if lengths is not [B].
+      TypeError: if lengths is not of integers.
     """
     lengths = jnp.asarray(lengths)
-    if lengths.ndim != 1:
-        raise ValueError(f"lengths: expected shape [B], got {lengths.shape}")
+    check_rank("lengths", lengths, 1, "B")
+    check_dtype("lengths", lengths, "int")
     return jnp.arange(steps)[None, :] < lengths[:, None]

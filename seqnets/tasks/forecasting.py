@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from seqnets.data.windows import Window
 from seqnets.dropout import dropout, fold_in_rows
 from seqnets.heads import Head
-from seqnets.modules import Stack
+from seqnets.modules import Stack, apply
 from seqnets.reduction import Weighted, weighted
 from seqnets.training.step import LossFn
 from seqnets.typing import Array, Cell, Float, Key, PyTree
@@ -62,7 +62,7 @@ def forecasting_loss(model: Forecaster) -> LossFn:
     def loss_fn(
         params: PyTree, carry: PyTree, batch: Window, keys: Key | None
     ) -> tuple[Weighted, tuple[PyTree, dict[str, Weighted]]]:
-        raw = model.apply({"params": params}, batch, keys)
+        raw = apply(model, params, batch, keys)
         loss = weighted(model.head.loss(raw, batch.target), batch.weight)
         return loss, (carry, {})
 

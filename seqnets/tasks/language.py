@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from seqnets.data.text import EvaluationBatch, TextBatch
 from seqnets.dropout import dropout, fold_in_rows
 from seqnets.losses import cross_entropy
-from seqnets.modules import Stack
+from seqnets.modules import Stack, apply
 from seqnets.reduction import Weighted, weighted
 from seqnets.training.step import LossFn
 from seqnets.typing import Array, Bool, Cell, Float, Int, Key, PyTree
@@ -67,7 +67,9 @@ class LanguageModel(nn.Module):
         embed = nn.Embed(self.vocabulary, self.embedding, name="embed")
         xs = dropout(embed(tokens), fold_in_rows(dropout_keys, 0), self.dropout)
         stack = Stack(self.cells, dropout=self.dropout, residual=self.residual, name="stack")
-        carry, ys = stack(xs, carry, mask=mask, reset=reset, dropout_keys=fold_in_rows(dropout_keys, 1))
+        carry, ys = stack(
+            xs, carry, mask=mask, reset=reset, dropout_keys=fold_in_rows(dropout_keys, 1)
+        )
         ys = dropout(ys, fold_in_rows(dropout_keys, 2), self.dropout)
         if not self.tied:
             return carry, nn.Dense(self.vocabulary, name="output")(ys)
@@ -81,7 +83,7 @@ class LanguageModel(nn.Module):
 def initial_carry(model: LanguageModel, params: PyTree, rows: int) -> PyTree:
     """State before any token, leaves [rows, ...]: that after a single padded one."""
     nothing = jnp.zeros((rows, 1), jnp.int32)
-    carry, _ = model.apply({"params": params}, nothing, mask=jnp.zeros((rows, 1), bool))
+    carry, _ = apply(model, params, nothing, mask=jnp.zeros((rows, 1), bool))
     return carry
 
 
@@ -94,12 +96,12 @@ def language_loss(model: LanguageModel) -> LossFn:
     def loss_fn(
         params: PyTree, carry: PyTree, batch: TextBatch | EvaluationBatch, keys: Key | None
     ) -> tuple[Weighted, tuple[PyTree, dict[str, Weighted]]]:
-        mask = batch.mask if isinstance(batch, EvaluationBatch) else None
+        mask = jnp.asarray(batch.mask) if isinstance(batch, EvaluationBatch) else None
         reset = batch.reset if isinstance(batch, TextBatch) else None
-        carry, logits = model.apply(
-            {"params": params}, batch.inputs, carry, mask=mask, reset=reset, dropout_keys=keys
+        carry, logits = apply(
+            model, params, batch.inputs, carry, mask=mask, reset=reset, dropout_keys=keys
         )
-        loss = weighted(cross_entropy(logits, batch.targets), mask)
+        loss = weighted(cross_entropy(logits, jnp.asarray(batch.targets)), mask)
         return loss, (jax.lax.stop_gradient(carry), {})
 
     return loss_fn

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType, TracebackType
+from typing import Any
 
 __all__ = ["Interruption"]
 
@@ -12,13 +13,13 @@ __all__ = ["Interruption"]
 class Interruption:
     """Context in which SIGINT and SIGTERM are noted in ``signal`` instead of acting at once.
 
-    A second SIGINT acts as usual (KeyboardInterrupt). Outside the main thread, where Python
-    lets nobody set handlers, nothing is noted.
+    A SIGINT after one that was noted raises KeyboardInterrupt. Outside the main thread, where
+    Python lets nobody set handlers, nothing is noted.
     """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        self._before: dict[signal.Signals, object] = {}
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
@@ -33,7 +34,8 @@ class Interruption:
         trace: TracebackType | None,
     ) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            # None stands for a handler that was not set by Python and cannot be put back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:

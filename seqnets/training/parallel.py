@@ -7,10 +7,12 @@ host everything has its plain shape, [B, ...]; on the devices what is split is [
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from seqnets.training.state import TrainState
@@ -20,22 +22,29 @@ from seqnets.typing import PyTree
 __all__ = ["DataParallel", "use_all_cores"]
 
 AXIS = "devices"
-STATE_AXES = TrainState(step=None, params=None, opt_state=None, carry=0, key=None)
+STATE_AXES: Any = TrainState(None, None, None, carry=0, key=None)  # type: ignore[arg-type]
 
 
 def use_all_cores() -> None:
     """Give JAX one CPU device for each core this process may use.
 
-    Threads inside the small products of a recurrent loop do not scale, devices do. Has an
-    effect only before JAX is first used, and only where the number was not chosen already,
-    by ``JAX_NUM_CPU_DEVICES`` or in ``XLA_FLAGS``.
-    """
-    import os
+    Threads inside the small products of a recurrent loop do not scale, devices do. Changes
+    nothing where the number was chosen already, by ``JAX_NUM_CPU_DEVICES`` or in ``XLA_FLAGS``.
 
+    Raises:
+      RuntimeError: if JAX is already in use, and the number of its devices fixed.
+    """
     chosen = "JAX_NUM_CPU_DEVICES" in os.environ
     chosen |= "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if not chosen:
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+        jax.config.update("jax_num_cpu_devices", _usable_cores())
+
+
+def _usable_cores() -> int:
+    """Cores this process may use, where the system tells; otherwise all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,15 +57,29 @@ class DataParallel:
 
     devices: Sequence[jax.Device]
 
+    def __post_init__(self) -> None:
+        """Reject an empty row."""
+        if not self.devices:
+            raise ValueError("devices: expected at least one device, got none")
+
     @property
     def size(self) -> int:
         """Number of devices N."""
         return len(self.devices)
 
-    def train_step(self, loss_fn: LossFn, optimizer: Any) -> Callable:
-        """`make_train_step` over all devices; the state given to it is used up (donated)."""
+    def train_step(self, loss_fn: LossFn, optimizer: Any, accumulate: int = 1) -> Callable:
+        """`make_train_step` over all devices; the state given to it is used up (donated).
+
+        Args:
+          loss_fn: see `LossFn`.
+          optimizer: Optax transformation.
+          accumulate: parts into which the rows of each device are cut.
+
+        Returns:
+          ``(state, batch, progress) -> (state, info)``: state from `place`, batch from `split`.
+        """
         return jax.pmap(
-            make_train_step(loss_fn, optimizer, axis_name=AXIS),
+            make_train_step(loss_fn, optimizer, axis_name=AXIS, accumulate=accumulate),
             axis_name=AXIS,
             in_axes=(STATE_AXES, 0, None),
             out_axes=(STATE_AXES, None),
@@ -65,7 +88,7 @@ class DataParallel:
         )
 
     def evaluation_step(self, loss_fn: LossFn) -> Callable:
-        """`make_evaluation_step` over all devices."""
+        """`make_evaluation_step` over all devices: ``(params, carry, batch) -> (carry, sums)``."""
         return jax.pmap(
             make_evaluation_step(loss_fn, axis_name=AXIS),
             axis_name=AXIS,
@@ -82,11 +105,13 @@ class DataParallel:
           pad: fill up with rows of zeros (of weight zero, then) where N does not divide B.
 
         Raises:
-          ValueError: if N does not divide B and ``pad`` is False.
+          ValueError: if N does not divide B and ``pad`` is False, or a leaf has no rows.
         """
 
         def split_leaf(x: Any) -> np.ndarray:
             x = np.asarray(x)
+            if x.ndim == 0:
+                raise ValueError("batch: expected arrays with rows first, [B, ...], got a scalar")
             missing = -x.shape[0] % self.size
             if missing and not pad:
                 raise ValueError(
@@ -99,13 +124,18 @@ class DataParallel:
         return jax.tree.map(split_leaf, tree)
 
     def place(self, state: TrainState) -> TrainState:
-        """Lay a host state out over the devices."""
+        """Lay a host state out over the devices; the arrays given stay the caller's own.
+
+        Raises:
+          ValueError: if the devices do not divide the rows of the carry.
+        """
         mesh = jax.sharding.Mesh(np.asarray(self.devices), (AXIS,))
         replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
         rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
         carry = jax.device_put(self.split(state.carry), rows)
-        placed = jax.device_put(state._replace(carry=()), replicated)
-        return placed._replace(carry=carry)
+        # The step donates its state, and `device_put` may share memory with what it is given.
+        copies = jax.tree.map(jnp.copy, state._replace(carry=()))
+        return jax.device_put(copies, replicated)._replace(carry=carry)
 
     def gather(self, state: TrainState) -> TrainState:
         """The layout-free host copy of a state: what checkpoints hold, and 1 or N devices share."""
@@ -113,8 +143,13 @@ class DataParallel:
         def merge(x: Any) -> np.ndarray:
             return np.array(x).reshape(-1, *x.shape[2:])
 
-        key = jax.random.wrap_key_data(
-            np.array(jax.random.key_data(state.key)), impl=jax.random.key_impl(state.key)
-        )
-        copy = jax.tree.map(np.array, state._replace(carry=(), key=()))
-        return copy._replace(carry=jax.tree.map(merge, state.carry), key=key)
+        copy = jax.tree.map(_to_host, state._replace(carry=()))
+        return copy._replace(carry=jax.tree.map(merge, state.carry))
+
+
+def _to_host(x: Any) -> Any:
+    """A copy in NumPy, or of a random key, which NumPy has no type for, on the first device."""
+    if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return np.array(x)
+    data = jnp.asarray(np.array(jax.random.key_data(x)))
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))

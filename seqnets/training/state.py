@@ -50,7 +50,7 @@ def create_state(
 
 
 def row_keys(key: Key, rows: int, axis_name: str | None) -> Key:
-    """Random keys [rows], each a function of ``key`` and of the row's number in the global batch."""
+    """Random keys [rows], one for each row's number in the global batch, wherever it lies."""
     first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * rows
     numbers = first + jnp.arange(rows, dtype=jnp.int32)
     return jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from seqnets.checks import check_range
 from seqnets.reduction import Weighted
 from seqnets.training.state import StepInfo, TrainState, row_keys
 from seqnets.typing import Array, Key, PyTree
@@ -20,7 +21,7 @@ class LossFn(Protocol):
     """What a task says about one batch of rows, on one device."""
 
     def __call__(
-        self, params: PyTree, carry: PyTree, batch: Any, keys: Key
+        self, params: PyTree, carry: PyTree, batch: Any, keys: Key | None
     ) -> tuple[Weighted, tuple[PyTree, dict[str, Weighted]]]:
         """Compute the loss of the rows at hand.
 
@@ -28,7 +29,8 @@ class LossFn(Protocol):
           params: parameters.
           carry: recurrent state kept since the batch before, leaves [B, ...], or ().
           batch: pytree of arrays [B, ...].
-          keys: [B] random keys, one a row, the same for a row wherever it is computed.
+          keys: [B] random keys, one a row, the same for a row wherever it is computed; None
+            for evaluation.
 
         Returns:
           ``(loss, (carry, metrics))``: the summed loss with its weight, the state for the next
@@ -37,15 +39,38 @@ class LossFn(Protocol):
         ...
 
 
+class Sums(NamedTuple):
+    """What is added over the rows of the batch and divided at most once, at the end."""
+
+    grads: PyTree
+    """∂ total / ∂ params, in float32 or wider."""
+    loss: Weighted
+    """Loss."""
+    metrics: dict[str, Weighted]
+    """Further sums."""
+
+
+class Rows(NamedTuple):
+    """What goes with the rows, every leaf [B, ...]: the arguments of `LossFn` after params."""
+
+    carry: PyTree
+    """Recurrent state."""
+    batch: Any
+    """Inputs and targets."""
+    keys: Key
+    """One random key a row."""
+
+
 def make_train_step(
     loss_fn: LossFn,
     optimizer: optax.GradientTransformation,
     *,
     axis_name: str | None = None,
+    accumulate: int = 1,
 ) -> Callable[[TrainState, Any, Array], tuple[TrainState, StepInfo]]:
     """Make the step ``(state, batch, progress) -> (state, info)`` of one device.
 
-        g = Σ_devices ∂ total / ∂ params  /  Σ_devices weight
+        g = Σ_devices Σ_parts ∂ total / ∂ params  /  Σ_devices Σ_parts weight
 
     Sums and weights are added over the devices apart and divided once, so that the gradient is
     that of the mean over the global batch however its real elements are spread. A step whose
@@ -56,41 +81,80 @@ def make_train_step(
       optimizer: Optax transformation. It is given the extra arguments ``progress`` (fraction of
         the run done, for schedules) and ``value`` (the mean loss).
       axis_name: the mapped device axis, as given to `jax.pmap`; None on a single device.
+      accumulate: number of equal parts into which the rows of one device are cut, to be computed
+        one after the other in a fraction of the memory. The result is that of one part: the
+        division comes after the last, and a row keeps its carry and its key.
 
     Returns:
-      A pure function; compile it with `jax.jit`, or with
-      `seqnets.training.parallel.data_parallel` over several devices.
+      A pure function; compile it with `jax.jit`, or over several devices with
+      `seqnets.training.parallel.DataParallel.train_step`. It raises ValueError when traced for
+      a number of rows that ``accumulate`` does not divide.
+
+    Raises:
+      ValueError: if accumulate is below 1.
     """
+    check_range("accumulate", accumulate, 1)
     optimizer = optax.with_extra_args_support(optimizer)
 
     def step(state: TrainState, batch: Any, progress: Array) -> tuple[TrainState, StepInfo]:
-        rows = jax.tree.leaves(batch)[0].shape[0]
-        keys = row_keys(jax.random.fold_in(state.key, state.step), rows, axis_name)
-
-        def total(params: PyTree) -> tuple[Array, tuple]:
-            loss, (carry, metrics) = loss_fn(params, state.carry, batch, keys)
-            return loss.total, (loss, carry, metrics)
-
-        grads, (loss, carry, metrics) = jax.grad(total, has_aux=True)(state.params)
-        if axis_name is not None:
-            grads, loss, metrics = jax.lax.psum((grads, loss, metrics), axis_name)
+        number = jax.tree.leaves(batch)[0].shape[0]
+        keys = row_keys(jax.random.fold_in(state.key, state.step), number, axis_name)
+        rows = Rows(state.carry, batch, keys)
+        sums, carry = _accumulated_sums(loss_fn, state.params, rows, accumulate)
+        grads, loss, metrics = sums if axis_name is None else jax.lax.psum(sums, axis_name)
         scale = 1 / jnp.where(loss.weight > 0, loss.weight, 1)
         grads = jax.tree.map(lambda g: g * scale.astype(g.dtype), grads)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss.mean()) & jnp.isfinite(norm)
 
+        grads = jax.tree.map(lambda g, p: g.astype(p.dtype), grads, state.params)
         updates, opt_state = optimizer.update(
             grads, state.opt_state, state.params, progress=progress, value=loss.mean()
         )
-        params = optax.apply_updates(state.params, updates)
-        new, old = (params, opt_state), (state.params, state.opt_state)
-        params, opt_state = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
         # Each row's carry is its own: a bad one would poison the steps after it, on its device.
-        carry = jax.tree.map(lambda a, b: jnp.where(finite, a, b), carry, state.carry)
+        new = (optax.apply_updates(state.params, updates), opt_state, carry)
+        old = (state.params, state.opt_state, state.carry)
+        params, opt_state, carry = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
         state = TrainState(state.step + 1, params, opt_state, carry, state.key)
         return state, StepInfo(loss, metrics, norm, finite)
 
     return step
+
+
+def _accumulated_sums(
+    loss_fn: LossFn, params: PyTree, rows: Rows, parts: int
+) -> tuple[Sums, PyTree]:
+    """`_sums` of all rows and their carries [B, ...], computed in ``parts`` equal parts."""
+    if parts == 1:
+        return _sums(loss_fn, params, rows)
+    number = rows.keys.shape[0]
+    if number % parts:
+        raise ValueError(
+            f"accumulate: expected a divisor of the {number} rows of one device, got {parts}"
+        )
+    cut = jax.tree.map(lambda x: x.reshape(parts, number // parts, *x.shape[1:]), rows)
+    first = jax.tree.map(lambda x: x[0], cut)
+    like, _ = jax.eval_shape(lambda rows: _sums(loss_fn, params, rows), first)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+
+    def body(before: Sums, part: Rows) -> tuple[Sums, PyTree]:
+        sums, carry = _sums(loss_fn, params, part)
+        return jax.tree.map(jnp.add, before, sums), carry
+
+    sums, carry = jax.lax.scan(body, zeros, cut)
+    return sums, jax.tree.map(lambda x: x.reshape(number, *x.shape[2:]), carry)
+
+
+def _sums(loss_fn: LossFn, params: PyTree, rows: Rows) -> tuple[Sums, PyTree]:
+    """Gradient, loss and metrics summed over the rows, and the rows' next carries."""
+
+    def total(params: PyTree) -> tuple[Array, tuple]:
+        loss, (carry, metrics) = loss_fn(params, *rows)
+        return loss.total, (loss, carry, metrics)
+
+    grads, (loss, carry, metrics) = jax.grad(total, has_aux=True)(params)
+    grads = jax.tree.map(lambda g: g.astype(jnp.promote_types(g.dtype, jnp.float32)), grads)
+    return Sums(grads, loss, metrics), carry
 
 
 def make_evaluation_step(

@@ -38,9 +38,7 @@ def test_targets_and_base_by_hand(rng):
     np.testing.assert_allclose(window.target[0], (values[7:12] - base) / scale, rtol=1e-6)
     np.testing.assert_array_equal(window.weight[0], 1)
     earlier = (values[[1, 2, 3, 1, 2]] - base) / scale  # two seasons before
-    np.testing.assert_allclose(
-        window.future[0, :, 0], FAR * np.arcsinh(earlier / FAR), rtol=1e-6
-    )
+    np.testing.assert_allclose(window.future[0, :, 0], FAR * np.arcsinh(earlier / FAR), rtol=1e-6)
 
 
 def test_restore_undoes_the_scaling(rng):
@@ -91,7 +89,12 @@ def test_the_future_never_looks_ahead(rng):
     """What a window shows must not change when everything after the cut does."""
     series = make(rng, [40, 30], missing=0.1)
     changed = [
-        Series(one.id, np.concatenate([one.values[:20], rng.normal(size=len(one.values) - 20)]), None, None)
+        Series(
+            one.id,
+            np.concatenate([one.values[:20], rng.normal(size=len(one.values) - 20)]),
+            None,
+            None,
+        )
         for one in series
     ]
     rows, cuts = np.array([0, 1]), np.array([20, 20])

@@ -90,3 +90,13 @@ def test_missing_values_and_series_too_short_to_learn_from(run, files, tmp_path)
     assert len(printed.out.splitlines()) == 1 + 2 * 4
     assert "nan" not in printed.out.lower()
     assert ",," not in printed.out
+
+
+def test_a_horizon_of_one_step(train_forecast, run, files, tmp_path):
+    out, actual = tmp_path / "run", tmp_path / "actual.csv"
+    assert train_forecast("--out", out, "--max-steps", 2, "--horizon", 1).status == 0
+    rows = (files / "future.csv").read_text().splitlines()
+    actual.write_text("\n".join(row for row in rows if ",64," in row or "ds" in row) + "\n")
+    done = run("evaluate_forecast", out, "--data", files / "history.csv", "--actual", actual)
+    assert done.status == 0, done.err
+    assert json.loads(done.out)["horizon"] == 1

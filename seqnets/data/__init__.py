@@ -1,0 +1,52 @@
+"""Text and series: files, tokenizers, streams and windows, and built-in data.
+
+Every mistake in a file is a `DataError`, one line that names the file and the place.
+"""
+
+from seqnets.data.builtin.mauna_loa import mauna_loa
+from seqnets.data.builtin.standard_library import standard_library
+from seqnets.data.errors import DataError
+from seqnets.data.forecasts import write_forecasts
+from seqnets.data.grid import season_of
+from seqnets.data.series import Series, future_times, read_series
+from seqnets.data.text import (
+    EvaluationBatch,
+    TextBatch,
+    TextSplit,
+    TextStream,
+    evaluation_batches,
+    read_texts,
+    split_tail,
+)
+from seqnets.data.tokenizers import (
+    ByteTokenizer,
+    CharacterTokenizer,
+    Tokenizer,
+    tokenizer_from_dict,
+)
+from seqnets.data.windows import SeriesWindows, Window, WindowShape
+
+__all__ = [
+    "ByteTokenizer",
+    "CharacterTokenizer",
+    "DataError",
+    "EvaluationBatch",
+    "Series",
+    "SeriesWindows",
+    "TextBatch",
+    "TextSplit",
+    "TextStream",
+    "Tokenizer",
+    "Window",
+    "WindowShape",
+    "evaluation_batches",
+    "future_times",
+    "mauna_loa",
+    "read_series",
+    "read_texts",
+    "season_of",
+    "split_tail",
+    "standard_library",
+    "tokenizer_from_dict",
+    "write_forecasts",
+]

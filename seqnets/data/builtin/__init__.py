@@ -1,0 +1,1 @@
+"""Built-in data, so that nothing needs downloading; `seqnets.data` exports it."""

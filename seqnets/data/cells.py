@@ -1,0 +1,84 @@
+"""Rows and cells of CSV text, and numbers in them; every mistake is told with its place."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqnets.data.errors import DataError
+
+__all__ = ["Cells", "is_missing", "is_number", "numbers", "rows"]
+
+MISSING = frozenset({"", "na", "nan", "n/a", "null", "none"})
+"""What stands for a missing value, in any case."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells of one kind, a column or part of a row, and how to say where each is."""
+
+    path: str
+    texts: Sequence[str]
+    where: Callable[[int], str]
+    """Index of a cell to its place, as ``"line 3, column 'y'"``."""
+
+    def wrong(self, i: int, expected: str) -> DataError:
+        """Return the exception for cell ``i``."""
+        got = self.texts[i]
+        shown = repr(got if len(got) <= 40 else got[:40] + "…")
+        hint = "; columns are separated by commas" if ";" in got or "\t" in got else ""
+        return DataError(f"{self.path}: {self.where(i)}: expected {expected}, got {shown}{hint}")
+
+
+def rows(path: str, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield line number (from 1) and stripped cells of each row, without the blank lines.
+
+    Raises:
+      DataError: if a quotation is not closed, or a field is longer than 128 Ki characters.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for cells in reader:
+            blank = not cells or (len(cells) == 1 and cells[0].isspace())
+            if not blank:
+                yield reader.line_num, [cell.strip() for cell in cells]
+    except csv.Error as error:
+        raise DataError(f"{path}: line {reader.line_num}: not CSV: {error}") from error
+
+
+def is_number(cell: str) -> bool:
+    """Return whether ``cell`` is a number, finite or not; a missing value is none."""
+    return not is_missing(cell) and not math.isnan(_number(cell))
+
+
+def numbers(cells: Cells) -> NDArray[np.float64]:
+    """Parse cells to float64, NaN where a value is missing.
+
+    Raises:
+      DataError: at the first cell that is neither a finite number nor a missing value.
+    """
+    values = np.array([_number(cell) for cell in cells.texts], np.float64)
+    for i in np.flatnonzero(~np.isfinite(values)).tolist():
+        if not is_missing(cells.texts[i]):
+            kind = "a finite number" if np.isinf(values[i]) else "a number"
+            raise cells.wrong(i, kind)
+    return values
+
+
+def is_missing(cell: str) -> bool:
+    """Return whether ``cell`` stands for a missing value."""
+    return cell.lower() in MISSING
+
+
+def _number(cell: str) -> float:
+    """``cell`` as float, NaN if it is none; Python's underscores in numbers are not accepted."""
+    try:
+        return float(cell) if "_" not in cell else math.nan
+    except ValueError:
+        return math.nan

@@ -1,0 +1,146 @@
+"""The regular grid below the times of a series, and the length of a season on it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+__all__ = ["continue_times", "regular_steps", "regular_times", "season_of"]
+
+GRID_LIMIT = 10
+"""A regular grid of more than this many times the values is no grid of theirs."""
+
+Ticks = NDArray[np.int64]
+
+
+def regular_times(times: pd.DatetimeIndex) -> tuple[pd.DatetimeIndex, str]:
+    """The regular grid through all of ``times``, and its pandas frequency.
+
+    Months, if all times are at one day of the month or all at its end (``MS`` or ``ME``, with a
+    multiple: ``3MS`` quarters, ``12MS`` years; ``MS`` whatever the day); else business days
+    (``B``), if most steps are one day and weekends are left out; else the widest fixed step that
+    meets every time.
+
+    Args:
+      times: [T], T ≥ 2, ascending without repetition.
+
+    Raises:
+      ValueError: if the grid would have more than 10 T steps.
+    """
+    months = _months(times)
+    if months is not None:
+        return months
+    if _is_business_daily(times):
+        return pd.date_range(times[0], times[-1], freq="B").as_unit("ns"), "B"
+    ticks = regular_steps(times.asi8, show=lambda tick: str(pd.Timestamp(tick)))
+    grid = pd.DatetimeIndex(ticks.view("datetime64[ns]"))
+    return grid, _fixed_frequency(grid[1] - grid[0], grid[0])
+
+
+def _months(times: pd.DatetimeIndex) -> tuple[pd.DatetimeIndex, str] | None:
+    """The monthly grid, where all times agree in day (or are month ends) and in time of day."""
+    same_day = len(set(times.day)) == 1
+    month_ends = bool((times.day == times.days_in_month).all())
+    if not (same_day or month_ends) or len(set(times - times.normalize())) > 1:
+        return None
+    count = np.asarray(times.year * 12 + times.month, np.int64)
+    ahead = (regular_steps(count, show=_month_name) - count[0]).tolist()
+    if month_ends:
+        dates = [times[0] + pd.offsets.MonthEnd(months) for months in ahead]
+    else:
+        dates = [times[0] + pd.DateOffset(months=months) for months in ahead]
+    alias = f"{ahead[1] if ahead[1] > 1 else ''}{'ME' if month_ends else 'MS'}"
+    return pd.DatetimeIndex(dates).as_unit("ns"), alias
+
+
+def _month_name(count: int) -> str:
+    return f"{(count - 1) // 12}-{(count - 1) % 12 + 1:02d}"
+
+
+def _is_business_daily(times: pd.DatetimeIndex) -> bool:
+    days = np.diff(times.asi8) / pd.Timedelta(days=1).value
+    daily = np.all(days % 1 == 0) and 2 * np.count_nonzero(days == 1) > len(days)
+    return bool(daily and np.any(days == 3) and (times.day_of_week < 5).all())
+
+
+def _fixed_frequency(step: pd.Timedelta, first: pd.Timestamp) -> str:
+    days, rest = divmod(step, pd.Timedelta(days=1))
+    if rest:
+        return pd.tseries.frequencies.to_offset(step).freqstr
+    weeks, odd = divmod(days, 7)
+    count, name = (days, "D") if odd else (weeks, f"W-{first.day_name()[:3].upper()}")
+    return f"{count if count > 1 else ''}{name}"
+
+
+def regular_steps(ticks: Ticks, show: Callable[[int], str] = str) -> Ticks:
+    """The regular grid of integers through all of ``ticks``, with the widest step there is.
+
+    Args:
+      ticks: [T], T ≥ 2, ascending without repetition.
+      show: how a tick reads in the message.
+
+    Raises:
+      ValueError: if the grid would have more than 10 T steps.
+    """
+    gaps = np.diff(ticks)
+    if gaps.min() <= 0:  # 64 bits of nanoseconds overflow
+        raise ValueError("expected steps of less than 292 years")
+    step = np.gcd.reduce(gaps)
+    length = (int(ticks[-1]) - int(ticks[0])) // int(step) + 1
+    if length > GRID_LIMIT * len(ticks):
+        odd = _oddest(gaps)
+        raise ValueError(
+            f"expected times on a regular grid with few gaps; {show(ticks[0])}, {show(ticks[1])} "
+            f"come first, but {show(ticks[odd + 1])} follows {show(ticks[odd])}, and a grid "
+            f"through all {len(ticks)} has {length} steps"
+        )
+    return ticks[0] + step * np.arange(length, dtype=np.int64)
+
+
+def _oddest(gaps: Ticks) -> int:
+    """The first gap that is no multiple of the most common one, or else the widest."""
+    sizes, counts = np.unique(gaps, return_counts=True)
+    rest = gaps % sizes[np.argmax(counts)]
+    return int(np.argmax(rest > 0) if rest.any() else np.argmax(gaps))
+
+
+def continue_times(last: pd.Timestamp, frequency: str, steps: int) -> pd.DatetimeIndex:
+    """The ``steps`` times after ``last`` on the grid of ``frequency``."""
+    offset = pd.tseries.frequencies.to_offset(frequency)
+    if offset.is_on_offset(last):
+        return pd.date_range(last, periods=steps + 1, freq=offset)[1:].as_unit("ns")
+    ahead = [last + pd.DateOffset(months=offset.n * i) for i in range(1, steps + 1)]
+    return pd.DatetimeIndex(ahead).as_unit("ns")
+
+
+_SEASONS = {
+    **dict.fromkeys(("h", "H"), 24),
+    **dict.fromkeys(("min", "T"), 24 * 60),
+    "D": 7,
+    "B": 5,
+    "W": 52,
+    **dict.fromkeys(("MS", "ME", "M", "BMS", "BME", "BM", "WOM", "LWOM"), 12),
+    **dict.fromkeys(("QS", "QE", "Q", "BQS", "BQE", "BQ"), 4),
+    **dict.fromkeys(("YS", "YE", "Y", "A", "AS", "BYS", "BYE"), 1),
+}
+
+
+def season_of(frequency: str | None) -> int | None:
+    """Steps in a season: the day of hours and minutes, the week of days, the year of the rest.
+
+    ``h`` 24, ``30min`` 48, ``15min`` 96, ``D`` 7, ``B`` 5, ``W`` 52, ``MS`` or ``ME`` 12, ``QS``
+    or ``QE`` 4, ``YS`` or ``YE`` 1; None for others, and where the step does not divide the
+    season.
+
+    Args:
+      frequency: a pandas alias with or without multiple and anchor, as ``2h`` or ``W-SAT``.
+    """
+    found = re.fullmatch(r"([0-9]*)([A-Za-z]+)(-.*)?", frequency or "")
+    if found is None or found[2] not in _SEASONS:
+        return None
+    season, remainder = divmod(_SEASONS[found[2]], int(found[1] or 1) or 1)
+    return season if season and not remainder else None

@@ -1,0 +1,154 @@
+"""Series on a regular grid, read from CSV files; their times, and those to come."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from seqnets.checks import check_range, check_rank, check_shape
+from seqnets.data.errors import DataError
+from seqnets.data.forms import Times, Written, written_series
+from seqnets.data.grid import continue_times, regular_steps, regular_times, season_of
+
+__all__ = ["MAXIMUM_SERIES_BYTES", "Series", "future_times", "read_series", "season_of"]
+
+MAXIMUM_SERIES_BYTES = 2**29
+"""Files of series of more than 512 MiB, counted after decompression, are refused."""
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """One variable over regular times.
+
+    Attributes:
+      id: name.
+      values: [T] float64, NaN where missing.
+      times: [T] dates in nanoseconds without time zone; None where the file has none.
+      frequency: pandas alias of the step of ``times``, as ``"h"`` or ``"W-SAT"``.
+      steps: integers, T of them, where the file counts its times (years, numbers of steps).
+
+    Raises:
+      ValueError: if ``values`` has not one axis, or the times or steps are not as many.
+    """
+
+    id: str
+    values: NDArray[np.float64]
+    times: pd.DatetimeIndex | None = None
+    frequency: str | None = None
+    steps: range | None = None
+
+    def __post_init__(self) -> None:
+        check_rank("values", self.values, 1, "T")
+        for name, given in (("times", self.times), ("steps", self.steps)):
+            if given is not None:
+                check_shape(name, given, self.values.shape, "one a value")
+
+
+def read_series(path: str | os.PathLike[str], shortest: int = 2) -> list[Series]:
+    """Read the series of a CSV file, plain or gzip (told by its content).
+
+    The form is told from header and content, see `seqnets.data.forms`: long (``unique_id, ds,
+    y``), one series a row (as in the M4 competition), columns with times, columns alone. Rows
+    with times are sorted by them, per series. Steps between the first and the last time that the
+    file leaves out become missing values, so that every series lies on a regular grid.
+
+    Args:
+      path: the file, UTF-8 with commas, at most 512 MiB after decompression.
+      shortest: fewest values of a series; one alone lies on no grid, so 2 unless that will do.
+
+    Returns:
+      At least one series, in order of appearance, each with a value that is not missing.
+
+    Raises:
+      DataError: if the file cannot be read; has no rows or rows of different length; has a cell
+        that is neither a finite number nor missing, or not a time where one belongs; if a time
+        comes twice in a series, or the times lie on no regular grid of at most ten times as many
+        steps; if a series has fewer than ``shortest`` values, or none that is not missing.
+    """
+    name = os.fspath(path)
+    found = written_series(name, MAXIMUM_SERIES_BYTES)
+    return [_on_grid(name, written, shortest) for written in found]
+
+
+def _on_grid(path: str, written: Written, shortest: int) -> Series:
+    """Order the values by time, and put NaN where the regular grid has no value."""
+    label = f"{path}: series {written.id!r}"
+    if len(written.values) < shortest:
+        raise DataError(
+            f"{label}: expected at least {shortest} values, got {len(written.values)}"
+        )
+    if np.isnan(written.values).all():
+        raise DataError(f"{label}: expected a value, got {len(written.values)} missing ones")
+    if written.times is None:
+        return Series(written.id, written.values)
+    times, values = _in_order(label, written, written.times)
+    if len(values) == 1:
+        if isinstance(times, pd.DatetimeIndex):
+            return Series(written.id, values, times)
+        return Series(written.id, values, steps=range(int(times[0]), int(times[0]) + 1))
+    try:
+        if not isinstance(times, pd.DatetimeIndex):
+            ticks = regular_steps(times)
+            filled = _filled(values, np.searchsorted(ticks, times), len(ticks))
+            step = int(ticks[1] - ticks[0])
+            return Series(written.id, filled, steps=range(int(ticks[0]), int(ticks[-1]) + 1, step))
+        grid, frequency = regular_times(times)
+    except ValueError as error:
+        raise DataError(f"{label}: {error}") from error
+    filled = _filled(values, grid.get_indexer(times), len(grid))
+    return Series(written.id, filled, grid, frequency)
+
+
+def _in_order(label: str, written: Written, times: Times) -> tuple[Times, NDArray[np.float64]]:
+    """Times ascending and the values with them.
+
+    Raises:
+      DataError: if a time comes twice.
+    """
+    ticks = np.asarray(times).astype(np.int64)
+    order = np.argsort(ticks, kind="stable")
+    twice = np.flatnonzero(np.diff(ticks[order]) == 0)
+    if twice.size:
+        pair = order[twice[0] : twice[0] + 2]
+        first, second = (written.lines[i] for i in pair)
+        raise DataError(
+            f"{label}: the time {times[pair[0]]} comes twice, on lines {first} and {second}"
+        )
+    return times[order], written.values[order]
+
+
+def _filled(
+    values: NDArray[np.float64], positions: NDArray[np.intp], length: int
+) -> NDArray[np.float64]:
+    filled = np.full(length, np.nan)
+    filled[positions] = values
+    return filled
+
+
+def future_times(series: Series, horizon: int) -> pd.DatetimeIndex | NDArray[np.int64]:
+    """Times of the ``horizon`` steps after the end of a series.
+
+    Returns:
+      [H] dates that go on with the grid of the series; integers that go on with its ``steps``;
+      or T + 1, T + 2, ... where it has neither.
+
+    Raises:
+      ValueError: if ``horizon`` is below 1, if a series with dates has no frequency, or if the
+        dates would leave the range that 64 bits of nanoseconds can hold.
+    """
+    check_range("horizon", horizon, 1)
+    if series.times is None:
+        steps = series.steps or range(1, len(series.values) + 1)
+        return steps[-1] + steps.step * np.arange(1, horizon + 1, dtype=np.int64)
+    if series.frequency is None:
+        raise ValueError(f"series {series.id!r}: expected a frequency with its dates, got None")
+    try:
+        return continue_times(series.times[-1], series.frequency, horizon)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(
+            f"series {series.id!r}: no dates for {horizon} steps after {series.times[-1]}: {error}"
+        ) from error

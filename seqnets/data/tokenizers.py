@@ -1,0 +1,197 @@
+"""Tokenizers: text to integer ids and back, by bytes or by characters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from seqnets.checks import did_you_mean
+
+__all__ = ["ByteTokenizer", "CharacterTokenizer", "Tokenizer", "tokenizer_from_dict"]
+
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"
+
+
+class Tokenizer(Protocol):
+    """Text to ids in ``[0, size)`` and back."""
+
+    @property
+    def size(self) -> int:
+        """V, the number of different ids."""
+        ...
+
+    def encode(self, text: str) -> NDArray[np.int32]:
+        """Return the ids of ``text``, [T] int32."""
+        ...
+
+    def decode(self, ids: ArrayLike) -> str:
+        """Return the text of ``ids``, [T] int."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe the tokenizer in JSON's types, for `tokenizer_from_dict`."""
+        ...
+
+
+@dataclass(frozen=True)
+class ByteTokenizer:
+    """The 256 bytes of UTF-8: every text has ids, and nothing needs to be learnt.
+
+    Bytes that are not UTF-8, as a cut in the middle of a character leaves them, are decoded to
+    U+FFFD.
+
+    Example:
+      >>> ByteTokenizer().encode("né").tolist()
+      [110, 195, 169]
+    """
+
+    @property
+    def size(self) -> int:
+        """256."""
+        return 256
+
+    def encode(self, text: str) -> NDArray[np.int32]:
+        """Return the bytes of ``text``.
+
+        Raises:
+          ValueError: if ``text`` holds a lone surrogate, which has no UTF-8 form.
+        """
+        return np.frombuffer(_encoded(text, "utf-8"), np.uint8).astype(np.int32)
+
+    def decode(self, ids: ArrayLike) -> str:
+        """Return the text of ``ids``.
+
+        Raises:
+          TypeError: if ``ids`` are not integers.
+          ValueError: if they are not one axis of values in [0, 256).
+        """
+        return _checked_ids(ids, self.size).astype(np.uint8).tobytes().decode("utf-8", "replace")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return ``{"kind": "bytes"}``."""
+        return {"kind": "bytes"}
+
+
+@dataclass(frozen=True)
+class CharacterTokenizer:
+    """The characters of a text, sorted; id 0 stands for every other one and reads U+FFFD.
+
+    Args:
+      characters: distinct characters in ascending order; the id of ``characters[i]`` is i + 1.
+
+    Raises:
+      ValueError: if ``characters`` is empty, unsorted or holds a character twice.
+
+    Example:
+      >>> tokenizer = CharacterTokenizer.from_text("banana")
+      >>> tokenizer.decode(tokenizer.encode("bandana"))
+      'ban�ana'
+    """
+
+    characters: str
+
+    def __post_init__(self) -> None:
+        points = _code_points(self.characters)
+        if points.size == 0 or np.any(points[1:] <= points[:-1]):
+            raise ValueError(
+                f"characters: expected distinct characters in ascending order, "
+                f"got {self.characters[:40]!r}"
+            )
+
+    @classmethod
+    def from_text(cls, text: str) -> CharacterTokenizer:
+        """Take the vocabulary from all of ``text``.
+
+        Raises:
+          ValueError: if ``text`` is empty.
+        """
+        if not text:
+            raise ValueError("text: expected at least one character, got none")
+        return cls("".join(map(chr, np.unique(_code_points(text)))))
+
+    @property
+    def size(self) -> int:
+        """The number of characters, and one for the unknown."""
+        return len(self.characters) + 1
+
+    @cached_property
+    def _table(self) -> NDArray[np.int32]:
+        """Code point to id, up to the largest known one, then one 0 for all beyond."""
+        points = _code_points(self.characters)
+        table = np.zeros(int(points[-1]) + 2, np.int32)
+        table[points] = np.arange(1, self.size, dtype=np.int32)
+        return table
+
+    def encode(self, text: str) -> NDArray[np.int32]:
+        """Return the id of every character, 0 where the vocabulary does not have it."""
+        last = np.uint32(self._table.size - 1)
+        return self._table[np.minimum(_code_points(text), last)]
+
+    def decode(self, ids: ArrayLike) -> str:
+        """Return the text of ``ids``, U+FFFD for id 0.
+
+        Raises:
+          TypeError: if ``ids`` are not integers.
+          ValueError: if they are not one axis of values in [0, size).
+        """
+        points = _code_points(UNKNOWN + self.characters)[_checked_ids(ids, self.size)]
+        return points.tobytes().decode("utf-32-le", "surrogatepass")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return ``{"kind": "characters", "characters": ...}``."""
+        return {"kind": "characters", "characters": self.characters}
+
+
+def tokenizer_from_dict(description: Mapping[str, Any]) -> ByteTokenizer | CharacterTokenizer:
+    """Rebuild a tokenizer from what its ``to_dict`` returned.
+
+    Raises:
+      ValueError: if the kind is unknown, a key is missing or superfluous, or a value is wrong.
+    """
+    kind = str(description.get("kind"))
+    keys = {"bytes": {"kind"}, "characters": {"kind", "characters"}}
+    if kind not in keys:
+        raise ValueError(f"kind of tokenizer: got {kind!r}; {did_you_mean(kind, keys)}")
+    if set(description) != keys[kind]:
+        raise ValueError(
+            f"tokenizer of kind {kind!r}: expected the keys {sorted(keys[kind])}, "
+            f"got {sorted(description)}"
+        )
+    if kind == "bytes":
+        return ByteTokenizer()
+    characters = description["characters"]
+    if not isinstance(characters, str):
+        raise ValueError(f"characters: expected a string, got {type(characters).__name__}")
+    return CharacterTokenizer(characters)
+
+
+def _encoded(text: str, encoding: str) -> bytes:
+    try:
+        return text.encode(encoding)
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"text: expected Unicode characters, got the lone surrogate "
+            f"{text[error.start]!r} at position {error.start}"
+        ) from error
+
+
+def _code_points(text: str) -> NDArray[np.uint32]:
+    """Code points of ``text``, [T]; lone surrogates pass, they are merely in no vocabulary."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+
+
+def _checked_ids(ids: ArrayLike, size: int) -> NDArray[Any]:
+    array = np.asarray(ids)
+    if array.ndim != 1:
+        raise ValueError(f"ids: expected one axis [T], got shape {array.shape}")
+    if array.size and not np.issubdtype(array.dtype, np.integer):
+        raise TypeError(f"ids: expected integers, got dtype {array.dtype}")
+    wrong = (array < 0) | (array >= size)
+    if wrong.any():
+        raise ValueError(f"ids: expected values in [0, {size}), got {array[wrong][0]}")
+    return array.astype(np.int64)

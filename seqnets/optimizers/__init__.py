@@ -1,0 +1,25 @@
+"""Optimizers as Optax gradient transformations, schedules over progress, and their composition."""
+
+from seqnets.optimizers.adaptive import adadelta as adadelta
+from seqnets.optimizers.adaptive import adagrad as adagrad
+from seqnets.optimizers.adaptive import rmsprop as rmsprop
+from seqnets.optimizers.composition import make_optimizer as make_optimizer
+from seqnets.optimizers.composition import scale_by_progress as scale_by_progress
+from seqnets.optimizers.decay import decay_mask as decay_mask
+from seqnets.optimizers.decay import decoupled_decay as decoupled_decay
+from seqnets.optimizers.descent import momentum as momentum
+from seqnets.optimizers.descent import nesterov as nesterov
+from seqnets.optimizers.descent import sgd as sgd
+from seqnets.optimizers.moments import adam as adam
+from seqnets.optimizers.moments import adamax as adamax
+from seqnets.optimizers.moments import adamw as adamw
+from seqnets.optimizers.moments import nadam as nadam
+from seqnets.optimizers.plateau import Plateau as Plateau
+from seqnets.optimizers.plateau import reduce_on_plateau as reduce_on_plateau
+from seqnets.optimizers.schedules import Schedule as Schedule
+from seqnets.optimizers.schedules import constant as constant
+from seqnets.optimizers.schedules import cosine as cosine
+from seqnets.optimizers.schedules import exponential as exponential
+from seqnets.optimizers.schedules import linear as linear
+from seqnets.optimizers.schedules import one_cycle as one_cycle
+from seqnets.optimizers.schedules import warmup as warmup

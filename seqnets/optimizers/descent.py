@@ -1,0 +1,67 @@
+"""Gradient descent, plain and with momentum.
+
+In the formulas θ is a parameter, g its gradient, η the learning rate and μ the momentum.
+"""
+
+from __future__ import annotations
+
+import math
+
+import optax
+
+from seqnets.checks import check_range
+
+__all__ = ["momentum", "nesterov", "sgd"]
+
+
+def sgd(learning_rate: float) -> optax.GradientTransformation:
+    """Gradient descent, ``θ ← θ - η g``: the same in PyTorch and Keras.
+
+    Raises:
+      ValueError: if learning_rate is negative or not finite.
+    """
+    check_range("learning_rate", learning_rate, 0, math.inf, closed="left")
+    return optax.scale(-learning_rate)
+
+
+def momentum(learning_rate: float, *, momentum: float = 0.9) -> optax.GradientTransformation:
+    """Gradient descent with a heavy ball.
+
+        v ← μ v + g
+        θ ← θ - η v
+
+    PyTorch's (without dampening). Keras keeps ``η v`` instead of ``v``, which is the same until
+    the learning rate changes: then Keras' ball keeps the speed it had, this one is rescaled.
+
+    Raises:
+      ValueError: if learning_rate is negative or not finite, or momentum is not in [0, 1).
+
+    References:
+      Polyak, Some methods of speeding up the convergence of iteration methods, USSR
+      Computational Mathematics and Mathematical Physics 4, 1964.
+    """
+    return _with_trace(learning_rate, momentum, nesterov=False)
+
+
+def nesterov(learning_rate: float, *, momentum: float = 0.9) -> optax.GradientTransformation:
+    """Gradient descent with Nesterov's momentum, the gradient taken at θ itself.
+
+        v ← μ v + g
+        θ ← θ - η (g + μ v)
+
+    PyTorch's and Keras' form (of Sutskever et al.'s update, with the parameters kept at the
+    point looked ahead to). They differ from one another as in `momentum`.
+
+    Raises:
+      ValueError: if learning_rate is negative or not finite, or momentum is not in [0, 1).
+
+    References:
+      Sutskever, Martens, Dahl, Hinton, On the importance of initialization and momentum in deep
+      learning, ICML 2013.
+    """
+    return _with_trace(learning_rate, momentum, nesterov=True)
+
+
+def _with_trace(rate: float, momentum: float, *, nesterov: bool) -> optax.GradientTransformation:
+    check_range("momentum", momentum, 0, 1, closed="left")
+    return optax.chain(optax.trace(momentum, nesterov), sgd(rate))

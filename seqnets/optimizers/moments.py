@@ -1,0 +1,190 @@
+"""Steps from running moments of the gradient, corrected for their start at 0: Adam's family.
+
+In the formulas θ is a parameter, g its gradient, η the learning rate, ε epsilon and t the number
+of the step, 1 for the first; all operations are element-wise, m and s start at 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from seqnets.checks import check_range
+from seqnets.optimizers.decay import decay_mask, decoupled_decay
+from seqnets.optimizers.descent import sgd
+from seqnets.typing import Array, PyTree
+
+__all__ = ["adam", "adamax", "adamw", "nadam"]
+
+
+def adam(
+    learning_rate: float, *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
+) -> optax.GradientTransformation:
+    """Adam.
+
+        m ← β₁ m + (1 - β₁) g
+        s ← β₂ s + (1 - β₂) g²
+        θ ← θ - η m̂ / (√ŝ + ε),   m̂ = m / (1 - β₁ᵗ),   ŝ = s / (1 - β₂ᵗ)
+
+    The paper's Algorithm 1 and PyTorch's: ε is outside the root and added to the *corrected*
+    √ŝ. Keras adds its ε = 1e-7 to the uncorrected √s, which acts like ε / √(1 - β₂ᵗ) here: 32
+    times as large at the first step, the same in the end.
+
+    Raises:
+      ValueError: if learning_rate is negative or not finite, beta1 or beta2 is not in [0, 1), or
+        epsilon is not positive.
+
+    References:
+      Kingma, Ba, Adam: A Method for Stochastic Optimization, ICLR 2015, arXiv:1412.6980.
+    """
+    _check(beta1, beta2, epsilon)
+    return optax.chain(optax.scale_by_adam(beta1, beta2, epsilon), sgd(learning_rate))
+
+
+def adamw(
+    learning_rate: float,
+    *,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    weight_decay: float = 0.01,
+    mask: Callable[[PyTree], PyTree] | None = decay_mask,
+) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay λ.
+
+        θ ← θ - η (m̂ / (√ŝ + ε) + λ θ),   m̂ and ŝ as in `adam`
+
+    As in PyTorch the learning rate scales the decay as well (in the paper only its schedule
+    does), and ε is where `adam` has it. PyTorch and Keras decay every parameter; here ``mask``
+    leaves biases and norms alone unless it is None. Keras' default λ is 0.004.
+
+    Args:
+      learning_rate: η.
+      beta1: decay of the first moment.
+      beta2: decay of the second moment.
+      epsilon: ε.
+      weight_decay: λ.
+      mask: parameters to a tree of the same structure, True where to decay; None decays all.
+
+    Raises:
+      ValueError: as `adam`, or if weight_decay is negative or not finite; when updating, if no
+        params are given.
+
+    References:
+      Loshchilov, Hutter, Decoupled Weight Decay Regularization, ICLR 2019, arXiv:1711.05101.
+    """
+    check_range("learning_rate", learning_rate, 0, math.inf, closed="left")
+    return optax.chain(
+        adam(1.0, beta1=beta1, beta2=beta2, epsilon=epsilon),
+        decoupled_decay(weight_decay, mask),
+        optax.scale(learning_rate),
+    )
+
+
+def adamax(
+    learning_rate: float, *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
+) -> optax.GradientTransformation:
+    """Adamax: Adam with a running maximum instead of the second moment.
+
+        m ← β₁ m + (1 - β₁) g
+        u ← max(β₂ u, |g| + ε)
+        θ ← θ - η m / ((1 - β₁ᵗ) u)
+
+    PyTorch's: ε is inside the maximum, and decays with it. Keras has u ← max(β₂ u, |g|) and
+    divides by u + ε, with ε = 1e-7; the paper has no ε.
+
+    Raises:
+      ValueError: if learning_rate is negative or not finite, beta1 or beta2 is not in [0, 1), or
+        epsilon is not positive.
+
+    References:
+      Kingma, Ba, Adam: A Method for Stochastic Optimization, ICLR 2015, arXiv:1412.6980, 7.1.
+    """
+    _check(beta1, beta2, epsilon)
+    return optax.chain(optax.scale_by_adamax(beta1, beta2, epsilon), sgd(learning_rate))
+
+
+def nadam(
+    learning_rate: float,
+    *,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    momentum_decay: float = 0.004,
+) -> optax.GradientTransformation:
+    """Nadam: Adam with Nesterov's look ahead and a momentum that warms up.
+
+        μ_t = β₁ (1 - 0.96^(ψ t) / 2),   Π_t = μ_1 ⋯ μ_t,   ψ momentum_decay
+        m ← β₁ m + (1 - β₁) g
+        s ← β₂ s + (1 - β₂) g²
+        n = μ_{t+1} m / (1 - Π_{t+1}) + (1 - μ_t) g / (1 - Π_t)
+        θ ← θ - η n / (√ŝ + ε),   ŝ = s / (1 - β₂ᵗ)
+
+    PyTorch's; ε is outside the root of the corrected ŝ. Keras' is the same with ψ = 1 and
+    ε = 1e-7. `optax.nadam` has no warm-up, μ_t = β₁.
+
+    Raises:
+      ValueError: if learning_rate is negative or not finite, beta1 or beta2 is not in [0, 1),
+        epsilon is not positive, or momentum_decay is negative.
+
+    References:
+      Dozat, Incorporating Nesterov Momentum into Adam, ICLR 2016 workshop.
+    """
+    _check(beta1, beta2, epsilon)
+    check_range("momentum_decay", momentum_decay, 0)
+    return optax.chain(_scale_by_nadam(beta1, beta2, epsilon, momentum_decay), sgd(learning_rate))
+
+
+def _check(beta1: float, beta2: float, epsilon: float) -> None:
+    check_range("beta1", beta1, 0, 1, closed="left")
+    check_range("beta2", beta2, 0, 1, closed="left")
+    check_range("epsilon", epsilon, 0, closed="neither")
+
+
+class _NadamState(NamedTuple):
+    """Steps taken (int32), product of the momenta so far (float), and both moments."""
+
+    step: Array
+    product: Array
+    mean: optax.Updates
+    square: optax.Updates
+
+
+def _scale_by_nadam(
+    beta1: float, beta2: float, epsilon: float, momentum_decay: float
+) -> optax.GradientTransformation:
+    """``n / (√ŝ + ε)`` of `nadam`."""
+
+    def warm(step: Array) -> Array:
+        return beta1 * (1 - 0.5 * 0.96 ** (momentum_decay * step))
+
+    def init(params: optax.Params) -> _NadamState:
+        mean, square = optax.tree.zeros_like(params), optax.tree.zeros_like(params)
+        return _NadamState(jnp.zeros((), jnp.int32), jnp.ones(()), mean, square)
+
+    def update(
+        updates: optax.Updates, state: _NadamState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, _NadamState]:
+        del params
+        step = state.step + 1
+        now, following = warm(step), warm(step + 1)
+        product = state.product * now
+        mean = optax.tree.update_moment(updates, state.mean, beta1, 1)
+        square = optax.tree.update_moment(updates, state.square, beta2, 2)
+        direct = (1 - now) / (1 - product)
+        ahead = following / (1 - product * following)
+        correction = 1 - beta2**step
+
+        def scale(g: Array, m: Array, s: Array) -> Array:
+            n = ahead * m + direct * g
+            return (n / (jnp.sqrt(s / correction) + epsilon)).astype(g.dtype)
+
+        updates = jax.tree.map(scale, updates, mean, square)
+        return updates, _NadamState(step, product, mean, square)
+
+    return optax.GradientTransformation(init, update)

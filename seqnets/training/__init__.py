@@ -1,0 +1,36 @@
+"""Training: state, step, the layout over devices, the one loop, and what a run leaves behind."""
+
+from seqnets.training.checkpoint import CheckpointError, Checkpointing, CheckpointStore
+from seqnets.training.hooks import Hook, Limits, Progress
+from seqnets.training.interruption import Interruption
+from seqnets.training.loop import Job, NonFiniteError, Outcome, sums_to_host, train
+from seqnets.training.parallel import DataParallel, use_all_cores
+from seqnets.training.reporting import MetricsFile, ProgressBar, TensorBoard
+from seqnets.training.state import StepInfo, TrainState, create_state
+from seqnets.training.step import LossFn, make_evaluation_step, make_train_step
+
+__all__ = [
+    "CheckpointError",
+    "CheckpointStore",
+    "Checkpointing",
+    "DataParallel",
+    "Hook",
+    "Interruption",
+    "Job",
+    "Limits",
+    "LossFn",
+    "MetricsFile",
+    "NonFiniteError",
+    "Outcome",
+    "Progress",
+    "ProgressBar",
+    "StepInfo",
+    "TensorBoard",
+    "TrainState",
+    "create_state",
+    "make_evaluation_step",
+    "make_train_step",
+    "sums_to_host",
+    "train",
+    "use_all_cores",
+]

@@ -1,0 +1,130 @@
+import json
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seqnets.data.text import read_texts
+from seqnets.data.tokenizers import ByteTokenizer, CharacterTokenizer, tokenizer_from_dict
+
+TEXTS = ["", "a", "naïve café", "漢字と𝄞 clef", "line\r\nline\n\0", "�"]
+SAMPLE = "".join(TEXTS) + "bcd"
+TOKENIZERS = [ByteTokenizer(), CharacterTokenizer.from_text(SAMPLE)]
+
+# UTF-8 has no form for surrogates, so a text that was read from a file holds none.
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+@pytest.mark.parametrize("text", TEXTS)
+def test_round_trip(tokenizer, text):
+    ids = tokenizer.encode(text)
+    assert ids.dtype == np.int32
+    assert ids.ndim == 1
+    assert np.all((ids >= 0) & (ids < tokenizer.size))
+    assert tokenizer.decode(ids) == text
+
+
+@given(texts)
+def test_bytes_are_those_of_utf8(text):
+    tokenizer = ByteTokenizer()
+    assert tokenizer.encode(text).tolist() == list(text.encode())
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@given(texts.filter(bool), texts)
+def test_characters_are_sorted_and_others_unknown(known, text):
+    tokenizer = CharacterTokenizer.from_text(known)
+    table = {c: i for i, c in enumerate(sorted(set(known)), 1)}
+    assert tokenizer.size == len(table) + 1
+    assert tokenizer.encode(text).tolist() == [table.get(c, 0) for c in text]
+    assert tokenizer.decode(tokenizer.encode(text)) == "".join(
+        c if c in table else "\ufffd" for c in text
+    )
+
+
+def test_unknown_characters_on_both_sides_of_the_table():
+    tokenizer = CharacterTokenizer.from_text("mn")
+    assert tokenizer.encode("amnz\U0010ffff").tolist() == [0, 1, 2, 0, 0]
+    assert tokenizer.decode([0, 1, 2]) == "\ufffdmn"
+
+
+def test_broken_bytes_are_decoded_to_the_replacement_character():
+    assert ByteTokenizer().decode([0xC3, 65]) == "\ufffdA"
+
+
+def test_lone_surrogates():
+    with pytest.raises(ValueError, match=r"text: .*lone surrogate '\\udcff' at position 1"):
+        ByteTokenizer().encode("a\udcff")
+    assert CharacterTokenizer.from_text("a").encode("a\udcff").tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+def test_decode_refuses_what_is_no_id(tokenizer):
+    for wrong in (-1, tokenizer.size):
+        with pytest.raises(ValueError, match=rf"ids: expected values in \[0, {tokenizer.size}\), "):
+            tokenizer.decode([0, wrong])
+    with pytest.raises(TypeError, match="ids: expected integers, got dtype float64"):
+        tokenizer.decode([0.0])
+    with pytest.raises(ValueError, match=r"ids: expected one axis \[T\], got shape \(1, 1\)"):
+        tokenizer.decode([[0]])
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, np.uint64])
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+def test_decode_takes_any_integers(tokenizer, dtype):
+    ids = tokenizer.encode("abc")
+    assert tokenizer.decode(ids.astype(dtype)) == "abc"
+
+
+@pytest.mark.parametrize("characters", ["", "ba", "aa", "abcb"])
+def test_characters_must_be_distinct_and_ascending(characters):
+    with pytest.raises(ValueError, match="characters: expected distinct characters in ascending"):
+        CharacterTokenizer(characters)
+
+
+def test_a_vocabulary_needs_a_text():
+    with pytest.raises(ValueError, match="text: expected at least one character"):
+        CharacterTokenizer.from_text("")
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+def test_json_round_trip(tokenizer):
+    assert tokenizer_from_dict(json.loads(json.dumps(tokenizer.to_dict()))) == tokenizer
+
+
+@pytest.mark.parametrize(
+    ("description", "told"),
+    [
+        ({}, "kind of tokenizer: got 'None'"),
+        ({"kind": "byte"}, "got 'byte'; did you mean 'bytes'"),
+        ({"kind": "bytes", "size": 256}, r"expected the keys \['kind'\], got \['kind', 'size'\]"),
+        ({"kind": "characters"}, r"expected the keys \['characters', 'kind'\], got \['kind'\]"),
+        ({"kind": "characters", "characters": ["a"]}, "characters: expected a string, got list"),
+        ({"kind": "characters", "characters": "ba"}, "expected distinct characters in ascending"),
+        ({"kind": ["bytes"]}, "kind of tokenizer"),
+    ],
+)
+def test_wrong_descriptions(description, told):
+    with pytest.raises(ValueError, match=told):
+        tokenizer_from_dict(description)
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+def test_a_million_characters_take_little_time(tokenizer):
+    text = "abcd" * 250_000
+    tokenizer.encode("a")
+    begun = time.process_time()
+    tokenizer.encode(text)
+    # 4 ms were measured; a loop over characters takes more than 100.
+    assert time.process_time() - begun < 0.1
+
+
+@pytest.mark.data
+def test_tiny_shakespeare_has_65_characters(data_dir):
+    text = read_texts([data_dir / "text" / "tinyshakespeare.txt"])
+    tokenizer = CharacterTokenizer.from_text(text)
+    assert (len(text), tokenizer.size - 1) == (1_115_394, 65)
+    assert tokenizer.decode(tokenizer.encode(text)) == text

@@ -1,0 +1,128 @@
+"""The language model: what it may look at, what it carries, and what its loss counts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqnets.cells import GRU, LSTM
+from seqnets.data.text import EvaluationBatch, TextBatch
+from seqnets.tasks.language import LanguageModel, initial_carry, language_loss
+
+B, T, V = 3, 7, 11
+
+
+@pytest.fixture(scope="module")
+def model():
+    return LanguageModel(vocabulary=V, embedding=5, cells=(LSTM(6), GRU(6)))
+
+
+@pytest.fixture(scope="module")
+def params(model):
+    return model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+
+
+@pytest.fixture
+def tokens(rng):
+    return rng.integers(0, V, (B, T + 1)).astype(np.int32)
+
+
+def batch_of(tokens, reset=None):
+    reset = np.zeros((B, T), bool) if reset is None else reset
+    return TextBatch(tokens[:, :-1], tokens[:, 1:], reset)
+
+
+def test_loss_is_the_mean_over_next_tokens(model, params, tokens):
+    loss, _ = language_loss(model)(params, initial_carry(model, params, B), batch_of(tokens), None)
+    _, logits = model.apply({"params": params}, tokens[:, :-1])
+    logits = np.asarray(logits, np.float64)
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    chosen = np.take_along_axis(log_p, tokens[:, 1:, None].astype(int), -1)
+    np.testing.assert_allclose(loss.total, -chosen.sum(), rtol=1e-5)  # float32 sums
+    assert loss.weight == B * T
+
+
+def test_a_logit_sees_its_token_and_those_before(model, params, tokens, rng):
+    _, logits = model.apply({"params": params}, tokens)
+    changed = tokens.copy()
+    changed[:, 4] = (changed[:, 4] + 1) % V
+    _, others = model.apply({"params": params}, changed)
+    np.testing.assert_array_equal(logits[:, :4], others[:, :4])
+    assert np.all(np.any(logits[:, 4:] != others[:, 4:], axis=-1))
+
+
+def test_two_batches_with_the_carry_are_one(model, params, tokens):
+    loss_fn = language_loss(model)
+    start = initial_carry(model, params, B)
+    whole, (end, _) = loss_fn(params, start, batch_of(tokens), None)
+    none = np.zeros((B, 3), bool)
+    first, (carry, _) = loss_fn(params, start, TextBatch(tokens[:, :3], tokens[:, 1:4], none), None)
+    none = np.zeros((B, T - 3), bool)
+    second, (last, _) = loss_fn(
+        params, carry, TextBatch(tokens[:, 3:-1], tokens[:, 4:], none), None
+    )
+    np.testing.assert_allclose(first.total + second.total, whole.total, rtol=1e-6)
+    for a, b in zip(jax.tree.leaves(last), jax.tree.leaves(end), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_a_reset_forgets_the_carry(model, params, tokens, rng):
+    start = initial_carry(model, params, B)
+    other = jax.tree.map(lambda x: x + rng.normal(size=x.shape).astype(np.float32), start)
+    reset = np.zeros((B, T), bool)
+    reset[:, 0] = True
+    loss_fn = language_loss(model)
+    plain, _ = loss_fn(params, start, batch_of(tokens), None)
+    again, _ = loss_fn(params, other, batch_of(tokens, reset), None)
+    kept, _ = loss_fn(params, other, batch_of(tokens), None)
+    np.testing.assert_allclose(again.total, plain.total, rtol=1e-6)
+    assert abs(kept.total - plain.total) > 1e-3
+
+
+def test_padding_of_an_evaluation_counts_nothing(model, params, tokens, rng):
+    mask = np.arange(T)[None, :] < np.array([[T], [4], [0]])
+    batch = EvaluationBatch(tokens[:, :-1], tokens[:, 1:], mask)
+    other = EvaluationBatch(*(np.where(mask, x, 0) for x in batch[:2]), mask)
+    loss_fn = language_loss(model)
+    start = initial_carry(model, params, B)
+    first, (carry, _) = loss_fn(params, start, batch, None)
+    second, (same, _) = loss_fn(params, start, other, None)
+    assert first.weight == T + 4
+    np.testing.assert_array_equal(first.total, second.total)
+    for a, b, c in zip(*map(jax.tree.leaves, (carry, same, start)), strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a[2], c[2])  # the row of length 0 keeps its carry
+
+
+def test_the_gradient_stops_at_the_carry(model, params, tokens):
+    def through(scale):
+        start = jax.tree.map(lambda x: x + scale, initial_carry(model, params, B))
+        _, (carry, _) = language_loss(model)(params, start, batch_of(tokens), None)
+        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(carry))
+
+    assert jax.grad(through)(0.3) == 0
+
+
+@pytest.mark.parametrize("hidden", [5, 6])
+def test_tied_output_has_no_matrix_of_its_own(hidden):
+    model = LanguageModel(vocabulary=V, embedding=5, cells=(LSTM(hidden),), tied=True)
+    params = model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+    assert "output" not in params
+    assert ("projection" in params) == (hidden != 5)
+    _, logits = model.apply({"params": params}, jnp.zeros((2, 3), jnp.int32))
+    assert logits.shape == (2, 3, V)
+    grads = jax.grad(
+        lambda p: model.apply({"params": p}, jnp.ones((1, 2), jnp.int32))[1][..., 4].sum()
+    )(params)
+    assert np.any(grads["embed"]["embedding"][4] != 0)  # reached through the output only
+
+
+def test_dropout_follows_the_row(tokens):
+    model = LanguageModel(vocabulary=V, embedding=5, cells=(LSTM(6), LSTM(6)), dropout=0.5)
+    params = model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+    keys = jax.random.split(jax.random.key(1), B)
+    _, whole = model.apply({"params": params}, tokens, dropout_keys=keys)
+    _, row = model.apply({"params": params}, tokens[1:2], dropout_keys=keys[1:2])
+    _, none = model.apply({"params": params}, tokens)
+    np.testing.assert_allclose(whole[1:2], row, rtol=1e-5, atol=1e-6)
+    assert np.any(np.abs(whole - none) > 1e-3)
