@@ -99,7 +99,7 @@ class OptimizerConfig:
       name: a key of `OPTIMIZERS`; ``options`` are further arguments of that function.
       learning_rate: the largest one, which the schedule scales.
       schedule: a key of `SCHEDULES`; ``schedule_options`` are the arguments of that function.
-      warmup: fraction of the run over which the learning rate rises from 0.
+      warmup: fraction of the run over which the learning rate rises from a hundredth of itself.
       clip_norm: largest global norm of the gradient; 0 does not clip.
       clip_value: largest element of the gradient; 0 does not clip.
       weight_decay: decoupled decay of weights, not of biases and norms (AdamW with adam).
