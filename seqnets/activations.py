@@ -104,7 +104,7 @@ def prelu(x: Float[Array, "*S D"], slope: Float[Array, " D"] | float) -> Float[A
         raise ValueError(
             f"slope: expected a scalar or shape {jnp.shape(x)[-1:]}, got {slope.shape}"
         )
-    negative = jnp.where(x >= 0, 0, x)  # keeps 0 · ∞ out of the slope's gradient
+    negative = jnp.minimum(x, 0)  # keeps 0 · ∞ out of the slope's gradient
     return jnp.where(x >= 0, x, jnp.broadcast_to(slope, jnp.shape(x)) * negative)
 
 

@@ -22,7 +22,7 @@ from seqnets.checks import check_range
 from seqnets.initializers import Initializer, per_gate
 from seqnets.typing import Array, Key, PyTree
 
-__all__ = ["GatedCell", "GatedParams", "project_hidden", "project_inputs"]
+__all__ = ["GatedCell", "GatedParams", "HiddenCarry", "project_hidden", "project_inputs"]
 
 
 class GatedParams(NamedTuple):

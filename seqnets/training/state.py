@@ -11,7 +11,7 @@ import optax
 from seqnets.reduction import Weighted
 from seqnets.typing import Array, Key, PyTree
 
-__all__ = ["StepInfo", "TrainState", "create_state"]
+__all__ = ["StepInfo", "TrainState", "create_state", "row_keys"]
 
 
 class TrainState(NamedTuple):

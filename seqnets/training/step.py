@@ -14,7 +14,7 @@ from seqnets.reduction import Weighted
 from seqnets.training.state import StepInfo, TrainState, row_keys
 from seqnets.typing import Array, Key, PyTree
 
-__all__ = ["LossFn", "make_evaluation_step", "make_train_step"]
+__all__ = ["LossFn", "Rows", "Sums", "make_evaluation_step", "make_train_step"]
 
 
 class LossFn(Protocol):

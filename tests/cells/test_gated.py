@@ -1,0 +1,97 @@
+"""What gated cells share: parameters, the two products, and the errors about sizes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqnets.cells import GRU, LSTM, Elman, GatedParams, GRUResetBefore
+from seqnets.cells.gated import project_hidden, project_inputs
+
+ALL_CELLS = [Elman, LSTM, GRU, GRUResetBefore]
+GATES = {Elman: 1, LSTM: 4, GRU: 3, GRUResetBefore: 3}
+
+
+@pytest.mark.parametrize("kind", ALL_CELLS)
+def test_init_shapes_dtypes_and_biases(kind):
+    G, D, H = GATES[kind], 3, 5
+    params = kind(H).init(jax.random.key(0), in_features=D)
+    assert isinstance(params, GatedParams)
+    assert params.w_x.shape == (D, G * H)
+    assert params.w_h.shape == (H, G * H)
+    assert params.b.shape == (G * H,)
+    assert params.extra is None
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}
+    if kind is GRU:
+        np.testing.assert_array_equal(params.b_h, np.zeros(G * H))
+    else:
+        assert params.b_h is None
+
+
+@pytest.mark.parametrize("kind", ALL_CELLS)
+def test_recurrent_blocks_are_orthogonal_and_differ(kind):
+    H = 5
+    w_h = np.asarray(kind(H).init(jax.random.key(1), 3).w_h)
+    blocks = np.split(w_h, GATES[kind], axis=1)
+    for block in blocks:
+        np.testing.assert_allclose(block.T @ block, np.eye(H), atol=1e-5)  # float32 QR
+    for number, block in enumerate(blocks[1:]):
+        assert abs(block - blocks[number]).max() > 0.1
+
+
+@pytest.mark.parametrize("kind", ALL_CELLS)
+def test_input_blocks_are_glorot_uniform_by_gate(kind):
+    D, H = 40, 60
+    w_x = np.asarray(kind(H).init(jax.random.key(2), D).w_x)
+    limit = np.sqrt(6 / (D + H))  # of one gate's block [D, H], not of the fused [D, G·H]
+    assert abs(w_x).max() <= limit
+    assert abs(w_x).max() > 0.99 * limit
+    np.testing.assert_allclose(w_x.std(), limit / np.sqrt(3), rtol=0.05)  # 2400 draws or more
+
+
+@pytest.mark.parametrize("kind", ALL_CELLS)
+def test_init_follows_the_key(kind):
+    cell = kind(4)
+    first, again, other = (cell.init(jax.random.key(k), 3) for k in (0, 0, 1))
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    assert abs(first.w_h - other.w_h).max() > 0.1
+    assert abs(first.w_x - other.w_x).max() > 0.1
+
+
+@pytest.mark.parametrize("kind", ALL_CELLS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_initial_carry_is_zero_and_every_leaf_its_own_buffer(kind, dtype):
+    cell = kind(4)
+    carry = cell.initial_carry(cell.init(jax.random.key(0), 3), batch=6, dtype=dtype)
+    for leaf in carry:
+        assert leaf.shape == (6, 4)
+        assert leaf.dtype == dtype
+        assert not leaf.any()
+    # One buffer under two names could not be donated.
+    moved = jax.jit(lambda carry: jax.tree.map(lambda a: a + 1, carry), donate_argnums=0)(carry)
+    assert all((leaf == 1).all() for leaf in moved)
+
+
+def test_products_of_one_step_and_of_all_steps(rng):
+    params = GatedParams(*(rng.normal(size=s).astype("f4") for s in [(3, 8), (4, 8), (8,), (8,)]))
+    xs, h = rng.normal(size=(6, 5, 3)).astype("f4"), rng.normal(size=(5, 4)).astype("f4")
+    want = np.einsum("tbd,dg->tbg", xs, params.w_x) + params.b
+    np.testing.assert_allclose(project_inputs(params, xs), want, atol=1e-5)
+    np.testing.assert_allclose(project_inputs(params, xs[2]), want[2], atol=1e-5)
+    np.testing.assert_allclose(project_hidden(params, h), h @ params.w_h + params.b_h, atol=1e-5)
+    bare = params._replace(b=None, b_h=None)
+    np.testing.assert_allclose(project_inputs(bare, xs), want - params.b, atol=1e-5)
+    np.testing.assert_allclose(project_hidden(bare, h), h @ params.w_h, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ALL_CELLS)
+def test_sizes_must_fit(kind):
+    with pytest.raises(ValueError, match=r"features: expected a value in \[1, inf\], got 0"):
+        kind(0)
+    cell = kind(4)
+    with pytest.raises(ValueError, match=r"in_features: .* got 0"):
+        cell.init(jax.random.key(0), 0)
+    params = cell.init(jax.random.key(0), 3)
+    carry = cell.initial_carry(params, 2, "float32")
+    with pytest.raises(ValueError, match=r"xs: expected 3 features, .* got 5"):
+        cell.step(params, carry, jnp.ones((2, 5)))

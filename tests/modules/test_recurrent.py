@@ -1,0 +1,225 @@
+"""Linen shells: parameter trees, and equality with the engine they wrap."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqnets.cells import GRU, LSTM, Elman, GRUCarry, GRUResetBefore
+from seqnets.dropout import dropout, fold_in_rows
+from seqnets.modules import RNN, Bidirectional, BidirectionalCarry, Stack
+from seqnets.recurrence import lengths_to_mask, unroll
+
+# Compiled once for equal arguments, where each plain call would compile its loop anew.
+run = jax.jit(unroll, static_argnums=0, static_argnames="reverse")
+apply = jax.jit(nn.Module.apply, static_argnums=0)
+
+B, T, D = 4, 5, 3
+LENGTHS = np.array([5, 0, 3, 1])
+MASK = np.array(lengths_to_mask(LENGTHS, T))
+RESET = np.array([[0, 0, 1, 0, 0], [1, 0, 0, 0, 0], [0, 1, 0, 1, 0], [0, 0, 0, 0, 1]], bool)
+
+
+@pytest.fixture
+def xs(rng):
+    return jnp.asarray(rng.normal(size=(B, T, D)), "float32")
+
+
+@pytest.fixture
+def dropout_keys():
+    return jax.random.split(jax.random.key(7), B)
+
+
+def shapes(variables):
+    leaves = jax.tree_util.tree_leaves_with_path(variables)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): x.shape for path, x in leaves}
+
+
+def draw(module, rng, features=D):
+    """Random variables of the shapes of `init`, which need not run for them."""
+    like = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((B, T, features)))
+    return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), like)
+
+
+def close(got, want, tolerance=1e-6):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance), got, want)
+
+
+# --- RNN -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("cell", [LSTM(4), GRUResetBefore(4)])
+def test_rnn_is_unroll(cell, reverse, xs, rng):
+    layer = RNN(cell, reverse=reverse)
+    variables = draw(layer, rng)
+    params = variables["params"]["cell"]
+    carry = cell.initial_carry(params, B, "float32")
+    carry = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), a.dtype), carry)
+    got = apply(layer, variables, xs, carry, mask=MASK, reset=RESET)
+    close(got, run(cell, params, carry, xs, mask=MASK, reset=RESET, reverse=reverse))
+    close(apply(layer, variables, xs), run(cell, params, None, xs, reverse=reverse))
+
+
+def test_rnn_parameters(xs):
+    variables = RNN(LSTM(4)).init(jax.random.key(0), xs)
+    assert shapes(variables) == {
+        "params/cell/w_x": (D, 16),
+        "params/cell/w_h": (4, 16),
+        "params/cell/b": (16,),
+    }
+    assert shapes(RNN(GRU(4)).init(jax.random.key(0), xs))["params/cell/b_h"] == (12,)
+    other = RNN(LSTM(4)).init(jax.random.key(1), xs)
+    assert abs(other["params"]["cell"].w_h - variables["params"]["cell"].w_h).max() > 0.1
+
+
+def test_inputs_of_no_steps_give_the_initial_carry(xs, rng):
+    cells = (LSTM(4), GRU(4))
+    stack = Stack(cells, bidirectional=True)
+    variables = draw(stack, rng)
+    carry, ys = apply(stack, variables, xs[:, :0])
+    assert ys.shape == (B, 0, 8)
+    want = tuple(
+        BidirectionalCarry(*(cell.initial_carry(None, B, "float32") for _ in range(2)))
+        for cell in cells
+    )
+    assert jax.tree.structure(carry) == jax.tree.structure(want)
+    close(carry, want)
+    close(apply(stack, variables, xs, carry), apply(stack, variables, xs))
+
+
+# --- Bidirectional ---------------------------------------------------------------------------
+
+
+def flip_rows(a):
+    """The real steps of every row in opposite order, row by row; padding stays at the end."""
+    a = np.array(a)
+    for row, length in enumerate(LENGTHS):
+        a[row, :length] = a[row, :length][::-1]
+    return a
+
+
+def test_bidirectional_is_two_passes_over_ragged_rows(xs, rng):
+    layer = Bidirectional(LSTM(4), GRU(2))
+    variables = draw(layer, rng)
+    assert {name: size for name, size in shapes(variables).items() if name.endswith("w_h")} == {
+        "params/forward/cell/w_h": (4, 16),
+        "params/backward/cell/w_h": (2, 6),
+    }
+    forward, backward = (variables["params"][name]["cell"] for name in ("forward", "backward"))
+    carry, ys = apply(layer, variables, xs, mask=MASK)
+    first, left = run(LSTM(4), forward, None, xs, mask=MASK)
+    second, right = run(GRU(2), backward, None, flip_rows(xs), mask=MASK)
+    close(carry, BidirectionalCarry(first, second))
+    close(ys, np.concatenate([left, flip_rows(right)], axis=-1))
+
+
+def test_bidirectional_takes_a_carry_for_each_direction(xs, rng):
+    layer = Bidirectional(GRU(4), GRU(4))
+    variables = draw(layer, rng)
+    given = BidirectionalCarry(
+        *(GRUCarry(jnp.asarray(rng.normal(size=(B, 4)), "float32")) for _ in range(2))
+    )
+    carry, ys = apply(layer, variables, xs, given, mask=MASK, reset=RESET)
+    for number, (name, reverse) in enumerate((("forward", False), ("backward", True))):
+        params = variables["params"][name]["cell"]
+        want = run(GRU(4), params, given[number], xs, mask=MASK, reset=RESET, reverse=reverse)
+        close((carry[number], ys[..., 4 * number : 4 * number + 4]), want)
+    np.testing.assert_array_equal(carry.backward.h[1], given.backward.h[1])  # length 0
+
+
+def test_bidirectional_rejects_another_carry(xs, rng):
+    layer = Bidirectional(GRU(4), GRU(4))
+    variables = draw(layer, rng)
+    with pytest.raises(TypeError, match="carry: expected a BidirectionalCarry, got GRUCarry"):
+        layer.apply(variables, xs, GRUCarry(jnp.zeros((B, 4))))
+
+
+# --- Stack -----------------------------------------------------------------------------------
+
+
+def stack_by_hand(cells, params, xs, *, residual=False, rate=0.0, keys=None):
+    finals = []
+    for number, cell in enumerate(cells):
+        if number:
+            xs = dropout(xs, fold_in_rows(keys, number), rate)
+        final, ys = run(cell, params[f"layer_{number}"]["cell"], None, xs, mask=MASK)
+        finals.append(final)
+        xs = xs + ys if residual and number else ys
+    return tuple(finals), xs
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_stack_is_its_layers(residual, rate, xs, dropout_keys, rng):
+    cells = (LSTM(4), GRU(4), Elman(4))
+    stack = Stack(cells, dropout=rate, residual=residual)
+    variables = draw(stack, rng)
+    assert set(variables["params"]) == {"layer_0", "layer_1", "layer_2"}
+    assert shapes(variables)["params/layer_1/cell/w_x"] == (4, 12)
+    got = apply(stack, variables, xs, mask=MASK, dropout_keys=dropout_keys)
+    want = stack_by_hand(
+        cells, variables["params"], xs, residual=residual, rate=rate, keys=dropout_keys
+    )
+    close(got, want)
+    np.testing.assert_array_equal(got[1][~MASK], 0)
+    quiet = apply(stack, variables, xs, mask=MASK)
+    close(quiet, stack_by_hand(cells, variables["params"], xs, residual=residual))
+    assert (abs(quiet[1] - got[1]).max() > 1e-3) == (rate > 0)
+
+
+def test_stack_noise_belongs_to_the_row(xs, dropout_keys, rng):
+    stack = Stack((LSTM(4), LSTM(4)), dropout=0.5)
+    variables = draw(stack, rng)
+    ys = apply(stack, variables, xs, dropout_keys=dropout_keys)[1]
+    order = np.array([2, 0])
+    fewer = apply(stack, variables, xs[order], dropout_keys=dropout_keys[order])[1]
+    np.testing.assert_allclose(fewer, ys[order], atol=1e-6)
+    other = apply(stack, variables, xs, dropout_keys=dropout_keys[::-1])[1]
+    assert abs(other - ys).max() > 1e-3
+
+
+def test_stack_has_no_dropout_around_a_single_layer(xs, dropout_keys, rng):
+    stack = Stack((LSTM(4),), dropout=0.9)
+    variables = draw(stack, rng)
+    close(apply(stack, variables, xs, dropout_keys=dropout_keys), apply(stack, variables, xs))
+
+
+def test_bidirectional_stack(xs, rng):
+    stack = Stack((GRU(4), GRU(4)), bidirectional=True, residual=True)
+    variables = draw(stack, rng)
+    assert shapes(variables)["params/layer_1/backward/cell/w_x"] == (8, 12)
+    carry, ys = apply(stack, variables, xs, mask=MASK, reset=RESET)
+    layer = Bidirectional(GRU(4), GRU(4))
+    weights = variables["params"]
+    low, zs = apply(layer, {"params": weights["layer_0"]}, xs, mask=MASK, reset=RESET)
+    high, top = apply(layer, {"params": weights["layer_1"]}, zs, mask=MASK, reset=RESET)
+    close((carry, ys), ((low, high), zs + top))
+
+
+def test_stack_goes_on_from_its_carry(xs, rng):
+    stack = Stack((LSTM(4), GRU(4)))
+    variables = draw(stack, rng)
+    whole, ys = apply(stack, variables, xs, mask=MASK)
+    carry, first = apply(stack, variables, xs[:, :2], mask=MASK[:, :2])
+    carry, second = apply(stack, variables, xs[:, 2:], carry, mask=MASK[:, 2:])
+    close((carry, jnp.concatenate([first, second], 1)), (whole, ys))
+
+
+def test_stack_errors(xs, rng):
+    key = jax.random.key(0)
+    with pytest.raises(ValueError, match="cells: expected at least one cell, got none"):
+        Stack(()).init(key, xs)
+    with pytest.raises(ValueError, match=r"cells: residual layers must be of one size.*\[3, 4\]"):
+        Stack((GRU(4), GRU(3)), residual=True).init(key, xs)
+    stack = Stack((GRU(4), GRU(4)), dropout=0.5)
+    variables = draw(stack, rng)
+    with pytest.raises(ValueError, match="carry: expected one for each of 2 layers, got 1"):
+        stack.apply(variables, xs, (GRUCarry(jnp.zeros((B, 4))),))
+    with pytest.raises(ValueError, match=r"mask: expected shape \(4, 5\)"):
+        stack.apply(variables, xs, mask=MASK[:2])
+    with pytest.raises(ValueError, match=r"keys: expected shape \(4,\) \(one key a row\)"):
+        stack.apply(variables, xs, dropout_keys=jax.random.split(key, 3))
+    with pytest.raises(ValueError, match=r"rate: expected a value in \[0, 1\), got 1.5"):
+        Stack((GRU(4), GRU(4)), dropout=1.5).init(key, xs)
