@@ -1,0 +1,155 @@
+"""Run directories, strict JSON, and the sum over parameters."""
+
+import json
+import math
+import os
+from collections import OrderedDict
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from flax.core import freeze
+
+from seqnets import runs
+from seqnets.runs import RunDirectory, parameters_sha256, strict_json, write_atomically
+
+
+def test_create_makes_parents_and_opens_again(tmp_path):
+    run = RunDirectory.create(tmp_path / "a" / "b")
+    assert run.path.is_dir()
+    assert RunDirectory.create(str(run.path)) == run  # still empty
+    run.write_config("x = 1\n")
+    assert RunDirectory.open(str(run.path)) == run
+    assert run.config_file.read_text() == "x = 1\n"
+    names = [run.config_file, run.metrics_file, run.result_file, run.checkpoints]
+    assert [str(path.relative_to(run.path)) for path in names] == [
+        "config.toml",
+        "metrics.jsonl",
+        "result.json",
+        "checkpoints",
+    ]
+
+
+def test_create_refuses_what_is_in_use(tmp_path):
+    used = tmp_path / "used"
+    used.mkdir()
+    (used / "thesis.tex").write_text("")
+    with pytest.raises(ValueError, match=r"used: expected a new or empty folder"):
+        RunDirectory.create(used)
+    file = tmp_path / "file"
+    file.write_text("")
+    for path in (file, file / "run"):
+        with pytest.raises(ValueError, match=rf"{path}: expected a folder, got a file"):
+            RunDirectory.create(path)
+
+
+def test_open_refuses_what_is_no_run(tmp_path):
+    with pytest.raises(ValueError, match=r"nowhere: .* there is no such folder"):
+        RunDirectory.open(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"it has no config\.toml"):
+        RunDirectory.open(tmp_path)
+
+
+def test_result_is_strict_json_and_comes_back(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.write_result({"steps": 3, "loss": np.float32(0.5), "bad": math.nan, "name": "größer"})
+    assert run.read_result() == {"steps": 3, "loss": 0.5, "bad": None, "name": "größer"}
+    assert "NaN" not in run.result_file.read_text(encoding="utf-8")
+
+
+def test_read_result_says_what_is_wrong(tmp_path):
+    run = RunDirectory(tmp_path)
+    with pytest.raises(ValueError, match=r"has no result\.json"):
+        run.read_result()
+    for text, message in (("{", "is not JSON"), ("\xff", "is not JSON"), ("[]", "a JSON object")):
+        run.result_file.write_bytes(text.encode("latin-1"))
+        with pytest.raises(ValueError, match=message):
+            run.read_result()
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+def test_a_fault_while_writing_leaves_the_old_text(tmp_path, monkeypatch, broken):
+    path = tmp_path / "file"
+    write_atomically(path, "old\n")
+
+    def fault(*args):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.os, broken, fault)
+        with pytest.raises(OSError, match="disk full"):
+            write_atomically(path, "new and longer\n")
+    assert path.read_text() == "old\n"
+    write_atomically(path, "new\n")
+    assert path.read_text() == "new\n"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_strict_json():
+    value = {"a": (1, [math.inf, True, None, "NaN"]), "b": np.int64(3), "c": np.float64("nan")}
+    text = strict_json(value)
+    assert "\n" not in text
+    assert json.loads(text) == {"a": [1, [None, True, None, "NaN"]], "b": 3, "c": None}
+    assert json.loads(strict_json(0.1 + 0.2)) == 0.1 + 0.2
+
+
+def tree(rng):
+    return {
+        "cell": [rng.normal(size=(2, 3)).astype(np.float32), np.arange(4, dtype=np.int32)],
+        "half": rng.normal(size=3).astype(ml_dtypes.bfloat16),
+        "scalar": np.array(1.5, np.float32),
+        "empty": np.zeros((0, 2), np.float32),
+    }
+
+
+def test_sum_does_not_depend_on_how_the_arrays_are_held(rng):
+    params = tree(rng)
+    expected = parameters_sha256(params)
+    assert len(expected) == 64
+    assert set(expected) <= set("0123456789abcdef")
+    on_devices = jax.tree.map(jnp.asarray, params)
+    fortran = {**params, "cell": [np.asfortranarray(params["cell"][0]), params["cell"][1]]}
+    strided = {**params, "cell": [np.repeat(params["cell"][0], 2, 1)[:, ::2], params["cell"][1]]}
+    for same in (
+        on_devices,
+        jax.device_put(on_devices, jax.local_devices()[1]),
+        fortran,
+        strided,
+        OrderedDict(reversed(params.items())),
+        freeze(params),
+    ):
+        assert parameters_sha256(same) == expected
+
+
+def test_sum_is_fixed():
+    """A sum that was written down in a result must be that of later versions."""
+    import hashlib
+
+    params = {"b": np.array([1.0], np.float32), "a": np.array([[2, 3]], np.int32)}
+    text = b"['a'] int32 (1, 2)\n\x02\0\0\0\x03\0\0\0['b'] float32 (1,)\n\0\0\x80\x3f"
+    assert parameters_sha256(params) == hashlib.sha256(text).hexdigest()
+
+
+def test_sum_sees_every_difference(rng):
+    params = tree(rng)
+    bent = params["cell"][0].copy()
+    bent.view(np.uint8)[0, 0] ^= 1
+    others = [
+        {**params, "cell": [bent, params["cell"][1]]},
+        {**params, "cell": [params["cell"][0].reshape(3, 2), params["cell"][1]]},
+        {**params, "cell": [params["cell"][0].view(np.int32), params["cell"][1]]},
+        {**params, "cell": params["cell"][::-1]},
+        {**params, "scalar": np.array([1.5], np.float32)},
+        {**params, "empty": np.zeros((2, 0), np.float32)},
+        {("halb" if name == "half" else name): leaf for name, leaf in params.items()},
+        {name: leaf for name, leaf in params.items() if name != "empty"},
+    ]
+    sums = [parameters_sha256(other) for other in [params, *others]]
+    assert len(set(sums)) == len(sums)
+
+
+def test_minus_zero_is_not_zero():
+    zeros = [{"w": np.array([value], np.float32)} for value in (0.0, -0.0)]
+    assert parameters_sha256(zeros[0]) != parameters_sha256(zeros[1])

@@ -1,0 +1,246 @@
+"""The store: what is kept, what is ignored, and what a fault may not cost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqnets.training import checkpoint
+from seqnets.training.checkpoint import CheckpointError, Checkpointing, CheckpointStore
+from seqnets.training.hooks import Progress
+from seqnets.training.state import TrainState
+
+
+def state_at(step):
+    """A state whose values tell its step."""
+    params = {"w": np.full((64, 3), step, np.float32)}
+    return TrainState(np.array(step, np.int32), params, (), (), jax.random.key(step))
+
+
+LIKE = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, state_at(0)))
+
+
+def save(store, *steps, metric=None):
+    for step in steps:
+        store.save(state_at(step), Progress(step=step), metric)
+
+
+def kept(store):
+    return sorted(store._finished())
+
+
+def assert_holds(store, step):
+    state, progress = store.restore(LIKE, step)
+    assert progress.step == int(state.step) == step
+    np.testing.assert_array_equal(state.params["w"], state_at(step).params["w"])
+    params = store.restore_params(LIKE.params, step)
+    np.testing.assert_array_equal(params["w"], state.params["w"])
+
+
+def test_an_empty_store(tmp_path):
+    with CheckpointStore(tmp_path / "none") as store:
+        assert store.newest() is None
+        assert store.best() is None
+        with pytest.raises(CheckpointError, match="there is no checkpoint"):
+            store.best_or_newest()
+        with pytest.raises(CheckpointError, match="no checkpoint of step 3; found: none"):
+            store.restore(LIKE, 3)
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_the_newest_are_kept(tmp_path, keep):
+    store = CheckpointStore(tmp_path, keep=keep)
+    for step in (0, 5, 90, 100):
+        save(store, step)
+        assert store.newest() == step
+    assert kept(store) == [0, 5, 90, 100][-keep:]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(map(str, kept(store)))
+    for step in kept(store):
+        assert_holds(store, step)
+    with pytest.raises(CheckpointError, match="no checkpoint of step 7; found: "):
+        store.restore_params(LIKE.params, 7)
+
+
+def test_the_best_is_kept_besides(tmp_path):
+    store = CheckpointStore(tmp_path, keep=1)
+    metrics = [3.0, 1.0, 2.0, None, float("nan"), 1.0, -float("inf"), 0.5, 4.0]
+    best, there = [], []
+    for step, metric in enumerate(metrics):
+        save(store, step, metric=metric)
+        best.append(store.best())
+        there.append(kept(store))
+    assert best == [0, 1, 1, 1, 1, 1, 1, 7, 7]
+    assert there == [[0], [1], [1, 2], [1, 3], [1, 4], [1, 5], [1, 6], [7], [7, 8]]
+    assert store.best_or_newest() == 7
+    assert_holds(store, 7)
+
+
+def test_a_negative_metric_is_better(tmp_path):
+    store = CheckpointStore(tmp_path)
+    save(store, 1, metric=-2.0)
+    save(store, 2, metric=0.0)
+    assert store.best() == 1
+
+
+def test_without_metrics_the_newest_serves(tmp_path):
+    store = CheckpointStore(tmp_path)
+    save(store, 3, 4)
+    assert store.best() is None
+    assert store.best_or_newest() == 4
+
+
+def test_a_step_saved_again_is_replaced(tmp_path):
+    store = CheckpointStore(tmp_path)
+    save(store, 3)
+    store.save(state_at(8)._replace(step=np.array(3, np.int32)), Progress(step=3), 0.5)
+    assert store.best() == store.newest() == 3
+    assert len(list(tmp_path.iterdir())) == 1
+    np.testing.assert_array_equal(store.restore(LIKE, 3)[0].params["w"], state_at(8).params["w"])
+    save(store, 3)
+    assert_holds(CheckpointStore(tmp_path), 3)
+
+
+def test_what_an_abandoned_attempt_left_goes(tmp_path):
+    store = CheckpointStore(tmp_path, keep=3)
+    save(store, 10, 20, 30, metric=1.0)
+    save(store, 15)
+    assert kept(store) == [10, 15]
+    assert store.newest() == 15
+
+
+def test_unfinished_folders_are_ignored_and_cleared(tmp_path):
+    store = CheckpointStore(tmp_path)
+    save(store, 3)
+    for name in ("9.orbax-checkpoint-tmp", "9.orbax-checkpoint-tmp-17", "2.removed", "notes"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").write_text("half")
+    assert store.newest() == 3
+    assert (tmp_path / "9.orbax-checkpoint-tmp").exists()  # reading clears nothing
+    save(store, 9)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "9", "notes"]
+
+
+@pytest.mark.parametrize("moment", ["before writing", "when renaming", "before removing"])
+def test_a_fault_while_saving_costs_nothing(tmp_path, monkeypatch, moment):
+    store = CheckpointStore(tmp_path, keep=1)
+    save(store, 3, metric=0.5)
+    save(store, 4)
+
+    def fault(*args, **kwargs):
+        raise OSError("disk full")
+
+    target, name = {
+        "before writing": (checkpoint, "write_snapshot"),
+        "when renaming": (os, "rename"),
+        "before removing": (CheckpointStore, "_remove"),
+    }[moment]
+    with monkeypatch.context() as patch:
+        patch.setattr(target, name, fault)
+        with pytest.raises(OSError, match="disk full"):
+            save(store, 5)
+    assert store.best() == 3
+    assert store.newest() == (5 if moment == "before removing" else 4)
+    for step in (3, 4):
+        assert_holds(store, step)
+    save(store, 6)
+    assert kept(store) == [3, 6]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "6"]
+
+
+def test_a_removal_cut_short_leaves_nothing_that_looks_whole(tmp_path, monkeypatch):
+    store = CheckpointStore(tmp_path, keep=1)
+    save(store, 3)
+    monkeypatch.setattr(checkpoint.shutil, "rmtree", lambda *args, **kwargs: None)
+    save(store, 4)
+    assert kept(store) == [4]
+    assert (tmp_path / "3.removed").exists()
+
+
+def test_a_damaged_one_is_not_the_best_and_does_not_hinder(tmp_path):
+    store = CheckpointStore(tmp_path, keep=1)
+    save(store, 3, metric=0.1)
+    for file in (tmp_path / "3" / "header").iterdir():
+        file.write_text("{")
+    assert store.best() is None
+    with pytest.raises(CheckpointError, match="damaged"):
+        store.restore(LIKE, 3)
+    save(store, 4, metric=0.2)
+    assert kept(store) == [4]
+
+
+def test_keep_must_be_positive(tmp_path):
+    with pytest.raises(ValueError, match="keep: expected"):
+        CheckpointStore(tmp_path, keep=0)
+
+
+def test_a_relative_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save(CheckpointStore("run/checkpoints"), 1)
+    assert_holds(CheckpointStore(tmp_path / "run" / "checkpoints"), 1)
+
+
+def test_the_hook_saves_with_the_metric_of_an_evaluation(tmp_path):
+    store = CheckpointStore(tmp_path, keep=9)
+    hook = Checkpointing(store, metric="error")
+    progress = Progress(step=1, validation={"loss": 9.0, "error": 0.5})
+    hook.on_checkpoint(state_at(1), progress, evaluated=True)
+    progress = Progress(step=2, validation={"loss": 9.0, "error": 0.1})
+    hook.on_checkpoint(state_at(2), progress, evaluated=False)
+    assert kept(store) == [1, 2]
+    assert store.best() == 1
+
+
+def test_the_hook_names_a_metric_that_is_not_there_and_saves(tmp_path):
+    store = CheckpointStore(tmp_path)
+    progress = Progress(step=1, validation={"loss": 9.0, "accuracy": 0.5})
+    with pytest.raises(ValueError, match=r"metric: .* no 'los'; did you mean 'loss'\?"):
+        Checkpointing(store, "los").on_checkpoint(state_at(1), progress, evaluated=True)
+    assert_holds(store, 1)
+
+
+SAVER = """
+import sys
+from pathlib import Path
+import jax, numpy as np
+from seqnets.training.checkpoint import CheckpointStore
+from seqnets.training.hooks import Progress
+from seqnets.training.state import TrainState
+
+store = CheckpointStore(sys.argv[1], keep=1)
+for step in range(int(sys.argv[2]), 10**6):
+    params = {"w": np.full((64, 3), step, np.float32)}
+    state = TrainState(np.array(step, np.int32), params, (), (), jax.random.key(step))
+    store.save(state, Progress(step=step), 1.0 / (step % 7 + 1))
+    print(step, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_killed_while_saving(tmp_path, rng):
+    """kill -9, five times: the newest finished checkpoint and the best can be read."""
+    store = CheckpointStore(tmp_path / "store", keep=1)
+    first = 1
+    for _ in range(5):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", SAVER, str(store.directory), str(first)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with writer:
+            done = [int(writer.stdout.readline()) for _ in range(3)][-1]
+            time.sleep(rng.uniform(0, 0.1))
+            writer.send_signal(signal.SIGKILL)
+            done = [done, *map(int, writer.stdout.read().split())][-1]
+        # The last that was told to be finished, or one that was, but not told.
+        assert store.newest() in (done, done + 1)
+        assert_holds(store, store.newest())
+        assert_holds(store, store.best())
+        assert 1 <= len(kept(store)) <= 3
+        first = store.newest() + 1

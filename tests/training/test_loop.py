@@ -1,0 +1,437 @@
+"""The loop, on a linear model with noise, a carry and a schedule: all that a state can hold."""
+
+import json
+import os
+import signal
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from seqnets.reduction import Weighted, weighted
+from seqnets.runs import parameters_sha256
+from seqnets.training.checkpoint import Checkpointing, CheckpointStore
+from seqnets.training.loop import (
+    Hook,
+    Job,
+    Limits,
+    NonFiniteError,
+    Progress,
+    sums_to_host,
+    train,
+)
+from seqnets.training.parallel import DataParallel
+from seqnets.training.reporting import MetricsFile
+from seqnets.training.state import StepInfo, create_state
+from seqnets.training.step import make_train_step
+
+ROWS, FEATURES = 4, 3
+EVERY = {"report_every": 5, "evaluate_every": 8, "checkpoint_every": 6}
+
+
+class Carry(NamedTuple):
+    mean: jax.Array
+
+
+def loss_fn(params, carry, batch, keys):
+    """Squared error of a linear model that sees a running mean, and noise on its inputs."""
+    x, y, weight = batch
+    noise = jax.vmap(lambda key: jax.random.normal(key, (FEATURES,)))(keys)
+    mean = 0.5 * carry.mean + 0.5 * x.mean(axis=1)
+    error = (x + 0.1 * noise) @ params["w"] + params["b"] * mean - y
+    return weighted(error**2, weight), (Carry(mean), {"absolute": weighted(abs(error), weight)})
+
+
+def scale_by_remaining():
+    """Steps that shrink as the run goes on: a schedule over its nominal length."""
+
+    def update(updates, state, params=None, *, progress, **extra):
+        return jax.tree.map(lambda u: u * (1 - progress), updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+
+OPTIMIZER = optax.chain(optax.adam(0.05), scale_by_remaining())
+
+
+def batch_of(k):
+    rng = np.random.default_rng([11, k])
+    x = rng.normal(size=(ROWS, FEATURES)).astype(np.float32)
+    y = x.sum(axis=1) + rng.normal(size=ROWS).astype(np.float32)
+    return x, y, rng.integers(0, 3, ROWS).astype(np.float32)
+
+
+def evaluate(params):
+    return {"loss": np.float32(np.square(params["w"] - 1).sum())}
+
+
+def new_state(seed=5):
+    params = {"w": jnp.zeros(FEATURES), "b": jnp.zeros(1)}
+    carry = Carry(jnp.zeros(ROWS))
+    return create_state(params, OPTIMIZER, jax.random.key(seed), carry)
+
+
+def new_job(devices=2, **changes):
+    limits = changes.pop("limits", {})
+    settings = {
+        "loss_fn": loss_fn,
+        "optimizer": OPTIMIZER,
+        "batch": batch_of,
+        "evaluate": evaluate,
+        "limits": Limits(**{"steps": 20, **EVERY, **limits}),
+        "layout": DataParallel(jax.local_devices()[:devices]),
+    }
+    return Job(**{**settings, **changes})
+
+
+class Recorder(Hook):
+    """Keeps all that it is told."""
+
+    def __init__(self):
+        self.records, self.saves, self.fractions, self.ends = [], [], [], 0
+
+    def on_step(self, progress, fraction):
+        self.fractions.append(fraction)
+
+    def on_record(self, record):
+        self.records.append(record)
+
+    def on_checkpoint(self, state, progress, *, evaluated):
+        assert int(state.step) == progress.step
+        self.saves.append((progress.step, evaluated))
+
+    def on_end(self):
+        self.ends += 1
+
+    def steps(self, split):
+        return [record["step"] for record in self.records if record["split"] == split]
+
+
+class At(Hook):
+    """Does something after a step."""
+
+    def __init__(self, step, act):
+        self.step, self.act = step, act
+
+    def on_step(self, progress, fraction):
+        if progress.step == self.step:
+            self.act()
+
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def run_in(folder, *hooks, resume=False, **changes):
+    """Train with files in a folder, from the start or from the newest checkpoint."""
+    store = CheckpointStore(folder / "checkpoints")
+    state, progress = new_state(), Progress()
+    if resume:
+        state, progress = store.restore(jax.eval_shape(new_state), store.newest())
+    metrics = MetricsFile(folder / "metrics.jsonl", progress.step if resume else None)
+    return train(new_job(**changes), state, [metrics, Checkpointing(store), *hooks], progress)
+
+
+def records_in(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_same_state(got, expected):
+    """Same trees, bit for bit."""
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
+    raw = [s._replace(key=jax.random.key_data(s.key)) for s in (got, expected)]
+    for a, b in zip(*map(jax.tree.leaves, raw), strict=True):
+        assert a.dtype == b.dtype
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """The run of 20 steps that is not stopped: its outcome and its folder."""
+    folder = tmp_path_factory.mktemp("straight")
+    return run_in(folder), folder
+
+
+def test_records_are_the_weighted_means_of_single_steps():
+    recorder = Recorder()
+    outcome = train(new_job(limits={"steps": 12}), new_state(), [recorder])
+    # The oracle: the step itself, in a plain loop on one device.
+    step = jax.jit(make_train_step(loss_fn, OPTIMIZER))
+    state, losses, weights, norms = new_state(), [], [], []
+    for k in range(12):
+        state, info = step(state, batch_of(k), np.float32(k / 12))
+        losses.append(float(info.loss.total))
+        weights.append(float(info.loss.weight))
+        norms.append(float(info.gradient_norm))
+    windows = [slice(0, 5), slice(5, 10), slice(10, 12)]
+    trained = [record for record in recorder.records if record["split"] == "train"]
+    assert [record["step"] for record in trained] == [5, 10, 12]
+    for record, window in zip(trained, windows, strict=True):
+        # float32 sums over the rows of two devices and of one: some ulps.
+        assert record["loss"] == pytest.approx(sum(losses[window]) / sum(weights[window]), rel=1e-5)
+        assert record["gradient_norm"] == pytest.approx(np.mean(norms[window]), rel=1e-5)
+        assert record["absolute"] > 0
+    np.testing.assert_allclose(outcome.state.params["w"], state.params["w"], rtol=1e-5)
+    assert outcome.progress.step == 12
+    assert outcome.signal is None
+
+
+def test_when_hooks_are_called():
+    recorder = Recorder()
+    train(new_job(limits={"steps": 18}), new_state(), [recorder])
+    assert recorder.steps("train") == [5, 10, 15, 18]
+    assert recorder.steps("validation") == [8, 16, 18]
+    assert recorder.saves == [(6, False), (8, True), (12, False), (16, True), (18, True)]
+    assert recorder.fractions == [k / 18 for k in range(18)]
+    assert recorder.ends == 1
+    # The record of a step comes before its evaluation; all figures are floats of Python.
+    assert [record["split"] for record in recorder.records[-2:]] == ["train", "validation"]
+    figures = [v for r in recorder.records for k, v in r.items() if k not in ("step", "split")]
+    assert all(type(value) is float for value in figures)
+
+
+def test_without_evaluation():
+    recorder = Recorder()
+    outcome = train(new_job(evaluate=None, limits={"steps": 8}), new_state(), [recorder])
+    assert recorder.steps("validation") == []
+    assert recorder.saves == [(6, False), (8, False)]
+    assert outcome.progress.validation == {}
+
+
+def test_same_seed_same_records(tmp_path, straight):
+    outcome, folder = straight
+    again = run_in(tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
+    assert parameters_sha256(again.state.params) == parameters_sha256(outcome.state.params)
+    other = train(new_job(), new_state(seed=6), [])
+    assert parameters_sha256(other.state.params) != parameters_sha256(outcome.state.params)
+
+
+# In the middle of everything, where a record is due, and where an evaluation is.
+@pytest.mark.parametrize("k", [7, 10, 8])
+def test_stopped_at_max_steps_and_resumed_equals_straight_on(tmp_path, straight, k):
+    expected, folder = straight
+    stopped = run_in(tmp_path, limits={"max_steps": k})
+    assert stopped.progress.step == k
+    # The end of the first part is evaluated; that record alone may be one more.
+    extra = [record for record in records_in(tmp_path) if record not in records_in(folder)]
+    assert extra == ([] if k == 8 else [{"step": k, "split": "validation", **evaluation(stopped)}])
+    resumed = run_in(tmp_path, resume=True, limits={"max_steps": 20})
+    assert_same_state(resumed.state, expected.state)
+    assert [r for r in records_in(tmp_path) if r not in extra] == records_in(folder)
+
+
+def evaluation(outcome):
+    return {name: float(value) for name, value in evaluate(outcome.state.params).items()}
+
+
+@pytest.mark.parametrize("k", [3, 8, 20])
+def test_stopped_by_a_signal_and_resumed_leaves_the_same_files(tmp_path, straight, k):
+    expected, folder = straight
+    before = signal.getsignal(signal.SIGINT)
+    stopped = run_in(tmp_path, At(k, interrupt))
+    assert signal.getsignal(signal.SIGINT) is before
+    assert stopped.signal == signal.SIGINT
+    assert stopped.progress.step == k
+    assert CheckpointStore(tmp_path / "checkpoints").newest() == k
+    assert stopped.progress.evaluated == (k == 8)
+    resumed = run_in(tmp_path, resume=True)
+    assert resumed.signal is None
+    assert_same_state(resumed.state, expected.state)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
+    stores = [CheckpointStore(path / "checkpoints") for path in (tmp_path, folder)]
+    assert stores[0].newest() == stores[1].newest() == 20
+    assert stores[0].best() == stores[1].best()
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint_as_if_nothing_had_been(tmp_path, straight):
+    def kill():
+        raise SystemExit
+
+    expected, folder = straight
+    with pytest.raises(SystemExit):
+        run_in(tmp_path, At(11, kill))
+    assert records_in(tmp_path)[-1]["step"] == 10  # of which the checkpoint of step 8 knows nothing
+    resumed = run_in(tmp_path, resume=True)
+    assert_same_state(resumed.state, expected.state)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
+
+
+def test_resumed_on_other_devices(tmp_path, straight):
+    expected, _ = straight
+    run_in(tmp_path, limits={"max_steps": 7})
+    resumed = run_in(tmp_path, resume=True, devices=4)
+    # Sums over four devices in place of two: rounding only.
+    np.testing.assert_allclose(resumed.state.params["w"], expected.state.params["w"], rtol=1e-5)
+
+
+def test_resumed_at_its_end_a_run_does_nothing(tmp_path, straight):
+    run_in(tmp_path, limits={"steps": 8})
+    recorder = Recorder()
+    never = lambda k: pytest.fail("asked for a batch")  # noqa: E731
+    run_in(tmp_path, recorder, resume=True, limits={"steps": 8}, batch=never)
+    assert (recorder.records, recorder.saves, recorder.fractions) == ([], [], [])
+
+
+def test_max_steps_leaves_the_schedule_alone():
+    recorder = Recorder()
+    train(new_job(limits={"steps": 50, "max_steps": 4}), new_state(), [recorder])
+    assert recorder.fractions == [0.0, 1 / 50, 2 / 50, 3 / 50]
+
+
+@pytest.mark.parametrize("k", [1, 7, 11])
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, k):
+    def poisoned(number):
+        x, y, weight = batch_of(number)
+        return (x * np.nan if number == k - 1 else x), y, np.ones_like(weight)
+
+    recorder = Recorder()
+    with pytest.raises(NonFiniteError, match=f"not finite at step {k} "):
+        run_in(tmp_path, recorder, batch=poisoned)
+    assert recorder.ends == 1
+    assert all(np.isfinite(record.get("loss", 0.0)) for record in recorder.records)
+    store = CheckpointStore(tmp_path / "checkpoints")
+    if k == 1:
+        assert store.newest() is None
+        return
+    state, progress = store.restore(jax.eval_shape(new_state), store.newest())
+    assert progress.step == {7: 6, 11: 8}[k]
+    plain = train(new_job(batch=poisoned, limits={"max_steps": progress.step}), new_state(), [])
+    assert_same_state(state, plain.state)
+
+
+def test_a_fault_in_a_hook_ends_all_hooks_and_gives_the_signals_back():
+    def fault():
+        raise OSError("disk full")
+
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    recorder = Recorder()
+    with pytest.raises(OSError, match="disk full"):
+        train(new_job(), new_state(), [At(2, fault), recorder])
+    assert recorder.ends == 1
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_bounded_by_time(tmp_path):
+    """Slow batches: 0.01 s a step, so that steps, not the machine, fill the time."""
+
+    def slow(k):
+        time.sleep(0.01)
+        return batch_of(k)
+
+    recorder = Recorder()
+    limits = {"max_seconds": 0.3, "report_every": 1000, "checkpoint_every": 7}
+    began = time.perf_counter()
+    outcome = train(
+        new_job(batch=slow, evaluate=sleepy, limits=limits), new_state(), [recorder, Sleepy()]
+    )
+    wall = time.perf_counter() - began
+    progress = outcome.progress
+    longest = progress.training_seconds / progress.step
+    assert 0.3 <= progress.training_seconds < 0.3 + 20 * longest  # generous, of a few steps
+    assert progress.step <= 31
+    # Every second is counted once: in training, compilation, evaluation, or a checkpoint's.
+    assert progress.evaluation_seconds >= 0.05 * len(recorder.steps("validation"))
+    assert progress.compilation_seconds > 0
+    counted = progress.training_seconds + progress.evaluation_seconds + progress.compilation_seconds
+    assert counted + 0.05 * len(recorder.saves) <= wall
+    assert recorder.fractions[0] == 0.0
+    assert 0 < recorder.fractions[-1] < 1
+    assert np.all(np.diff(recorder.fractions) > 0)
+    assert recorder.steps("train") == [progress.step]
+    assert recorder.saves[-1] == (progress.step, True)
+
+
+def sleepy(params):
+    time.sleep(0.05)
+    return {"loss": 1.0}
+
+
+class Sleepy(Hook):
+    def on_checkpoint(self, state, progress, *, evaluated):
+        time.sleep(0.05)
+
+
+class Later:
+    """A figure of a step, there only when waited for."""
+
+    def __init__(self, number, waited):
+        self.number, self.waited = number, waited
+
+    def block_until_ready(self):
+        self.waited.append(self.number)
+        return self
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(True)
+
+
+class SlowDevices:
+    """A layout whose steps would take for ever: it notes which of them are waited for."""
+
+    def __init__(self):
+        self.waited = []
+        self.place = self.gather = self.split = lambda tree: tree
+
+    def train_step(self, loss_fn, optimizer, accumulate):
+        return self
+
+    def lower(self, *args):
+        return self
+
+    def compile(self):
+        return self
+
+    def __call__(self, state, batch, fraction):
+        one = np.float32(1)
+        finite = Later(int(state.step) + 1, self.waited)
+        info = StepInfo(Weighted(one, one), {}, one, finite)
+        return state._replace(step=state.step + 1), info
+
+
+def test_the_host_runs_few_steps_ahead():
+    """However slow the devices: a limit on time is met within the steps in flight."""
+    layout, ahead = SlowDevices(), []
+
+    class Count(Hook):
+        def on_step(self, progress, fraction):
+            ahead.append(progress.step - len(layout.waited))
+
+    limits = {"steps": 9, "report_every": 100, "evaluate_every": 100, "checkpoint_every": 100}
+    train(new_job(layout=layout, limits=limits), new_state(), [Count()])
+    assert ahead == [1, 2, 2, 2, 2, 2, 2, 2, 2]
+    assert layout.waited[:7] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_progress_must_be_that_of_the_state():
+    with pytest.raises(ValueError, match="progress: expected that of the state's step 0, got 3"):
+        train(new_job(), new_state(), [], Progress(step=3))
+
+
+def test_rows_that_the_devices_do_not_divide():
+    with pytest.raises(ValueError, match="batch_size: expected a multiple of the 3 devices"):
+        train(new_job(devices=3), new_state(), [])
+
+
+def test_accumulation_reaches_the_step():
+    plain = train(new_job(limits={"steps": 3}), new_state(), [])
+    parts = train(new_job(limits={"steps": 3}, accumulate=2), new_state(), [])
+    # The same sums in another order.
+    np.testing.assert_allclose(parts.state.params["w"], plain.state.params["w"], rtol=1e-5)
+    with pytest.raises(ValueError, match="accumulate"):
+        train(new_job(accumulate=3), new_state(), [])
+
+
+def test_sums_to_host_adds_in_double_precision(rng):
+    values = rng.normal(size=(1000, 2)).astype(np.float32)
+    sums = [{"loss": Weighted(jnp.float32(a), jnp.float32(abs(b)))} for a, b in values]
+    total = sums_to_host(sums)["loss"]
+    wide = values.astype(np.float64)
+    # math.fsum's exact sums, to the rounding of 1000 additions in double precision.
+    assert float(total.total) == pytest.approx(wide[:, 0].sum(), rel=1e-12, abs=1e-12)
+    assert float(total.weight) == pytest.approx(abs(wide[:, 1]).sum(), rel=1e-12)
+    assert sums_to_host([]) == {}

@@ -1,0 +1,217 @@
+"""One checkpoint: exact, and never silently wrong."""
+
+import shutil
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import optax
+import pytest
+
+from seqnets.training import snapshot
+from seqnets.training.hooks import Progress
+from seqnets.training.snapshot import (
+    CheckpointError,
+    read_header,
+    read_params,
+    read_state,
+    write_snapshot,
+)
+from seqnets.training.state import TrainState
+
+
+class Carry(NamedTuple):
+    c: np.ndarray
+    h: np.ndarray
+
+
+def new_state(rng, width=3, dtype=np.float32, key=None):
+    """A state of every kind of leaf, with values where bits are easily lost."""
+    params = {
+        "cell": {"w/x.y": rng.normal(size=(2, width)).astype(dtype)},
+        "list": [np.array([np.nan, -0.0, np.inf, 5e-324]), np.array([True, False])],
+        "half": rng.normal(size=5).astype(ml_dtypes.bfloat16),
+        "empty": np.zeros((0, 4), np.float32),
+        "scalar": np.array(rng.normal(), np.float32),
+    }
+    opt_state = (
+        optax.ScaleByAdamState(
+            np.array(7, np.int32), {"w": rng.normal(size=3)}, {"w": rng.normal(size=3)}
+        ),
+        optax.EmptyState(),
+        None,
+    )
+    carry = Carry(rng.normal(size=(4, 2)), rng.integers(-9, 9, (4, 2)).astype(np.int8))
+    key = jax.random.key(int(rng.integers(1000))) if key is None else key
+    return TrainState(np.array(7, np.int32), params, opt_state, carry, key)
+
+
+def shapes_of(state):
+    return jax.eval_shape(lambda: jax.tree.map(jnp.asarray, state))
+
+
+def assert_same_bits(got, expected):
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
+    for a, b in zip(*map(jax.tree.leaves, (got, expected)), strict=True):
+        assert isinstance(a, np.ndarray)
+        assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
+
+
+PROGRESS = Progress(
+    step=7,
+    training_seconds=0.1 + 0.2,
+    compilation_seconds=1e-300,
+    evaluation_seconds=2.0**-40,
+    sums={"loss": [1 / 3, 7.0], "odd": [float("inf"), -0.0]},
+    gradient_norms=[np.nextafter(1.0, 2.0).item(), 1e308],
+    validation={"loss": float("nan")},
+    validation_step=5,
+)
+
+
+def test_all_comes_back_bit_for_bit(tmp_path, rng):
+    state = new_state(rng)
+    write_snapshot(tmp_path / "7", state, PROGRESS, 0.1)
+    got, progress = read_state(tmp_path / "7", state)
+    assert_same_bits(got._replace(key=()), state._replace(key=()))
+    assert got.key.dtype == state.key.dtype
+    np.testing.assert_array_equal(jax.random.bits(got.key, (9,)), jax.random.bits(state.key, (9,)))
+    assert repr(progress) == repr(PROGRESS)  # by repr: NaN equals itself, -0.0 is not 0.0
+    assert_same_bits(read_params(tmp_path / "7", state.params), state.params)
+    assert read_header(tmp_path / "7")["metric"] == 0.1
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
+def test_shapes_alone_are_enough_to_read(tmp_path, rng, impl):
+    key = jax.random.key(3, impl=impl)
+    # In float32: shapes that went through JAX have no float64.
+    state = jax.tree.map(lambda x: np.asarray(x, np.float32), new_state(rng)._replace(key=()))
+    state = state._replace(key=key)
+    write_snapshot(tmp_path / "7", state, PROGRESS, None)
+    got, _ = read_state(tmp_path / "7", shapes_of(state))
+    assert_same_bits(got._replace(key=()), state._replace(key=()))
+    assert got.key.dtype == state.key.dtype
+    np.testing.assert_array_equal(jax.random.key_data(got.key), jax.random.key_data(state.key))
+
+
+@pytest.mark.parametrize("metric", [None, float("nan"), float("inf")])
+def test_what_is_not_finite_is_no_metric(tmp_path, rng, metric):
+    write_snapshot(tmp_path / "7", new_state(rng), PROGRESS, metric)
+    assert read_header(tmp_path / "7")["metric"] is None
+
+
+def test_another_model_is_refused_by_its_first_leaf(tmp_path, rng):
+    path = tmp_path / "7"
+    state = new_state(rng)
+    write_snapshot(path, state, PROGRESS, None)
+
+    def refuse(changed, match):
+        with pytest.raises(CheckpointError, match=match):
+            read_state(path, changed)
+
+    cell = r"leaf \.params\['cell'\]\['w/x\.y'\]: expected "
+    refuse(new_state(rng, width=5), cell + r"float32 \[2, 5\], got float32 \[2, 3\]")
+    refuse(new_state(rng, dtype=np.float16), cell + r"float16 \[2, 3\], got float32 \[2, 3\]")
+    more = {**state.params, "new": np.zeros(2, np.float32)}
+    refuse(state._replace(params=more), r"leaf \.params\['new'\]: .* got no such leaf")
+    fewer = {name: leaf for name, leaf in state.params.items() if name != "half"}
+    refuse(state._replace(params=fewer), r"\['half'\]: expected no such leaf, got bfloat16 \[5\]")
+    refuse(state._replace(carry=()), r"leaf \.carry\.c: expected no such leaf")
+    refuse(state._replace(key=jax.random.key(0, impl="rbg")), r"leaf \.key: ")
+    with pytest.raises(CheckpointError, match=r"leaf \.params\['new'\]"):
+        read_params(path, more)
+    # The parameters alone do not mind what else is different.
+    assert_same_bits(read_params(path, state.params), state.params)
+
+
+def test_keys_of_equal_shape_and_another_kind_are_refused(tmp_path, rng):
+    write_snapshot(tmp_path / "7", new_state(rng, key=jax.random.key(0, impl="rbg")), PROGRESS, 0.0)
+    like = new_state(rng, key=jax.random.key(0, impl="unsafe_rbg"))
+    with pytest.raises(CheckpointError, match=r"leaf \.key: expected key<urbg>, got key<rbg>"):
+        read_state(tmp_path / "7", like)
+
+
+def damage(path, how, rng):
+    content = path.read_bytes()
+    if how == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "flipped" and content:
+        at = int(rng.integers(len(content)))
+        path.write_bytes(content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :])
+    elif how == "missing":
+        path.unlink()
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped", "missing"])
+def test_damage_is_found_or_harmless(tmp_path, rng, how, caplog):
+    """Every file in turn: the checkpoint comes back exact, or is refused."""
+    whole = tmp_path / "7"
+    state = TrainState(
+        np.array(7, np.int32),
+        {"large": rng.normal(size=(60, 50)), "zeros": np.zeros(20, np.float32)},
+        (),
+        (),
+        jax.random.key(0),
+    )
+    write_snapshot(whole, state, PROGRESS, 0.5)
+    refused = set()
+    for number, file in enumerate(sorted(p for p in whole.rglob("*") if p.is_file())):
+        copy = tmp_path / f"copy{number}"
+        shutil.copytree(whole, copy)
+        damage(copy / file.relative_to(whole), how, rng)
+        try:
+            got, progress = read_state(copy, state)
+        except CheckpointError:
+            refused.add(file.relative_to(whole).parts[0])
+        else:
+            assert_same_bits(got._replace(key=()), state._replace(key=()))
+            assert repr(progress) == repr(PROGRESS)
+    assert {"arrays", "header"} <= refused
+    assert caplog.records == []  # nothing is left running that would complain later
+
+
+def test_values_are_checked_against_their_sums(tmp_path, rng, monkeypatch):
+    """Damage that the storage does not notice: other bytes of the right length."""
+    state = new_state(rng)
+    write_snapshot(tmp_path / "7", state, PROGRESS, None)
+    read = snapshot._read
+
+    def bent(path, **item):
+        got = read(path, **item)
+        if "arrays" in item:
+            got = {name: x.copy() for name, x in got.items()}
+            for x in got.values():
+                x.reshape(-1).view(np.uint8)[-1] ^= 1
+        return got
+
+    monkeypatch.setattr(snapshot, "_read", bent)
+    with pytest.raises(CheckpointError, match=r"damaged .*leaf \.step is not what was written"):
+        read_state(tmp_path / "7", state)
+
+
+def test_header_is_checked(tmp_path, rng):
+    path = tmp_path / "7"
+    write_snapshot(path, new_state(rng), PROGRESS, None)
+    (file,) = [p for p in (path / "header").iterdir() if "0.30000000000000004" in p.read_text()]
+    text = file.read_text()
+    file.write_text(text.replace("0.30000000000000004", "0.30000000000000005"))
+    read_header(path)  # the same double
+    file.write_text(text.replace("0.30000000000000004", "0.31"))
+    with pytest.raises(CheckpointError, match="header is not what was written"):
+        read_header(path)
+    file.write_text(text.replace('"format": 1', '"format": 2'))
+    with pytest.raises(CheckpointError, match="expected format 1, got 2"):
+        read_header(path)
+    file.write_text("[1]")
+    with pytest.raises(CheckpointError, match="header is not one"):
+        read_header(path)
+
+
+def test_what_is_not_a_checkpoint(tmp_path):
+    with pytest.raises(CheckpointError, match="nothing: is damaged or not a checkpoint"):
+        read_header(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match="damaged or not a checkpoint"):
+        read_header(tmp_path / "empty")
