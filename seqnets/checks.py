@@ -7,7 +7,7 @@ runs once, at trace time, and costs nothing afterwards.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ import numpy as np
 
 __all__ = [
     "check_dtype",
+    "check_levels",
     "check_range",
     "check_rank",
     "check_same_shape",
@@ -74,6 +75,15 @@ def check_range(
         left = "[" if closed in ("both", "left") else "("
         right = "]" if closed in ("both", "right") else ")"
         raise ValueError(f"{name}: expected a value in {left}{low}, {high}{right}, got {value}")
+
+
+def check_levels(name: str, levels: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Quantile levels as float64 [Q]; ValueError unless they increase within (0, 1)."""
+    array = np.asarray(levels, np.float64)
+    inside = array.ndim == 1 and array.size > 0 and bool(np.all((array > 0) & (array < 1)))
+    if not inside or not np.all(np.diff(array) > 0):
+        raise ValueError(f"{name}: expected increasing numbers in (0, 1), got {levels}")
+    return array
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ from scipy.special import stdtrit
 
 from seqnets import losses
 from seqnets.activations import softplus
-from seqnets.checks import check_shape
+from seqnets.checks import check_levels, check_shape
 from seqnets.typing import Array, Float, Key
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "Head",
     "QuantileHead",
     "StudentTHead",
-    "check_levels",
 ]
 
 SCALE_FLOOR = 1e-4
@@ -303,15 +302,6 @@ class StudentTHead:
     def _parameters(self, raw: Array) -> tuple[Array, Array, Array]:
         raw = _raw(raw, self.size)
         return 2 + softplus(raw[..., 0]), raw[..., 1], _scale(raw[..., 2])
-
-
-def check_levels(name: str, levels: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Quantile levels as float64 [Q]; ValueError unless they increase within (0, 1)."""
-    array = np.asarray(levels, np.float64)
-    inside = array.ndim == 1 and array.size > 0 and bool(np.all((array > 0) & (array < 1)))
-    if not inside or not np.all(np.diff(array) > 0):
-        raise ValueError(f"{name}: expected increasing numbers in (0, 1), got {levels}")
-    return array
 
 
 def _raw(raw: Array, size: int) -> Array:

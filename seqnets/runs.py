@@ -12,16 +12,16 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from seqnets.files import write_atomically
 from seqnets.typing import PyTree
 
-__all__ = ["RunDirectory", "parameters_sha256", "strict_json", "write_atomically"]
+__all__ = ["RunDirectory", "bytes_of", "parameters_sha256", "strict_json"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,11 +86,11 @@ class RunDirectory:
 
     def write_config(self, text: str) -> None:
         """Write ``config.toml``, whole or not at all."""
-        write_atomically(self.config_file, text)
+        write_atomically(self.config_file, text.encode())
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Write ``result.json``, whole or not at all; see `strict_json`."""
-        write_atomically(self.result_file, strict_json(result, indent=2) + "\n")
+        write_atomically(self.result_file, f"{strict_json(result, indent=2)}\n".encode())
 
     def read_result(self) -> dict[str, Any]:
         """Read ``result.json``.
@@ -107,21 +107,6 @@ class RunDirectory:
         if not isinstance(result, dict):
             raise ValueError(f"{self.result_file}: expected a JSON object")
         return result
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that at every moment it holds the old text or the new, in whole."""
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def strict_json(value: Any, indent: int | None = None) -> str:

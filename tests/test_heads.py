@@ -5,7 +5,8 @@ import pytest
 import scipy.integrate
 import scipy.stats
 
-from seqnets.heads import SCALE_FLOOR, GaussianHead, QuantileHead, StudentTHead, check_levels
+from seqnets.checks import check_levels
+from seqnets.heads import SCALE_FLOOR, GaussianHead, QuantileHead, StudentTHead
 
 LEVELS = (0.05, 0.3, 0.5, 0.6, 0.9)
 QUANTILES, GAUSSIAN, STUDENT_T = QuantileHead(LEVELS), GaussianHead(), StudentTHead()

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections import OrderedDict
 
 import jax
@@ -12,8 +11,7 @@ import numpy as np
 import pytest
 from flax.core import freeze
 
-from seqnets import runs
-from seqnets.runs import RunDirectory, parameters_sha256, strict_json, write_atomically
+from seqnets.runs import RunDirectory, parameters_sha256, strict_json
 
 
 def test_create_makes_parents_and_opens_again(tmp_path):
@@ -67,24 +65,6 @@ def test_read_result_says_what_is_wrong(tmp_path):
         run.result_file.write_bytes(text.encode("latin-1"))
         with pytest.raises(ValueError, match=message):
             run.read_result()
-
-
-@pytest.mark.parametrize("broken", ["fsync", "replace"])
-def test_a_fault_while_writing_leaves_the_old_text(tmp_path, monkeypatch, broken):
-    path = tmp_path / "file"
-    write_atomically(path, "old\n")
-
-    def fault(*args):
-        raise OSError("disk full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(runs.os, broken, fault)
-        with pytest.raises(OSError, match="disk full"):
-            write_atomically(path, "new and longer\n")
-    assert path.read_text() == "old\n"
-    write_atomically(path, "new\n")
-    assert path.read_text() == "new\n"
-    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_strict_json():

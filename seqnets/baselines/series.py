@@ -7,8 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from seqnets.checks import check_range, check_rank
-from seqnets.heads import check_levels
+from seqnets.checks import check_levels, check_range, check_rank
 
 __all__ = ["seasonal_naive"]
 

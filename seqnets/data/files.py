@@ -9,8 +9,9 @@ import zlib
 from pathlib import Path
 
 from seqnets.data.errors import DataError
+from seqnets.files import write_atomically
 
-__all__ = ["MAXIMUM_BYTES", "decode_utf8", "read_bytes", "write_atomically"]
+__all__ = ["MAXIMUM_BYTES", "decode_utf8", "read_bytes", "write_file"]
 
 MAXIMUM_BYTES = 2**31
 """Files of more than 2 GiB, counted after decompression, are refused rather than read."""
@@ -70,22 +71,15 @@ def decode_utf8(path: str | os.PathLike[str], data: bytes) -> str:
         ) from error
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file so that other readers see the old content or the new, never a part.
-
-    The bytes go to a temporary file in the same folder, which then takes the place of ``path``.
+def write_file(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file, whole or not at all.
 
     Raises:
       DataError: if the folder does not exist or the file cannot be written.
     """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise DataError(f"{path}: cannot be written: there is no folder {path.parent}")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    if not Path(path).parent.is_dir():
+        raise DataError(f"{path}: cannot be written: there is no folder {Path(path).parent}")
     try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
+        write_atomically(path, data)
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {_reason(error)}") from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ import re
 
 import pandas as pd
 
-from seqnets.data.files import write_atomically
+from seqnets.data.files import write_file
 
 __all__ = ["write_forecasts"]
 
@@ -35,7 +35,7 @@ def write_forecasts(path: str | os.PathLike[str], rows: pd.DataFrame) -> None:
         )
     text = rows.to_csv(index=False, lineterminator="\n").encode("utf-8")
     packed = os.fspath(path).endswith(".gz")
-    write_atomically(path, gzip.compress(text, mtime=0) if packed else text)
+    write_file(path, gzip.compress(text, mtime=0) if packed else text)
 
 
 def _is_level(name: str) -> bool:

@@ -78,9 +78,7 @@ def _on_grid(path: str, written: Written, shortest: int) -> Series:
     """Order the values by time, and put NaN where the regular grid has no value."""
     label = f"{path}: series {written.id!r}"
     if len(written.values) < shortest:
-        raise DataError(
-            f"{label}: expected at least {shortest} values, got {len(written.values)}"
-        )
+        raise DataError(f"{label}: expected at least {shortest} values, got {len(written.values)}")
     if np.isnan(written.values).all():
         raise DataError(f"{label}: expected a value, got {len(written.values)} missing ones")
     if written.times is None:

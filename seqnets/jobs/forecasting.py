@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 
 from seqnets.baselines.series import seasonal_naive
+from seqnets.checks import check_levels
 from seqnets.config import HEADS, ForecastConfig, load, look_up
 from seqnets.data.builtin.mauna_loa import mauna_loa
 from seqnets.data.errors import DataError
 from seqnets.data.series import Series, future_times, read_series, season_of
 from seqnets.data.windows import SeriesWindows, Window, WindowShape
-from seqnets.heads import check_levels
 from seqnets.jobs.running import Trained, Work, layout_for, run_job
 from seqnets.metrics.series import evaluate_forecasts
 from seqnets.modules import apply

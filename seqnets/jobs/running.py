@@ -11,7 +11,8 @@ from typing import Any
 import jax
 
 from seqnets.config import ConfigError, TrainConfig, dump, load
-from seqnets.runs import RunDirectory, parameters_sha256, write_atomically
+from seqnets.files import write_atomically
+from seqnets.runs import RunDirectory, parameters_sha256
 from seqnets.training.checkpoint import Checkpointing, CheckpointStore
 from seqnets.training.loop import Hook, Job, Limits, Outcome, Progress, train
 from seqnets.training.parallel import DataParallel
@@ -94,15 +95,16 @@ def run_job(
     state = create_state(params, optimizer, key, work.carry(params))
     run = _prepare(config, out, resume=resume)
     for name, text in work.files.items():
-        write_atomically(run.path / name, text)
+        write_atomically(run.path / name, text.encode())
     with CheckpointStore(run.checkpoints, keep=config.train.keep) as store:
-        progress = Progress()
+        progress, resumed_at = Progress(), None
         if resume:
             state, progress = _newest(store, state, run.path)
+            resumed_at = progress.step
         hooks: list[Hook] = [
-            MetricsFile(run.metrics_file, resume_at=progress.step if resume else None),
+            MetricsFile(run.metrics_file, resume_at=resumed_at),
             ProgressBar(_limits(config.train)),
-            *([TensorBoard(run.path / "tensorboard")] if tensorboard else []),
+            *([TensorBoard(run.path / "tensorboard", resumed_at)] if tensorboard else []),
             Checkpointing(store, metric=work.metric),
         ]
         job = Job(

@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqnets.checks import check_range, check_rank, check_same_shape, check_shape
-from seqnets.heads import check_levels
+from seqnets.checks import check_levels, check_range, check_rank, check_same_shape, check_shape
 
 __all__ = [
     "QuantileLoss",

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from seqnets.extras import require
-from seqnets.runs import strict_json, write_atomically
+from seqnets.files import write_atomically
+from seqnets.runs import strict_json
 from seqnets.training.hooks import Hook, Limits, Progress
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class MetricsFile(Hook):
             not whole. None begins an empty file.
         """
         self.path = Path(path)
-        write_atomically(self.path, "".join(_lines_until(self.path, resume_at)))
+        write_atomically(self.path, "".join(_lines_until(self.path, resume_at)).encode())
 
     def on_record(self, record: dict[str, Any]) -> None:
         """Append a line; nothing of it is held back in memory."""

@@ -5,7 +5,7 @@ import stat
 import pytest
 
 from seqnets.data.errors import DataError
-from seqnets.data.files import decode_utf8, read_bytes, write_atomically
+from seqnets.data.files import decode_utf8, read_bytes, write_file
 
 CONTENT = "zwölf Boxkämpfer\r\njagen\n".encode()
 
@@ -104,7 +104,7 @@ def test_decoding_keeps_line_ends():
 def test_writing_replaces_and_leaves_nothing_else(tmp_path):
     path = tmp_path / "out.csv"
     path.write_bytes(b"old and longer")
-    write_atomically(path, b"new")
+    write_file(path, b"new")
     assert path.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [path]
     plain = tmp_path / "plain"
@@ -115,14 +115,14 @@ def test_writing_replaces_and_leaves_nothing_else(tmp_path):
 def test_writing_needs_the_folder(tmp_path):
     path = tmp_path / "absent" / "out.csv"
     with pytest.raises(DataError, match=r"out.csv: cannot be written: there is no folder"):
-        write_atomically(path, b"new")
+        write_file(path, b"new")
 
 
 def test_a_failed_write_leaves_no_part(tmp_path):
     path = tmp_path / "folder"
     path.mkdir()
     with pytest.raises(DataError, match="cannot be written"):
-        write_atomically(path, b"new")
+        write_file(path, b"new")
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -135,6 +135,6 @@ def test_a_failed_write_keeps_the_old_content(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(DataError, match="No space left on device"):
-        write_atomically(path, b"new")
+        write_file(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

@@ -156,7 +156,7 @@ def test_constant_and_tiny_series_stay_finite(values):
 def test_errors(rng):
     with pytest.raises(DataError, match="at least one, got none"):
         SeriesWindows([], SHAPE)
-    with pytest.raises(DataError, match="'bad'.*observed"):
+    with pytest.raises(DataError, match=r"'bad'.*observed"):
         SeriesWindows([Series("bad", np.full(4, np.nan), None, None)], SHAPE)
     with pytest.raises(DataError, match="no series is long enough"):
         SeriesWindows(make(rng, [8]), SHAPE).batch(0, 2, seed=0)

@@ -1,4 +1,4 @@
-"""The forecast scripts end to end on seasonal series: better than naive, drawn, and resumed exactly."""
+"""The forecast scripts end to end on seasonal series: better than naive, and resumed exactly."""
 
 import json
 import tomllib

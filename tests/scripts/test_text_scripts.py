@@ -67,8 +67,9 @@ def test_from_training_to_text(train_text, run, files, tmp_path):
 
 def test_the_same_seed_twice_and_another(train_text, tmp_path):
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        done = train_text("--out", tmp_path / name, "--max-steps", 12, "--set", f"train.seed={seed}",
-                          "--set", "train.report_every=4", "--set", "model.dropout=0.2")  # fmt: skip
+        varied = ("--set", f"train.seed={seed}", "--set", "model.dropout=0.2")
+        common = ("--max-steps", 12, "--set", "train.report_every=4")
+        done = train_text("--out", tmp_path / name, *common, *varied)
         assert done.status == 0, done.err
     assert records(tmp_path / "a") == records(tmp_path / "b")
     assert records(tmp_path / "a") != records(tmp_path / "c")
