@@ -66,6 +66,8 @@ class GatedCell(abc.ABC, Generic[CarryT]):
     """Number of gates G."""
     hidden_bias: ClassVar[bool] = False
     """Whether the recurrent product has a bias ``b_h`` of its own."""
+    adds_products: ClassVar[bool] = False
+    """Whether the pointwise function looks at nothing but the sum ``z_x + z_h``."""
 
     def __post_init__(self) -> None:
         """Reject sizes below 1."""

@@ -54,6 +54,7 @@ class LSTM(GatedCell[LSTMCarry]):
     forget_bias: float = 1.0
 
     gates: ClassVar[int] = 4
+    adds_products: ClassVar[bool] = True
 
     def bias_init(self) -> Initializer:
         """Zeros, and ``forget_bias`` for the second block."""

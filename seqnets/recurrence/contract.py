@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from seqnets.checks import check_dtype, check_rank, check_shape
 from seqnets.typing import Array, PyTree
 
-__all__ = ["Steps", "check_carry", "check_steps", "segment_starts"]
+__all__ = ["Steps", "align", "check_carry", "check_steps", "segment_starts", "select"]
 
 
 class Steps(NamedTuple):
@@ -79,3 +79,13 @@ def segment_starts(mask: Array | None, reset: Array | None, *, reverse: bool) ->
     nearest = jax.lax.cummin(tagged, axis=1, reverse=True)
     following = jnp.pad(nearest, ((0, 0), (0, 1)), constant_values=2 * T)[:, 1:]
     return following % 2 == 1
+
+
+def select(flags: Array, chosen: PyTree, otherwise: PyTree) -> PyTree:
+    """Rows of ``chosen`` where the flag [B] is set, rows of ``otherwise`` elsewhere."""
+    return jax.tree.map(lambda a, b: jnp.where(align(flags, a), a, b), chosen, otherwise)
+
+
+def align(flags: Array, like: Array) -> Array:
+    """``[B]`` as ``[B, 1, ...]`` with as many axes as ``like``."""
+    return flags.reshape(flags.shape + (1,) * (like.ndim - 1))

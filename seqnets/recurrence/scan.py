@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from seqnets.cells.gated import GatedCell, project_hidden, project_inputs
-from seqnets.recurrence.contract import Steps
+from seqnets.recurrence.contract import Steps, align, select
 from seqnets.typing import Array, Cell, PyTree
 
 __all__ = ["scan"]
@@ -33,12 +33,12 @@ def scan(
 
     def body(carry: PyTree, now: tuple[PyTree, Array | None, Array | None]) -> tuple[PyTree, Array]:
         x, real, start = now
-        before = carry if start is None else _select(start, steps.fresh, carry)
+        before = carry if start is None else select(start, steps.fresh, carry)
         after, y = step(before, x)
         after = jax.tree.map(lambda new, old: new.astype(old.dtype), after, carry)
         if real is not None:
-            after = _select(real, after, carry)
-            y = jnp.where(_align(real, y), y, jnp.zeros_like(y))
+            after = select(real, after, carry)
+            y = jnp.where(align(real, y), y, jnp.zeros_like(y))
         return after, y
 
     xs, mask, starts = (
@@ -59,13 +59,3 @@ def _split_step(cell: Cell, params: PyTree) -> tuple[Callable, Callable]:
             ),
         )
     return (lambda xs: xs), (lambda carry, x: cell.step(params, carry, x))
-
-
-def _select(flags: Array, chosen: PyTree, otherwise: PyTree) -> PyTree:
-    """Rows of ``chosen`` where the flag is set, rows of ``otherwise`` elsewhere."""
-    return jax.tree.map(lambda a, b: jnp.where(_align(flags, a), a, b), chosen, otherwise)
-
-
-def _align(flags: Array, like: Array) -> Array:
-    """``[B]`` as ``[B, 1, ...]`` with as many axes as ``like``."""
-    return flags.reshape(flags.shape + (1,) * (like.ndim - 1))
