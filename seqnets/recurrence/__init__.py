@@ -1,4 +1,5 @@
 """The engine: one meaning of running a cell over time, and the ways to compute it."""
 
+from seqnets.recurrence.unroll import Strategy as Strategy
 from seqnets.recurrence.unroll import lengths_to_mask as lengths_to_mask
 from seqnets.recurrence.unroll import unroll as unroll

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import enum
+
 import jax
 import jax.numpy as jnp
 
+from seqnets.cells.gated import GatedCell
 from seqnets.checks import check_dtype, check_rank
 from seqnets.recurrence.contract import Steps, check_carry, check_steps, segment_starts
+from seqnets.recurrence.fused import fused
 from seqnets.recurrence.scan import scan
 from seqnets.typing import Array, Bool, Cell, Float, PyTree
 
-__all__ = ["lengths_to_mask", "unroll"]
+__all__ = ["Strategy", "lengths_to_mask", "unroll"]
+
+
+class Strategy(enum.Enum):
+    """How a cell is run over time: the same results, to rounding, by different ways.
+
+    The parameters are the same for all, so a checkpoint does not know which was used.
+    """
+
+    AUTO = "auto"
+    """FUSED for gated cells, else SCAN."""
+    SCAN = "scan"
+    """One plain scan: any cell, both modes of differentiation."""
+    FUSED = "fused"
+    """Gated cells only, with a derivative of its own: faster, but no forward mode."""
 
 
 def unroll(
@@ -22,6 +40,7 @@ def unroll(
     mask: Bool[Array, "B T"] | None = None,
     reset: Bool[Array, "B T"] | None = None,
     reverse: bool = False,
+    strategy: Strategy = Strategy.AUTO,
 ) -> tuple[PyTree, Float[Array, "B T *H"]]:
     """Run a cell over the time axis of a batch of rows, which may differ in length.
 
@@ -43,6 +62,9 @@ def unroll(
         step, for several sequences packed into one row. The flags are the same for both
         directions; those at padded steps are ignored.
       reverse: read from the last step to the first; outputs stay at their inputs' positions.
+      strategy: how it is computed. `jax.grad` (of any order), `jax.vmap`, `jax.jit` and
+        `jax.checkpoint` work with all of them; forward mode (`jax.jvp`, `jax.jacfwd`) only with
+        ``Strategy.SCAN``, and raises TypeError otherwise.
 
     Returns:
       ``(carry, ys)``: the last carry of each row, and outputs [B, T, H], zero at padded steps.
@@ -51,7 +73,7 @@ def unroll(
       ValueError: if xs is not [B, T, D], mask or reset is not [B, T], or the carry does not
         have the structure and shapes of the cell's initial carry.
       TypeError: if mask or reset is not of bools, or the carry not of floats where the initial
-        one is.
+        one is, or the strategy is FUSED and the cell not a gated one.
 
     Example:
       >>> import jax
@@ -75,6 +97,10 @@ def unroll(
         xs = jnp.where(mask.reshape(mask.shape + (1,) * (xs.ndim - 2)), xs, jnp.zeros_like(xs))
     fresh = jax.tree.map(lambda new, old: new.astype(old.dtype), initial, carry)
     steps = Steps(xs, mask, segment_starts(mask, reset, reverse=reverse), fresh)
+    if strategy is not Strategy.SCAN and isinstance(cell, GatedCell):
+        return fused(cell, params, carry, steps, reverse=reverse)
+    if strategy is Strategy.FUSED:
+        raise TypeError(f"cell: the strategy FUSED needs a GatedCell, got {cell}")
     return scan(cell, params, carry, steps, reverse=reverse)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from seqnets.cells import GRU, LSTM, Elman, GatedCell, GRUResetBefore, LSTMCarry
-from seqnets.recurrence import unroll
+from seqnets.recurrence import Strategy, unroll
 
 B, T, D, H = 5, 6, 3, 4
 MASK = np.array(
@@ -317,8 +317,9 @@ def test_numerical_gradients_in_both_modes(case, reverse, rng):
     with jax.enable_x64(True):
         point, along = (cast(np.float64, *draw(case, rng)) for _ in range(2))
 
-        def value(*arguments):
-            out = unroll(case.cell, *arguments, mask=MASK, reset=RESET, reverse=reverse)
+        def value(*arguments, strategy=Strategy.AUTO):
+            flags = {"mask": MASK, "reset": RESET, "reverse": reverse}
+            out = unroll(case.cell, *arguments, **flags, strategy=strategy)
             return sum(jnp.sum(jnp.sin(3 * leaf)) for leaf in jax.tree.leaves(out))
 
         @jax.jit
@@ -329,7 +330,7 @@ def test_numerical_gradients_in_both_modes(case, reverse, rng):
             )
             grads = jax.grad(value, (0, 1, 2))(*point)
             products = jax.tree.map(jnp.vdot, grads, along)
-            forward = jax.jvp(value, point, along)[1]
+            forward = jax.jvp(functools.partial(value, strategy=Strategy.SCAN), point, along)[1]
             return (above - below) / (2 * eps), forward, sum(jax.tree.leaves(products))
 
         numerical, forward, backward = derivatives(point, along)

@@ -1,0 +1,137 @@
+"""The fused strategy against the plain scan: values, gradients, and what it can be put under."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqnets.cells import GRU, LSTM, Elman, GRUResetBefore
+from seqnets.recurrence import Strategy, unroll
+
+B, T, D, H = 3, 6, 4, 5
+CELLS = {"elman": Elman(H), "lstm": LSTM(H), "gru": GRU(H)}
+every_cell = pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+
+
+def draw(cell, rng, dtype="float32"):
+    """Parameters, carry and inputs with nothing left at zero."""
+    params = cell.init(jax.random.key(0), D)
+    carry = cell.initial_carry(params, B, "float32")
+    tree = (params, carry, jnp.zeros((B, T, D)))
+    return jax.tree.map(lambda x: jnp.asarray(x + 0.4 * rng.normal(size=x.shape), dtype), tree)
+
+
+def loss(cell, strategy, params, carry, xs, **flags):
+    final, ys = unroll(cell, params, carry, xs, strategy=strategy, **flags)
+    return sum(jnp.sum(jnp.sin(3 * leaf)) for leaf in jax.tree.leaves((final, ys)))
+
+
+@every_cell
+def test_values_and_gradients_are_those_of_the_scan(cell, rng):
+    """Every combination of direction, padding and resets, in float64: rounding alone differs."""
+    with jax.enable_x64(True):
+        point = draw(cell, rng, "float64")
+        mask, reset = rng.random((B, T)) < 0.7, rng.random((B, T)) < 0.4
+        for reverse, masked, resets in itertools.product((False, True), repeat=3):
+            flags = {
+                "reverse": reverse,
+                "mask": jnp.asarray(mask) if masked else None,
+                "reset": jnp.asarray(reset) if resets else None,
+            }
+            got, want = (
+                jax.jit(jax.value_and_grad(functools.partial(loss, cell, way, **flags), (0, 1, 2)))(
+                    *point
+                )
+                for way in (Strategy.FUSED, Strategy.SCAN)
+            )
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12), got, want
+            )
+
+
+@every_cell
+def test_bfloat16_products_with_a_float32_carry(cell, rng):
+    """The carry keeps its dtype, weights' gradients are summed in float32, dtypes are kept."""
+    params, carry, xs = draw(cell, rng)
+    low = jax.tree.map(lambda x: x.astype("bfloat16"), (params, xs))
+    final, ys = unroll(cell, low[0], carry, low[1], strategy=Strategy.FUSED)
+    assert {leaf.dtype for leaf in jax.tree.leaves(final)} == {jnp.dtype("float32")}
+    wide, _ = unroll(cell, params, carry, xs, strategy=Strategy.SCAN)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.1), final, wide)
+    grads = jax.grad(functools.partial(loss, cell, Strategy.FUSED), (0, 1, 2))(
+        low[0], carry, low[1]
+    )
+    jax.tree.map(
+        lambda g, x: np.testing.assert_equal(g.dtype, x.dtype), grads, (low[0], carry, low[1])
+    )
+    exact = jax.grad(functools.partial(loss, cell, Strategy.SCAN), (0, 1, 2))(params, carry, xs)
+    for got, want in zip(jax.tree.leaves(grads), jax.tree.leaves(exact), strict=True):
+        scale = np.abs(want).max()  # bfloat16 has 8 bits; six steps of it add up
+        np.testing.assert_allclose(got.astype("float32") / scale, want / scale, atol=0.15)
+
+
+def test_second_derivatives(rng):
+    with jax.enable_x64(True):
+        cell = GRU(H)
+        params, carry, xs = draw(cell, rng, "float64")
+        along = jnp.asarray(rng.normal(size=xs.shape))
+
+        def slope(way):
+            def directional(xs):
+                return jnp.vdot(jax.grad(lambda x: loss(cell, way, params, carry, x))(xs), along)
+
+            return jax.jit(jax.grad(directional))(xs)
+
+        np.testing.assert_allclose(slope(Strategy.FUSED), slope(Strategy.SCAN), rtol=1e-10)
+
+
+@every_cell
+def test_vmap_and_checkpoint(cell, rng):
+    params, carry, xs = draw(cell, rng)
+    gradient = jax.grad(functools.partial(loss, cell, Strategy.FUSED, params), argnums=1)
+    many = jnp.stack([xs, 2 * xs, -xs])
+    for one, mapped in zip(many, jax.vmap(lambda x: gradient(carry, x))(many), strict=True):
+        np.testing.assert_allclose(gradient(carry, one), mapped, rtol=1e-5, atol=1e-6)
+    again = jax.grad(jax.checkpoint(functools.partial(loss, cell, Strategy.FUSED)), argnums=2)
+    np.testing.assert_allclose(again(params, carry, xs), gradient(carry, xs), rtol=1e-5, atol=1e-6)
+
+
+def test_forward_mode_says_what_is_wrong(rng):
+    params, carry, xs = draw(LSTM(H), rng)
+    value = functools.partial(loss, LSTM(H), Strategy.AUTO, params, carry)
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(value, (xs,), (xs,))
+    scanned = functools.partial(loss, LSTM(H), Strategy.SCAN, params, carry)
+    slope = jnp.vdot(jax.grad(value)(xs), xs)
+    np.testing.assert_allclose(jax.jvp(scanned, (xs,), (xs,))[1], slope, rtol=1e-4)
+
+
+def test_no_steps_and_unused_results(rng):
+    cell = LSTM(H)
+    params, carry, xs = draw(cell, rng)
+    final, ys = unroll(cell, params, carry, xs[:, :0], strategy=Strategy.FUSED)
+    assert ys.shape == (B, 0, H)
+    jax.tree.map(np.testing.assert_array_equal, final, carry)
+    grads = jax.grad(lambda p: unroll(cell, p, carry, xs, strategy=Strategy.FUSED)[0].c.sum())(
+        params
+    )
+    assert np.any(grads.w_x != 0)
+
+
+def test_auto_chooses_by_the_cell(rng):
+    """Only the fused strategy has a custom derivative, which its jaxpr shows."""
+    xs = jnp.zeros((B, T, D))
+    for cell, chosen in ((LSTM(H), True), (GRUResetBefore(H), False)):
+        params = cell.init(jax.random.key(0), D)
+        jaxpr = str(jax.make_jaxpr(lambda x, c=cell, p=params: unroll(c, p, None, x))(xs))
+        assert ("custom_vjp" in jaxpr) == chosen
+
+
+def test_fused_needs_a_gated_cell():
+    cell = GRUResetBefore(H)
+    params = cell.init(jax.random.key(0), D)
+    with pytest.raises(TypeError, match="FUSED needs a GatedCell, got GRUResetBefore"):
+        unroll(cell, params, None, jnp.zeros((B, T, D)), strategy=Strategy.FUSED)
