@@ -57,7 +57,7 @@ def test_bfloat16_products_with_a_float32_carry(cell, rng):
     """The carry keeps its dtype, weights' gradients are summed in float32, dtypes are kept."""
     params, carry, xs = draw(cell, rng)
     low = jax.tree.map(lambda x: x.astype("bfloat16"), (params, xs))
-    final, ys = unroll(cell, low[0], carry, low[1], strategy=Strategy.FUSED)
+    final, _ = unroll(cell, low[0], carry, low[1], strategy=Strategy.FUSED)
     assert {leaf.dtype for leaf in jax.tree.leaves(final)} == {jnp.dtype("float32")}
     wide, _ = unroll(cell, params, carry, xs, strategy=Strategy.SCAN)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.1), final, wide)
