@@ -20,6 +20,7 @@ class RNN(nn.Module):
     Attributes:
       cell: any `Cell`, for instance ``LSTM(features=256)``.
       reverse: read the rows from their last real step to the first.
+      remat: see `unroll`; less memory for long sequences.
 
     Example:
       >>> import jax
@@ -34,6 +35,7 @@ class RNN(nn.Module):
 
     cell: Cell
     reverse: bool = False
+    remat: int | None = None
 
     @nn.compact
     def __call__(
@@ -50,7 +52,16 @@ class RNN(nn.Module):
         modules here.
         """
         params = self.param("cell", self.cell.init, jnp.shape(xs)[-1])
-        return unroll(self.cell, params, carry, xs, mask=mask, reset=reset, reverse=self.reverse)
+        return unroll(
+            self.cell,
+            params,
+            carry,
+            xs,
+            mask=mask,
+            reset=reset,
+            reverse=self.reverse,
+            remat=self.remat,
+        )
 
 
 class BidirectionalCarry(NamedTuple):
@@ -66,6 +77,7 @@ class Bidirectional(nn.Module):
     Attributes:
       forward_cell: cell that reads from the first step.
       backward_cell: cell that reads from each row's last real step.
+      remat: see `unroll`; less memory for long sequences.
 
     References:
       Schuster, Paliwal, Bidirectional Recurrent Neural Networks, IEEE TSP 45, 1997.
@@ -73,6 +85,7 @@ class Bidirectional(nn.Module):
 
     forward_cell: Cell
     backward_cell: Cell
+    remat: int | None = None
 
     @nn.compact
     def __call__(
@@ -101,8 +114,10 @@ class Bidirectional(nn.Module):
         if not isinstance(carry, BidirectionalCarry | None):
             raise TypeError(f"carry: expected a BidirectionalCarry, got {type(carry).__name__}")
         first, second = carry or (None, None)
-        forward, ys = RNN(self.forward_cell, name="forward")(xs, first, mask=mask, reset=reset)
-        backward, zs = RNN(self.backward_cell, reverse=True, name="backward")(
+        forward, ys = RNN(self.forward_cell, remat=self.remat, name="forward")(
+            xs, first, mask=mask, reset=reset
+        )
+        backward, zs = RNN(self.backward_cell, reverse=True, remat=self.remat, name="backward")(
             xs, second, mask=mask, reset=reset
         )
         return BidirectionalCarry(forward, backward), jnp.concatenate([ys, zs], axis=-1)
@@ -117,12 +132,14 @@ class Stack(nn.Module):
       residual: add each layer's input to its output, from the second layer on; all layers must
         then have outputs of one size.
       bidirectional: run every layer in both directions (two cells of the same kind a layer).
+      remat: see `unroll`; less memory for long sequences.
     """
 
     cells: tuple[Cell, ...]
     dropout: float = 0.0
     residual: bool = False
     bidirectional: bool = False
+    remat: int | None = None
 
     @nn.compact
     def __call__(
@@ -163,7 +180,9 @@ class Stack(nn.Module):
 
     def _layer(self, cell: Cell, number: int) -> nn.Module:
         name = f"layer_{number}"
-        return Bidirectional(cell, cell, name=name) if self.bidirectional else RNN(cell, name=name)
+        if self.bidirectional:
+            return Bidirectional(cell, cell, remat=self.remat, name=name)
+        return RNN(cell, remat=self.remat, name=name)
 
     def _check(self, carry: tuple[PyTree, ...] | None) -> None:
         if not self.cells:

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from seqnets.cells.gated import GatedCell
-from seqnets.checks import check_dtype, check_rank
+from seqnets.checks import check_dtype, check_range, check_rank
 from seqnets.recurrence.contract import Steps, check_carry, check_steps, segment_starts
 from seqnets.recurrence.fused import fused
+from seqnets.recurrence.remat import in_chunks
 from seqnets.recurrence.scan import scan
 from seqnets.typing import Array, Bool, Cell, Float, PyTree
 
@@ -40,6 +41,7 @@ def unroll(
     mask: Bool[Array, "B T"] | None = None,
     reset: Bool[Array, "B T"] | None = None,
     reverse: bool = False,
+    remat: int | None = None,
     strategy: Strategy = Strategy.AUTO,
 ) -> tuple[PyTree, Float[Array, "B T *H"]]:
     """Run a cell over the time axis of a batch of rows, which may differ in length.
@@ -62,6 +64,8 @@ def unroll(
         step, for several sequences packed into one row. The flags are the same for both
         directions; those at padded steps are ignored.
       reverse: read from the last step to the first; outputs stay at their inputs' positions.
+      remat: keep for the gradient only the carry before every ``remat`` steps, and compute what
+        is between again on the way back; about √T needs least memory. None keeps everything.
       strategy: how it is computed. `jax.grad` (of any order), `jax.vmap`, `jax.jit` and
         `jax.checkpoint` work with all of them; forward mode (`jax.jvp`, `jax.jacfwd`) only with
         ``Strategy.SCAN``, and raises TypeError otherwise.
@@ -71,7 +75,7 @@ def unroll(
 
     Raises:
       ValueError: if xs is not [B, T, D], mask or reset is not [B, T], or the carry does not
-        have the structure and shapes of the cell's initial carry.
+        have the structure and shapes of the cell's initial carry, or remat is below 1.
       TypeError: if mask or reset is not of bools, or the carry not of floats where the initial
         one is, or the strategy is FUSED and the cell not a gated one.
 
@@ -85,6 +89,10 @@ def unroll(
       >>> ys.shape, bool((ys[1, 4:] == 0).all())
       ((2, 7, 5), True)
     """
+    if strategy is Strategy.FUSED and not isinstance(cell, GatedCell):
+        raise TypeError(f"cell: the strategy FUSED needs a GatedCell, got {cell}")
+    if remat is not None:
+        check_range("remat", remat, 1)
     xs = jnp.asarray(xs)
     mask, reset = (None if flags is None else jnp.asarray(flags) for flags in (mask, reset))
     check_steps(xs, mask, reset)
@@ -97,11 +105,15 @@ def unroll(
         xs = jnp.where(mask.reshape(mask.shape + (1,) * (xs.ndim - 2)), xs, jnp.zeros_like(xs))
     fresh = jax.tree.map(lambda new, old: new.astype(old.dtype), initial, carry)
     steps = Steps(xs, mask, segment_starts(mask, reset, reverse=reverse), fresh)
-    if strategy is not Strategy.SCAN and isinstance(cell, GatedCell):
-        return fused(cell, params, carry, steps, reverse=reverse)
-    if strategy is Strategy.FUSED:
-        raise TypeError(f"cell: the strategy FUSED needs a GatedCell, got {cell}")
-    return scan(cell, params, carry, steps, reverse=reverse)
+
+    def run(carry: PyTree, steps: Steps) -> tuple[PyTree, Array]:
+        if strategy is not Strategy.SCAN and isinstance(cell, GatedCell):
+            return fused(cell, params, carry, steps, reverse=reverse)
+        return scan(cell, params, carry, steps, reverse=reverse)
+
+    if remat is None:
+        return run(carry, steps)
+    return in_chunks(run, carry, steps, every=remat, reverse=reverse)
 
 
 def _promoted_dtype(xs: Array, params: PyTree) -> jnp.dtype:

@@ -1,0 +1,84 @@
+"""Rematerialisation: the same results from less memory, whatever the lengths."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqnets.cells import GRU, LSTM, GRUResetBefore
+from seqnets.modules import Stack
+from seqnets.recurrence import Strategy, unroll
+
+B, T, D, H = 3, 11, 4, 5
+
+
+def loss(cell, params, carry, xs, **options):
+    final, ys = unroll(cell, params, carry, xs, **options)
+    return sum(jnp.sum(jnp.sin(3 * leaf)) for leaf in jax.tree.leaves((final, ys)))
+
+
+def gradient(cell, point, **options):
+    function = functools.partial(loss, cell, **options)
+    return jax.jit(jax.value_and_grad(function, (0, 1, 2)))(*point)
+
+
+def draw(cell, rng):
+    params = cell.init(jax.random.key(0), D)
+    tree = (params, cell.initial_carry(params, B, "float64"), jnp.zeros((B, T, D)))
+    return jax.tree.map(lambda x: jnp.asarray(x + 0.4 * rng.normal(size=x.shape)), tree)
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize("cell", [GRU(H), GRUResetBefore(H)], ids=["fused", "scan"])
+def test_results_do_not_depend_on_it(cell, reverse, rng):
+    """Chunks of 1, that divide T or not, of T and more; ragged rows with holes and resets."""
+    with jax.enable_x64(True):
+        point = draw(cell, rng)
+        flags = {
+            "mask": jnp.asarray(rng.random((B, T)) < 0.7),
+            "reset": jnp.asarray(rng.random((B, T)) < 0.3),
+            "reverse": reverse,
+        }
+        want = gradient(cell, point, **flags)
+        for every in (1, 3, 4, T, T + 1):
+            got = gradient(cell, point, **flags, remat=every)
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12), got, want
+            )
+
+
+@pytest.mark.parametrize("strategy", [Strategy.FUSED, Strategy.SCAN])
+def test_memory_is_a_fraction(strategy):
+    """By the compiler's own count of temporary bytes; the exact figures are the benchmark's."""
+    cell, steps = LSTM(16), 1024
+    params = cell.init(jax.random.key(0), 4)
+    xs = jnp.zeros((2, steps, 4))
+
+    def bytes_of(remat):
+        function = jax.grad(lambda p: loss(cell, p, None, xs, remat=remat, strategy=strategy))
+        return jax.jit(function).lower(params).compile().memory_analysis().temp_size_in_bytes
+
+    # Kept in any case: inputs and outputs of all steps and their cotangents, 4 of some 10 arrays.
+    assert bytes_of(32) < 0.6 * bytes_of(None)
+
+
+def test_modules_hand_it_on(rng):
+    xs = jnp.asarray(rng.normal(size=(B, T, D)), "float32")
+    for bidirectional in (False, True):
+        plain, chunked = (
+            Stack((LSTM(H), GRU(H)), bidirectional=bidirectional, remat=every)
+            for every in (None, 4)
+        )
+        variables = plain.init(jax.random.key(0), xs)
+        want, got = plain.apply(variables, xs), chunked.apply(variables, xs)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), got, want)
+        jaxpr = str(jax.make_jaxpr(chunked.apply)(variables, xs))
+        assert jaxpr.count("prevent_cse=False") >= 2 * (1 + bidirectional)
+
+
+def test_chunks_have_a_step_at_least(rng):
+    cell = LSTM(H)
+    with pytest.raises(ValueError, match="remat: expected a value in"):
+        unroll(cell, cell.init(jax.random.key(0), D), None, jnp.zeros((B, T, D)), remat=0)
