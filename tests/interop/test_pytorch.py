@@ -1,0 +1,195 @@
+"""PyTorch's recurrent modules: outputs, states and gradients of golden.npz, and round trips."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqnets.cells import GRU, LSTM, Elman, GRUResetBefore
+from seqnets.interop import from_pytorch, to_pytorch
+from seqnets.modules import Stack
+
+GOLDEN = dict(np.load(Path(__file__).with_name("golden.npz")))
+CASES = sorted({name.split("/")[1] for name in GOLDEN if name.startswith("torch/")})
+
+# Both sides are float32, with sums of a few dozen terms of order 1 in another order.
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+
+
+def golden(case, group=""):
+    """Arrays of one case below ``group``, without their prefix."""
+    prefix = f"torch/{case}/{group}"
+    return {k.removeprefix(prefix): v for k, v in GOLDEN.items() if k.startswith(prefix)}
+
+
+def activation_of(case):
+    return jax.nn.relu if "relu" in case else jnp.tanh
+
+
+def states(carry):
+    """``{"h": [layers and directions, B, H]}``, and ``"c"`` of an LSTM, as PyTorch stacks them."""
+    is_carry = lambda node: hasattr(node, "h")  # noqa: E731
+    carries = jax.tree.leaves(carry, is_leaf=is_carry)
+    return {key: jnp.stack([getattr(c, key) for c in carries]) for key in carries[0]._fields}
+
+
+def run(stack, params, arrays):
+    """Loss of golden.py, and the results that it pulls."""
+
+    def loss(params, xs):
+        carry, ys = stack.apply({"params": params}, xs, mask=arrays.get("mask"))
+        results = {"ys": ys, **states(carry)}
+        return sum(jnp.sum(x * arrays[f"pull_{k}"]) for k, x in results.items()), results
+
+    return jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(params, arrays["xs"])
+
+
+def test_every_case_is_there():
+    assert len(CASES) == 12
+    assert sum("mask" in golden(case) for case in CASES) == 4
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_outputs_states_and_gradients(case):
+    arrays = golden(case)
+    stack, params = from_pytorch(golden(case, "weights/"), activation=activation_of(case))
+    (by_params, by_xs), results = run(stack, params, arrays)
+    for key, got in results.items():
+        np.testing.assert_allclose(got, arrays[key], err_msg=key, **CLOSE)
+    np.testing.assert_allclose(by_xs, arrays["gradient_xs"], **CLOSE)
+    gradients = to_pytorch(stack, by_params)
+    expected = golden(case, "gradients/")
+    assert gradients.keys() == expected.keys()
+    for key, want in expected.items():
+        if "gru" not in case:  # both biases of a sum have its gradient, and ours is one
+            key = key.replace("bias_hh", "bias_ih")
+        np.testing.assert_allclose(gradients[key], want, err_msg=key, **CLOSE)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_round_trip(case):
+    weights = golden(case, "weights/")
+    stack, params = from_pytorch(weights, activation=activation_of(case))
+    back = to_pytorch(stack, params)
+    if "gru" not in case:
+        for key in [key for key in weights if key.startswith("bias_hh")]:
+            weights[key.replace("_hh_", "_ih_")] += weights[key]
+            weights[key] *= 0
+    assert list(back) == list(weights)  # also in PyTorch's order
+    for key, want in weights.items():
+        np.testing.assert_array_equal(back[key], want, err_msg=key)
+        assert back[key].dtype == want.dtype
+    again, params_again = from_pytorch(back, activation=activation_of(case))
+    assert again == stack
+    jax.tree.map(np.testing.assert_array_equal, params_again, params)
+
+
+def test_module_and_tree_are_those_of_init():
+    stack, params = from_pytorch(golden("lstm_layers_both_ragged", "weights/"))
+    assert stack == Stack((LSTM(5), LSTM(5)), bidirectional=True)
+    like = jax.eval_shape(stack.init, jax.random.key(0), jnp.zeros((2, 4, 3)))["params"]
+    shapes = jax.tree.map(lambda x: (x.shape, x.dtype), like)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), params) == shapes
+    stack, params = from_pytorch(golden("gru", "weights/"))
+    assert stack == Stack((GRU(5),))
+    assert params.keys() == {"layer_0"}
+    assert from_pytorch(golden("rnn_relu", "weights/"), activation=jax.nn.relu)[0].cells == (
+        Elman(5, activation=jax.nn.relu),
+    )
+
+
+def test_takes_nested_lists():
+    weights = {
+        key: array.astype(float).tolist() for key, array in golden("gru", "weights/").items()
+    }
+    params = from_pytorch(weights)[1]
+    want = from_pytorch(golden("gru", "weights/"))[1]
+    jax.tree.map(np.testing.assert_array_equal, params, want)
+
+
+# --- mistakes --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def weights():
+    return golden("lstm_layers_both_ragged", "weights/")
+
+
+def test_missing_and_unknown_keys_are_all_named(weights):
+    del weights["bias_hh_l1"], weights["weight_ih_l0_reverse"]
+    weights |= {"weight_hr_l0": np.ones((2, 5), "float32"), "fc.weight": 0}
+    with pytest.raises(ValueError, match="state_dict: missing") as error:
+        from_pytorch(weights)
+    listed = str(error.value).partition("expected exactly")[0]
+    assert "missing 'weight_ih_l0_reverse', 'bias_hh_l1'" in listed
+    assert "unknown 'weight_hr_l0', 'fc.weight'" in listed
+    assert listed.count("'") == 8
+
+
+def test_nothing_at_all():
+    with pytest.raises(ValueError, match="missing 'weight_ih_l0', 'weight_hh_l0', 'bias_ih_l0'"):
+        from_pytorch({})
+
+
+@pytest.mark.parametrize(
+    ("key", "shape", "expected"),
+    [
+        ("weight_hh_l0", (10, 5), r"weight_hh_l0: .*5, 15 or 20 .* got 10 \(shape \(10, 5\)\)"),
+        ("weight_hh_l0", (0, 0), r"weight_hh_l0: .* got 0"),
+        ("weight_hh_l0", (20,), r"weight_hh_l0: expected shape \[G·H, H\].*got \(20,\)"),
+        ("weight_ih_l0", (20,), r"weight_ih_l0: expected shape \[G·H, D\].*got \(20,\)"),
+        ("weight_ih_l0", (19, 3), r"weight_ih_l0: expected shape \(20, 3\).*got \(19, 3\)"),
+        ("weight_ih_l0_reverse", (20, 4), r"weight_ih_l0_reverse: .*\(20, 3\).*got \(20, 4\)"),
+        ("weight_ih_l1", (20, 5), r"weight_ih_l1: expected shape \(20, 10\).*got \(20, 5\)"),
+        ("weight_hh_l1", (20, 6), r"weight_hh_l1: expected shape \(20, 5\).*got \(20, 6\)"),
+        ("bias_hh_l1_reverse", (5,), r"bias_hh_l1_reverse: .*\(20,\).*got \(5,\)"),
+    ],
+)
+def test_shapes(weights, key, shape, expected):
+    weights[key] = np.zeros(shape, "float32")
+    with pytest.raises(ValueError, match=expected):
+        from_pytorch(weights)
+
+
+def test_integers(weights):
+    weights["bias_ih_l0"] = np.zeros(20, int)
+    with pytest.raises(TypeError, match="bias_ih_l0: expected an array of floats, got dtype int64"):
+        from_pytorch(weights)
+
+
+def test_what_pytorch_lacks(weights):
+    stack, params = from_pytorch(weights)
+    with pytest.raises(ValueError, match="residual=True"):
+        to_pytorch(stack.clone(residual=True), params)
+    with pytest.raises(ValueError, match="expected cells of one kind and size, got"):
+        to_pytorch(stack.clone(cells=(LSTM(5), LSTM(6))), params)
+    with pytest.raises(ValueError, match="expected cells of one kind and size, got"):
+        to_pytorch(stack.clone(cells=()), params)
+    with pytest.raises(ValueError, match="expected cells of one kind and size, got"):
+        to_pytorch(stack.clone(cells=(Elman(5), Elman(5, activation=jax.nn.relu))), params)
+    drawn_otherwise = stack.clone(cells=(LSTM(5, forget_bias=0.0), LSTM(5)))
+    assert to_pytorch(drawn_otherwise, params).keys() == weights.keys()
+    with pytest.raises(TypeError, match="no GRU with reset before"):
+        to_pytorch(Stack((GRUResetBefore(5),)), params)
+    with pytest.raises(TypeError, match=r"cell: expected one of Elman, .*, got object"):
+        to_pytorch(Stack((object(),)), {"layer_0": {"cell": None}})
+
+
+def test_parameters_of_another_module(weights):
+    stack, params = from_pytorch(weights)
+    one_way = {"layer_0": {"cell": 0, **params["layer_0"]}}
+    with pytest.raises(ValueError, match=r"missing 'layer_1/cell'; unknown 'layer_0/forward/cell'"):
+        to_pytorch(stack.clone(bidirectional=False), one_way)
+    with pytest.raises(TypeError, match="params: expected a mapping of parameters, got list"):
+        to_pytorch(stack, [params])
+    broken = jax.tree.map(lambda x: x, params)
+    inner = broken["layer_1"]["backward"]
+    good = inner["cell"]
+    inner["cell"] = good._replace(w_x=good.w_x[:5])
+    with pytest.raises(ValueError, match=r"weight_ih_l1_reverse: .*\(20, 10\).*got \(20, 5\)"):
+        to_pytorch(stack, broken)
+    inner["cell"] = good._replace(b_h=good.b)
+    with pytest.raises(ValueError, match=r"params\['layer_1/backward/cell'\]: unknown 'b_h'"):
+        to_pytorch(stack, broken)
