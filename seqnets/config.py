@@ -17,8 +17,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 import msgspec
 import tomli_w
 
-from seqnets import optimizers
-from seqnets.cells import GRU, LSTM, Elman, GRUResetBefore
+from seqnets import cells, optimizers
 from seqnets.checks import did_you_mean
 from seqnets.data.tokenizers import ByteTokenizer, CharacterTokenizer, Tokenizer
 from seqnets.heads import GaussianHead, Head, QuantileHead, StudentTHead
@@ -48,10 +47,17 @@ __all__ = [
 LEVELS = (0.02, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95, 0.98)
 
 CELLS: Mapping[str, Callable[[int], Cell]] = {
-    "elman": Elman,
-    "gru": GRU,
-    "gru_reset_before": GRUResetBefore,
-    "lstm": LSTM,
+    "elman": cells.Elman,
+    "gru": cells.GRU,
+    "gru_layer_norm": cells.LayerNormGRU,
+    "gru_reset_before": cells.GRUResetBefore,
+    "ind_rnn": cells.IndRNN,
+    "lstm": cells.LSTM,
+    "lstm_coupled": cells.CoupledLSTM,
+    "lstm_layer_norm": cells.LayerNormLSTM,
+    "lstm_peephole": cells.PeepholeLSTM,
+    "mgu": cells.MGU,
+    "sru": cells.SRU,
 }
 HEADS: Mapping[str, Callable[[], Head]] = {
     "gaussian": GaussianHead,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,27 +12,52 @@ import jax.numpy as jnp
 from seqnets.checks import check_range
 from seqnets.typing import Array, Key
 
-__all__ = ["Initializer", "chrono", "forget_bias", "per_gate"]
+__all__ = ["Initialization", "Initializer", "chrono", "forget_bias", "per_gate"]
 
 Initializer = Callable[[Key, tuple[int, ...], Any], Array]
 """``(key, shape, dtype) -> array``, as in `jax.nn.initializers`."""
 
 
-def per_gate(initializer: Initializer, gates: int) -> Initializer:
+@dataclasses.dataclass(frozen=True)
+class Initialization:
+    """How the weights of a recurrent cell are drawn; None is the cell's own way.
+
+    Weights are drawn gate by gate: one initializer serves every block, a tuple has one for each,
+    in the order of the cell's gates. Functions compare by identity, so build an initializer once
+    where cells have to be equal (a cell that differs is compiled again).
+
+    Attributes:
+      inputs: of the input weights, called for one gate's block.
+      recurrent: of the recurrent weights, called for one gate's block.
+      bias: of the whole bias ``[G·H]``, for instance `forget_bias`, `chrono` or `per_gate`.
+
+    Example:
+      >>> from seqnets.cells import LSTM
+      >>> bias = chrono(100, forget_gate=1, input_gate=0, gates=4)
+      >>> cell = LSTM(features=8, initialization=Initialization(bias=bias))
+    """
+
+    inputs: Initializer | tuple[Initializer, ...] | None = None
+    recurrent: Initializer | tuple[Initializer, ...] | None = None
+    bias: Initializer | None = None
+
+
+def per_gate(initializer: Initializer | tuple[Initializer, ...], gates: int) -> Initializer:
     """Draw each gate's block of a fused weight by itself, then join them on the last axis.
 
     An orthogonal draw of the whole ``[H, G·H]`` weight would make the gates' blocks depend on
     each other and scale them down; drawn apart, every ``[H, H]`` block is orthogonal.
 
     Args:
-      initializer: called with ``(key, (rows, H), dtype)`` for each gate.
+      initializer: called with ``(key, (..., H), dtype)`` for each gate; a tuple has one a gate.
       gates: number of blocks G.
 
     Returns:
-      An initializer of arrays ``[rows, G·H]``.
+      An initializer of arrays ``[..., G·H]``.
 
     Raises:
-      ValueError: if gates is below 1; and when called for a last axis that it does not divide.
+      ValueError: if gates is below 1, or a tuple has another length; and when called for a last
+        axis that it does not divide.
 
     Example:
       >>> init = per_gate(jax.nn.initializers.orthogonal(), gates=4)
@@ -39,11 +65,15 @@ def per_gate(initializer: Initializer, gates: int) -> Initializer:
       (3, 12)
     """
     check_range("gates", gates, 1)
+    each = initializer if isinstance(initializer, tuple) else (initializer,) * gates
+    if len(each) != gates:
+        raise ValueError(f"initializer: expected one for each of {gates} gates, got {len(each)}")
 
     def init(key: Key, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
         block = (*shape[:-1], _block_size(shape, gates))
         keys = jax.random.split(key, gates)
-        return jnp.concatenate([initializer(k, block, dtype) for k in keys], axis=-1)
+        blocks = [draw(k, block, dtype) for draw, k in zip(each, keys, strict=True)]
+        return jnp.concatenate(blocks, axis=-1)
 
     return init
 

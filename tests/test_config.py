@@ -10,6 +10,7 @@ import pytest
 
 from seqnets import config
 from seqnets.config import ConfigError, ForecastConfig, TextConfig, dump, load, parse_setting
+from seqnets.recurrence import unroll
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -136,6 +137,15 @@ def test_optimizers_that_do_not_exist(write, settings, message):
 def test_cells_that_do_not_exist(write):
     with pytest.raises(ConfigError, match=r"model\.cell.*'lstm'"):
         load(TextConfig, write(""), {"model.cell": "lstn"}).model.cells()
+
+
+@pytest.mark.parametrize("name", sorted(config.CELLS))
+def test_every_cell_runs(write, name):
+    (cell,) = load(TextConfig, write(""), {"model.cell": name, "model.hidden": 6}).model.cells()
+    params = cell.init(jax.random.key(0), 4)
+    _, ys = unroll(cell, params, None, jax.random.normal(jax.random.key(1), (2, 5, 4)))
+    assert ys.shape == (2, 5, 6)
+    assert np.std(ys) > 0
 
 
 @pytest.mark.parametrize("name", sorted(config.OPTIMIZERS))

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqnets.initializers import chrono, forget_bias, per_gate
+from seqnets.initializers import Initialization, chrono, forget_bias, per_gate
 
 KEY = jax.random.key(5)
 ORTHOGONAL = jax.nn.initializers.orthogonal()
@@ -29,6 +29,20 @@ def test_blocks_see_their_own_size():
 def test_one_gate_is_the_initializer():
     want = ORTHOGONAL(jax.random.split(KEY, 1)[0], (3, 5), jnp.float32)
     np.testing.assert_array_equal(per_gate(ORTHOGONAL, 1)(KEY, (3, 5), jnp.float32), want)
+
+
+def test_a_tuple_has_one_initializer_a_gate():
+    """The blocks in order, each with the key it has where all are drawn alike."""
+    both = per_gate((ORTHOGONAL, jax.nn.initializers.ones), 2)(KEY, (3, 6), jnp.float32)
+    alike = per_gate(ORTHOGONAL, 2)(KEY, (3, 6), jnp.float32)
+    np.testing.assert_array_equal(both[:, :3], alike[:, :3])
+    np.testing.assert_array_equal(both[:, 3:], np.ones((3, 3)))
+
+
+def test_initializations_are_values():
+    assert Initialization() == Initialization()
+    assert hash(Initialization(inputs=ORTHOGONAL)) == hash(Initialization(inputs=ORTHOGONAL))
+    assert Initialization(inputs=ORTHOGONAL) != Initialization(recurrent=ORTHOGONAL)
 
 
 def test_forget_bias():
@@ -81,6 +95,8 @@ def test_dtype_shape_and_division(init, dtype):
 def test_rejects():
     with pytest.raises(ValueError, match="gates"):
         per_gate(ORTHOGONAL, 0)
+    with pytest.raises(ValueError, match="initializer: expected one for each of 4 gates, got 3"):
+        per_gate((ORTHOGONAL,) * 3, 4)
     for gate in (-1, 4):
         with pytest.raises(ValueError, match="gate"):
             forget_bias(1.0, gate, 4)

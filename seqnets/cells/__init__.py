@@ -1,5 +1,9 @@
 """Recurrent cells: one file a family, each a small object of pure functions."""
 
+from seqnets.cells.conv_lstm import ConvLSTM as ConvLSTM
+from seqnets.cells.conv_lstm import ConvLSTMCarry as ConvLSTMCarry
+from seqnets.cells.conv_lstm import ConvLSTMParams as ConvLSTMParams
+from seqnets.cells.coupled import CoupledLSTM as CoupledLSTM
 from seqnets.cells.elman import Elman as Elman
 from seqnets.cells.elman import ElmanCarry as ElmanCarry
 from seqnets.cells.gated import GatedCell as GatedCell
@@ -7,5 +11,24 @@ from seqnets.cells.gated import GatedParams as GatedParams
 from seqnets.cells.gru import GRU as GRU
 from seqnets.cells.gru import GRUCarry as GRUCarry
 from seqnets.cells.gru import GRUResetBefore as GRUResetBefore
+from seqnets.cells.indrnn import IndRNN as IndRNN
+from seqnets.cells.indrnn import IndRNNCarry as IndRNNCarry
+from seqnets.cells.indrnn import IndRNNParams as IndRNNParams
+from seqnets.cells.layer_norm import GRUNorms as GRUNorms
+from seqnets.cells.layer_norm import LayerNormGRU as LayerNormGRU
+from seqnets.cells.layer_norm import LayerNormLSTM as LayerNormLSTM
+from seqnets.cells.layer_norm import LSTMNorms as LSTMNorms
+from seqnets.cells.learned import LearnedCarry as LearnedCarry
+from seqnets.cells.learned import LearnedCarryParams as LearnedCarryParams
 from seqnets.cells.lstm import LSTM as LSTM
 from seqnets.cells.lstm import LSTMCarry as LSTMCarry
+from seqnets.cells.mgu import MGU as MGU
+from seqnets.cells.mgu import MGUCarry as MGUCarry
+from seqnets.cells.mgu import MGUResetAfter as MGUResetAfter
+from seqnets.cells.peephole import PeepholeLSTM as PeepholeLSTM
+from seqnets.cells.peephole import Peepholes as Peepholes
+from seqnets.cells.prepared import PreparedCell as PreparedCell
+from seqnets.cells.projected import ProjectedLSTM as ProjectedLSTM
+from seqnets.cells.sru import SRU as SRU
+from seqnets.cells.sru import SRUCarry as SRUCarry
+from seqnets.cells.sru import SRUParams as SRUParams

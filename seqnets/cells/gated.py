@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax.linen import initializers
 
 from seqnets.checks import check_range
-from seqnets.initializers import Initializer, per_gate
+from seqnets.initializers import Initialization, Initializer, per_gate
 from seqnets.typing import Array, Key, PyTree
 
 __all__ = ["GatedCell", "GatedParams", "HiddenCarry", "project_hidden", "project_inputs"]
@@ -61,6 +61,8 @@ class GatedCell(abc.ABC, Generic[CarryT]):
     """
 
     features: int
+    initialization: Initialization = dataclasses.field(default=Initialization(), kw_only=True)
+    """How parameters are drawn, where not in the cell's own way."""
 
     gates: ClassVar[int]
     """Number of gates G."""
@@ -72,6 +74,11 @@ class GatedCell(abc.ABC, Generic[CarryT]):
     def __post_init__(self) -> None:
         """Reject sizes below 1."""
         check_range("features", self.features, 1)
+
+    @property
+    def width(self) -> int:
+        """Size H of one gate, also that of the output unless the cell projects it."""
+        return self.features
 
     @abc.abstractmethod
     def pointwise(
@@ -100,19 +107,23 @@ class GatedCell(abc.ABC, Generic[CarryT]):
     def init(self, key: Key, in_features: int) -> GatedParams:
         """Draw float32 parameters: Glorot-uniform inputs, one orthogonal block a gate.
 
+        ``initialization`` may say otherwise.
+
         References:
           Saxe, McClelland, Ganguli, Exact solutions to the nonlinear dynamics of learning in
           deep linear neural networks, 2014, arXiv:1312.6120 (orthogonal recurrent weights).
         """
         check_range("in_features", in_features, 1)
-        width = self.gates * self.features
+        width = self.gates * self.width
         key_x, key_h, key_b = jax.random.split(key, 3)
-        glorot = per_gate(initializers.glorot_uniform(), self.gates)
-        orthogonal = per_gate(initializers.orthogonal(), self.gates)
+        given = self.initialization
+        inputs = per_gate(given.inputs or initializers.glorot_uniform(), self.gates)
+        recurrent = per_gate(given.recurrent or initializers.orthogonal(), self.gates)
+        bias = given.bias or self.bias_init()
         return GatedParams(
-            w_x=glorot(key_x, (in_features, width), jnp.float32),
-            w_h=orthogonal(key_h, (self.features, width), jnp.float32),
-            b=self.bias_init()(key_b, (width,), jnp.float32),
+            w_x=inputs(key_x, (in_features, width), jnp.float32),
+            w_h=recurrent(key_h, (self.features, width), jnp.float32),
+            b=bias(key_b, (width,), jnp.float32),
             b_h=jnp.zeros((width,), jnp.float32) if self.hidden_bias else None,
         )
 

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax.nn import sigmoid
 
-from seqnets.cells.gated import GatedCell, GatedParams, project_inputs
-from seqnets.checks import check_range
+from seqnets.cells.gated import GatedCell, GatedParams
+from seqnets.cells.prepared import PreparedCell, project
 from seqnets.typing import Array, Key, PyTree
 
 __all__ = ["GRU", "GRUCarry", "GRUResetBefore"]
@@ -64,7 +64,7 @@ class GRU(GatedCell[GRUCarry]):
 
 
 @dataclasses.dataclass(frozen=True)
-class GRUResetBefore:
+class GRUResetBefore(PreparedCell[GatedParams, GRUCarry]):
     """Gated recurrent unit, reset **before** the recurrent product.
 
         r = σ(x_t W_xr + h_{t-1} W_hr + b_r)
@@ -74,7 +74,7 @@ class GRUResetBefore:
         y_t = h_t
 
     The candidate's product waits for r: two recurrent products in a row, so this is not a
-    `GatedCell` and gives its whole step. Gates lie in the order r, z, n.
+    `GatedCell`. Gates lie in the order r, z, n.
 
     Args:
       features: hidden size H.
@@ -85,24 +85,25 @@ class GRUResetBefore:
       arXiv:1412.3555, exchange z and 1 - z.
     """
 
-    features: int
-
-    def __post_init__(self) -> None:
-        """Reject sizes below 1."""
-        check_range("features", self.features, 1)
-
     def init(self, key: Key, in_features: int) -> GatedParams:
         """Draw float32 parameters as `GRU` does, without the recurrent bias."""
-        return GRU(self.features).init(key, in_features)._replace(b_h=None)
+        cell = GRU(self.features, initialization=self.initialization)
+        return cell.init(key, in_features)._replace(b_h=None)
 
     def initial_carry(self, params: GatedParams, batch: int, dtype: Any) -> GRUCarry:
         """Zeros, ``h [batch, H]``."""
         return GRUCarry(h=jnp.zeros((batch, self.features), dtype))
 
-    def step(self, params: GatedParams, carry: GRUCarry, x: Array) -> tuple[GRUCarry, Array]:
-        """One step from ``x [B, D]``."""
+    def prepare(self, params: GatedParams, xs: Array) -> Array:
+        """``x W_x + b``, [..., 3H]."""
+        return project(xs, params.w_x, params.b)
+
+    def advance(
+        self, params: GatedParams, carry: GRUCarry, prepared: Array
+    ) -> tuple[GRUCarry, Array]:
+        """The gates, then the candidate's product of the reset state."""
         h = carry.h
-        r_x, z_x, n_x = jnp.split(project_inputs(params, x), 3, axis=-1)
+        r_x, z_x, n_x = jnp.split(prepared, 3, axis=-1)
         w_rz, w_n = jnp.split(params.w_h, [2 * self.features], axis=-1)
         r_h, z_h = jnp.split(h @ w_rz, 2, axis=-1)
         r = sigmoid(r_x + r_h)

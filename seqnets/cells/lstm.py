@@ -12,7 +12,7 @@ from seqnets.cells.gated import GatedCell, GatedParams
 from seqnets.initializers import Initializer, forget_bias
 from seqnets.typing import Array, PyTree
 
-__all__ = ["LSTM", "LSTMCarry"]
+__all__ = ["LSTM", "LSTMCarry", "LSTMFamily"]
 
 
 class LSTMCarry(NamedTuple):
@@ -21,11 +21,31 @@ class LSTMCarry(NamedTuple):
     c: Array
     """[B, H] cell state."""
     h: Array
-    """[B, H] hidden state, also the output."""
+    """[B, H] hidden state, also the output; narrower where the cell projects it."""
 
 
 @dataclasses.dataclass(frozen=True)
-class LSTM(GatedCell[LSTMCarry]):
+class LSTMFamily(GatedCell[LSTMCarry]):
+    """What all LSTMs share: the carry, and a forget gate whose initial bias is an option."""
+
+    forget_bias: float = 1.0
+
+    forget_gate: ClassVar[int] = 1
+    """Place of the forget gate among the gates, counted from 0."""
+
+    def bias_init(self) -> Initializer:
+        """Zeros, and ``forget_bias`` for the block of the forget gate."""
+        return forget_bias(self.forget_bias, gate=self.forget_gate, gates=self.gates)
+
+    def initial_carry(self, params: GatedParams, batch: int, dtype: Any) -> LSTMCarry:
+        """Zeros, ``c [batch, H]`` and ``h [batch, features]``."""
+        return LSTMCarry(
+            c=jnp.zeros((batch, self.width), dtype), h=jnp.zeros((batch, self.features), dtype)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class LSTM(LSTMFamily):
     """Long short-term memory with a forget gate and without peepholes.
 
         i, f, g, o = split(x_t W_x + h_{t-1} W_h + b)
@@ -51,19 +71,8 @@ class LSTM(GatedCell[LSTMCarry]):
       Gers, Schmidhuber, Cummins, Learning to Forget, Neural Computation 12, 2000 (forget gate).
     """
 
-    forget_bias: float = 1.0
-
     gates: ClassVar[int] = 4
     adds_products: ClassVar[bool] = True
-
-    def bias_init(self) -> Initializer:
-        """Zeros, and ``forget_bias`` for the second block."""
-        return forget_bias(self.forget_bias, gate=1, gates=4)
-
-    def initial_carry(self, params: GatedParams, batch: int, dtype: Any) -> LSTMCarry:
-        """Zeros, ``c`` and ``h`` [batch, H]."""
-        shape = (batch, self.features)  # two arrays: one could not be donated twice
-        return LSTMCarry(c=jnp.zeros(shape, dtype), h=jnp.zeros(shape, dtype))
 
     def pointwise(
         self, extra: PyTree, z_x: Array, z_h: Array, carry: LSTMCarry

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from seqnets.cells.gated import GatedCell, project_hidden, project_inputs
+from seqnets.cells.prepared import PreparedCell
 from seqnets.recurrence.contract import Steps, align, select
 from seqnets.typing import Array, Cell, PyTree
 
@@ -57,5 +59,10 @@ def _split_step(cell: Cell, params: PyTree) -> tuple[Callable, Callable]:
             lambda carry, z_x: cell.pointwise(
                 params.extra, z_x, project_hidden(params, carry.h), carry
             ),
+        )
+    if isinstance(cell, PreparedCell):
+        return (
+            functools.partial(cell.prepare, params),
+            lambda carry, prepared: cell.advance(params, carry, prepared),
         )
     return (lambda xs: xs), (lambda carry, x: cell.step(params, carry, x))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from seqnets.cells.gated import GatedCell
+from seqnets.cells.learned import LearnedCarry
 from seqnets.checks import check_dtype, check_range, check_rank
 from seqnets.recurrence.contract import Steps, check_carry, check_steps, segment_starts
 from seqnets.recurrence.fused import fused
@@ -89,7 +90,11 @@ def unroll(
       >>> ys.shape, bool((ys[1, 4:] == 0).all())
       ((2, 7, 5), True)
     """
-    if strategy is Strategy.FUSED and not isinstance(cell, GatedCell):
+    # A learned first carry is in the initial carry; the steps are those of the cell inside.
+    inner, weights = cell, params
+    if isinstance(cell, LearnedCarry):
+        inner, weights = cell.cell, params.cell
+    if strategy is Strategy.FUSED and not isinstance(inner, GatedCell):
         raise TypeError(f"cell: the strategy FUSED needs a GatedCell, got {cell}")
     if remat is not None:
         check_range("remat", remat, 1)
@@ -107,9 +112,9 @@ def unroll(
     steps = Steps(xs, mask, segment_starts(mask, reset, reverse=reverse), fresh)
 
     def run(carry: PyTree, steps: Steps) -> tuple[PyTree, Array]:
-        if strategy is not Strategy.SCAN and isinstance(cell, GatedCell):
-            return fused(cell, params, carry, steps, reverse=reverse)
-        return scan(cell, params, carry, steps, reverse=reverse)
+        if strategy is not Strategy.SCAN and isinstance(inner, GatedCell):
+            return fused(inner, weights, carry, steps, reverse=reverse)
+        return scan(inner, weights, carry, steps, reverse=reverse)
 
     if remat is None:
         return run(carry, steps)

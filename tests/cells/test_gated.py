@@ -5,11 +5,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqnets.cells import GRU, LSTM, Elman, GatedParams, GRUResetBefore
+from seqnets.cells import (
+    GRU,
+    LSTM,
+    MGU,
+    CoupledLSTM,
+    Elman,
+    GatedParams,
+    GRUResetBefore,
+    MGUResetAfter,
+)
 from seqnets.cells.gated import project_hidden, project_inputs
+from seqnets.initializers import Initialization, chrono
 
-ALL_CELLS = [Elman, LSTM, GRU, GRUResetBefore]
-GATES = {Elman: 1, LSTM: 4, GRU: 3, GRUResetBefore: 3}
+GATES = {
+    Elman: 1,
+    LSTM: 4,
+    CoupledLSTM: 3,
+    GRU: 3,
+    GRUResetBefore: 3,
+    MGU: 2,
+    MGUResetAfter: 2,
+}
+ALL_CELLS = list(GATES)
 
 
 @pytest.mark.parametrize("kind", ALL_CELLS)
@@ -22,7 +40,7 @@ def test_init_shapes_dtypes_and_biases(kind):
     assert params.b.shape == (G * H,)
     assert params.extra is None
     assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}
-    if kind is GRU:
+    if kind in (GRU, MGUResetAfter):
         np.testing.assert_array_equal(params.b_h, np.zeros(G * H))
     else:
         assert params.b_h is None
@@ -56,6 +74,46 @@ def test_init_follows_the_key(kind):
     jax.tree.map(np.testing.assert_array_equal, first, again)
     assert abs(first.w_h - other.w_h).max() > 0.1
     assert abs(first.w_x - other.w_x).max() > 0.1
+
+
+@pytest.mark.parametrize("kind", ALL_CELLS)
+def test_initialization_reaches_every_gate(kind):
+    """One initializer a gate, in order, each called for its own block."""
+    G, H = GATES[kind], 5
+
+    def constant(value, rows):
+        def init(key, shape, dtype):
+            assert shape == (rows, H)
+            return jnp.full(shape, value, dtype)
+
+        return init
+
+    given = Initialization(
+        inputs=tuple(constant(gate, 3) for gate in range(G)),
+        recurrent=tuple(constant(10 + gate, H) for gate in range(G)),
+        bias=lambda key, shape, dtype: jnp.arange(shape[0], dtype=dtype),
+    )
+    params = kind(H, initialization=given).init(jax.random.key(0), 3)
+    np.testing.assert_array_equal(params.w_x, np.tile(np.repeat(np.arange(G), H), (3, 1)))
+    np.testing.assert_array_equal(params.w_h, np.tile(np.repeat(10 + np.arange(G), H), (H, 1)))
+    np.testing.assert_array_equal(params.b, np.arange(G * H))
+    short = Initialization(recurrent=(constant(0, H),) * (G + 1))
+    with pytest.raises(ValueError, match=rf"initializer: .* {G} gates, got {G + 1}"):
+        kind(H, initialization=short).init(jax.random.key(0), 3)
+
+
+def test_initialization_of_one_part_leaves_the_others():
+    bias = chrono(50, forget_gate=1, input_gate=0, gates=4)
+    cell = LSTM(5, forget_bias=7.0, initialization=Initialization(bias=bias))
+    params, plain = (c.init(jax.random.key(0), 3) for c in (cell, LSTM(5)))
+    np.testing.assert_array_equal(params.w_x, plain.w_x)
+    np.testing.assert_array_equal(params.w_h, plain.w_h)
+    i, f, g, o = np.split(np.asarray(params.b), 4)
+    np.testing.assert_array_equal(i, -f)
+    assert 0 < f.min() < f.max() < np.log(49)
+    np.testing.assert_array_equal([g, o], np.zeros((2, 5)))
+    assert cell == LSTM(5, forget_bias=7.0, initialization=Initialization(bias=bias))
+    assert cell != LSTM(5, forget_bias=7.0)
 
 
 @pytest.mark.parametrize("kind", ALL_CELLS)

@@ -1,8 +1,9 @@
 """What every cell must satisfy when `unroll` runs it, over a table of cells, dtypes and directions.
 
 The oracle is a loop over rows and steps in float64 NumPy, written from the equations in the
-docstrings of the cells. The table ends with cells that exist only here: they hold the contract
-open for what it must be able to carry (peepholes, projections, images, a learned first carry).
+docstrings of the cells. `KINDS` has one cell of every kind that the engine can tell apart, and
+one that exists only here; all of the contract is tested on them. `FURTHER` has the cells that
+bring nothing but other equations: their values, gradients and extremes are tested.
 """
 
 import dataclasses
@@ -15,7 +16,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqnets.cells import GRU, LSTM, Elman, GatedCell, GRUResetBefore, LSTMCarry
+from seqnets.cells import (
+    GRU,
+    LSTM,
+    MGU,
+    SRU,
+    ConvLSTM,
+    CoupledLSTM,
+    Elman,
+    GatedCell,
+    GRUResetBefore,
+    IndRNN,
+    LayerNormGRU,
+    LayerNormLSTM,
+    LearnedCarry,
+    MGUResetAfter,
+    PeepholeLSTM,
+    ProjectedLSTM,
+)
 from seqnets.recurrence import Strategy, unroll
 
 B, T, D, H = 5, 6, 3, 4
@@ -43,35 +61,10 @@ RESET = np.array(
 ALL = np.ones((B, T), bool)
 
 
-# --- cells that exist only here -------------------------------------------------------------
+# --- a cell that exists only here ------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class Projected(LSTM):
-    """LSTM with peepholes to two gates and an output narrower than its gates."""
-
-    hidden: int = H
-
-    def init(self, key, in_features):
-        params = LSTM(self.hidden).init(key, in_features)
-        peepholes = jnp.zeros(self.hidden), jnp.zeros(self.hidden)
-        projection = jnp.zeros((self.hidden, self.features))
-        return params._replace(w_h=params.w_h[: self.features], extra=(*peepholes, projection))
-
-    def initial_carry(self, params, batch, dtype):
-        return LSTMCarry(
-            c=jnp.zeros((batch, self.hidden), dtype), h=jnp.zeros((batch, self.features), dtype)
-        )
-
-    def pointwise(self, extra, z_x, z_h, carry):
-        i, f, g, o = jnp.split(z_x + z_h, 4, axis=-1)
-        p_f, p_o = (jnp.broadcast_to(p, i.shape) for p in extra[:2])
-        c = jax.nn.sigmoid(f + p_f * carry.c) * carry.c + jax.nn.sigmoid(i) * jnp.tanh(g)
-        h = (jax.nn.sigmoid(o + p_o * c) * jnp.tanh(c)) @ extra[2]
-        return LSTMCarry(c, h), h
-
-
-class LearnedCarry(NamedTuple):
+class Start(NamedTuple):
     h: Any
 
 
@@ -86,33 +79,12 @@ class LearnedStart(GatedCell):
 
     def initial_carry(self, params, batch, dtype):
         start = jnp.asarray(params.extra, dtype)
-        return LearnedCarry(h=jnp.broadcast_to(start, (batch, self.features)))
+        return Start(h=jnp.broadcast_to(start, (batch, self.features)))
 
     def pointwise(self, extra, z_x, z_h, carry):
         z_x, z_h = (z / (1 + jnp.max(jnp.abs(z), -1, keepdims=True)) for z in (z_x, z_h))
         h = jnp.tanh(z_x + z_h)
-        return LearnedCarry(h=h), h
-
-
-class Image(NamedTuple):
-    sum: Any
-
-
-@dataclasses.dataclass(frozen=True)
-class Images:
-    """Not a gated cell: its carry leaves are [B, 2, 2, C], its inputs [B, T, 2, 2, D]."""
-
-    features: int
-
-    def init(self, key, in_features):
-        return jax.random.normal(key, (in_features, self.features))
-
-    def initial_carry(self, params, batch, dtype):
-        return Image(sum=jnp.zeros((batch, 2, 2, self.features), dtype))
-
-    def step(self, params, carry, x):
-        new = jnp.tanh(x @ params + carry.sum[:, ::-1])
-        return Image(sum=new), 2 * new
+        return Start(h=h), h
 
 
 # --- the equations once more, one row and one step, in NumPy ---------------------------------
@@ -132,20 +104,51 @@ def elman(p, carry, x):
     return (h,), h
 
 
-def lstm(p, carry, x, peep_f=0.0, peep_o=0.0):
+def products(p, h, x, gates):
+    """``x W_x + b + h W_h``, gate by gate."""
+    return blocks(x @ p.w_x + p.b + h @ p.w_h, gates)
+
+
+def lstm(p, carry, x):
     c, h = carry
-    z = [
-        x @ w_x + h @ w_h + b
-        for w_x, w_h, b in zip(*(blocks(w, 4) for w in (p.w_x, p.w_h, p.b)), strict=True)
-    ]
-    c_new = sigmoid(z[1] + peep_f * c) * c + sigmoid(z[0]) * np.tanh(z[2])
-    h_new = sigmoid(z[3] + peep_o * c_new) * np.tanh(c_new)
-    return (c_new, h_new), h_new
+    i, f, g, o = products(p, h, x, 4)
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    h = sigmoid(o) * np.tanh(c)
+    return (c, h), h
 
 
-def projected(p, carry, x):
-    (c, h), _ = lstm(p, carry, x, *p.extra[:2])
-    return (c, h @ p.extra[2]), h @ p.extra[2]
+def lstm_peephole(p, carry, x):
+    c, h = carry
+    i, f, g, o = products(p, h, x, 4)
+    forgotten = sigmoid(f + p.extra.p_f * c) * c
+    c = forgotten + sigmoid(i + p.extra.p_i * c) * np.tanh(g)
+    h = sigmoid(o + p.extra.p_o * c) * np.tanh(c)
+    return (c, h), h
+
+
+def lstm_projected(p, carry, x):
+    (c, h), _ = lstm(p, carry, x)
+    return (c, h @ p.extra), h @ p.extra
+
+
+def lstm_coupled(p, carry, x):
+    c, h = carry
+    f, g, o = products(p, h, x, 3)
+    c = sigmoid(f) * c + (1 - sigmoid(f)) * np.tanh(g)
+    h = sigmoid(o) * np.tanh(c)
+    return (c, h), h
+
+
+def norm(z):
+    return (z - np.mean(z)) / np.sqrt(np.var(z) + 1e-5)
+
+
+def lstm_layer_norm(p, carry, x):
+    (c, h), e = carry, p.extra
+    i, f, g, o = blocks(e.scale_x * norm(x @ p.w_x) + e.scale_h * norm(h @ p.w_h) + e.b, 4)
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    h = sigmoid(o) * np.tanh(e.scale_c * norm(c) + e.b_c)
+    return (c, h), h
 
 
 def gru_after(p, carry, x):
@@ -166,15 +169,74 @@ def gru_before(p, carry, x):
     return (new,), new
 
 
+def gru_layer_norm(p, carry, x):
+    ((h,), e), G = (carry, p.extra), 2 * carry[0].size
+    gates, n_x, n_h = 0, x @ p.w_x[:, G:], h @ p.w_h[:, G:]
+    for scale, z in ((e.scale_x, x @ p.w_x[:, :G]), (e.scale_h, h @ p.w_h[:, :G])):
+        gates = gates + scale[:G] * norm(z)
+    r, z = blocks(sigmoid(gates + e.b[:G]), 2)
+    n = e.scale_x[G:] * norm(n_x) + e.b[G:] + r * (e.scale_h[G:] * norm(n_h) + e.b_hn)
+    new = (1 - z) * np.tanh(n) + z * h
+    return (new,), new
+
+
+def mgu_before(p, carry, x):
+    (h,) = carry
+    (x_f, x_n), (w_f, w_n) = blocks(x @ p.w_x + p.b, 2), blocks(p.w_h, 2)
+    f = sigmoid(x_f + h @ w_f)
+    new = (1 - f) * h + f * np.tanh(x_n + (f * h) @ w_n)
+    return (new,), new
+
+
+def mgu_after(p, carry, x):
+    (h,) = carry
+    (x_f, x_n), (h_f, h_n) = blocks(x @ p.w_x + p.b, 2), blocks(h @ p.w_h + p.b_h, 2)
+    f = sigmoid(x_f + h_f)
+    new = (1 - f) * np.tanh(x_n + f * h_n) + f * h
+    return (new,), new
+
+
+def indrnn(p, carry, x):
+    h = np.tanh(x @ p.w_x + p.u * carry[0] + p.b)
+    return (h,), h
+
+
+def sru(p, carry, x):
+    (c,), H = carry, carry[0].size
+    z = x @ p.w_x
+    s = z[3 * H :] if z.size == 4 * H else np.sqrt(3) * x
+    f = sigmoid(z[H : 2 * H] + p.v[:H] * c + p.b[:H])
+    r = sigmoid(z[2 * H : 3 * H] + p.v[H:] * c + p.b[H:])
+    c = f * c + (1 - f) * z[:H]
+    return (c,), r * c + (1 - r) * s
+
+
+def convolve(x, w):
+    """Zeros around the image: one fewer than the kernel, the odd one at the end."""
+    sizes, image = w.shape[:-2], x.shape[:-1]
+    x = np.pad(x, [((k - 1) // 2, k // 2) for k in sizes] + [(0, 0)])
+    return sum(
+        x[tuple(slice(o, o + n) for o, n in zip(at, image, strict=True))] @ w[at]
+        for at in np.ndindex(*sizes)
+    )
+
+
+def conv_lstm(p, carry, x):
+    c, h = carry
+    i, f, g, o = blocks(convolve(x, p.w_x) + convolve(h, p.w_h) + p.b, 4)
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    h = sigmoid(o) * np.tanh(c)
+    return (c, h), h
+
+
+def learned_carry(p, carry, x):
+    return lstm(p.cell, carry, x)
+
+
 def learned_start(p, carry, x):
     z_x, z_h = x @ p.w_x, carry[0] @ p.w_h
     h = np.tanh(z_x / (1 + np.abs(z_x).max()) + z_h / (1 + np.abs(z_h).max()))
     return (h,), h
-
-
-def images(p, carry, x):
-    new = np.tanh(np.einsum("xyd,dc->xyc", x, p) + np.flip(carry[0], 0))
-    return (new,), 2 * new
 
 
 # --- the table -------------------------------------------------------------------------------
@@ -192,17 +254,42 @@ class Case:
         return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), shapes)
 
 
-CASES = {
+KINDS = {
     "elman": Case(Elman(H), elman),
     "lstm": Case(LSTM(H), lstm),
+    "lstm-projected": Case(ProjectedLSTM(2, hidden=H), lstm_projected),
     "gru": Case(GRU(H), gru_after),
     "gru-reset-before": Case(GRUResetBefore(H), gru_before),
-    "projected": Case(Projected(2), projected),
+    "conv-lstm-1d": Case(ConvLSTM(2, image=(3,), kernel=(2,)), conv_lstm, x_shape=(3, D)),
+    "learned-carry": Case(LearnedCarry(LSTM(H)), learned_carry),
     "learned-start": Case(LearnedStart(H), learned_start),
-    "images": Case(Images(H), images, x_shape=(2, 2, D)),
 }
+FURTHER = {
+    "lstm-peephole": Case(PeepholeLSTM(H), lstm_peephole),
+    "lstm-coupled": Case(CoupledLSTM(H), lstm_coupled),
+    "lstm-layer-norm": Case(LayerNormLSTM(H), lstm_layer_norm),
+    "gru-layer-norm": Case(LayerNormGRU(H), gru_layer_norm),
+    "mgu": Case(MGU(H), mgu_before),
+    "mgu-reset-after": Case(MGUResetAfter(H), mgu_after),
+    "indrnn": Case(IndRNN(H, activation=jnp.tanh), indrnn),
+    "sru": Case(SRU(D), sru),
+    "sru-projected": Case(SRU(H), sru),
+    "conv-lstm-2d": Case(ConvLSTM(2, (2, 3), (3, 2)), conv_lstm, x_shape=(2, 3, D)),
+}
+EVERY = KINDS | FURTHER
 
-case_table = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+
+def table(every, *more):
+    """Cases with further arguments: all of ``more`` for the kinds, ``every`` for the rest too."""
+    return [
+        pytest.param(case, *arguments, id="-".join(map(str, (name, *arguments))))
+        for name, case in EVERY.items()
+        for arguments in ((*every, *more) if name in KINDS else every)
+    ]
+
+
+every_cell = pytest.mark.parametrize("case", table([()]))
+kinds = pytest.mark.parametrize("case", KINDS.values(), ids=KINDS.keys())
 directions = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
 run = jax.jit(unroll, static_argnums=0, static_argnames="reverse")
@@ -273,16 +360,14 @@ TOLERANCE = {"float64": 1e-13, "float32": 3e-6, "bfloat16": 6e-2}
 # Programs are compiled once a cell: the tests share `run` and `gradients`, and the shapes.
 
 
-@case_table
 @pytest.mark.parametrize(
-    ("dtype", "reverse"),
-    [
-        ("float64", False),
+    ("case", "dtype", "reverse"),
+    table(
+        [("float64", False), ("bfloat16", False)],
         ("float64", True),
         ("float32", False),
         ("float32", True),
-        ("bfloat16", False),
-    ],
+    ),
 )
 def test_equals_the_loop_and_keeps_the_dtype(case, dtype, reverse, rng):
     params, carry, xs = draw(case, rng)
@@ -301,7 +386,7 @@ def test_equals_the_loop_and_keeps_the_dtype(case, dtype, reverse, rng):
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[1], b[1]), final, given[1])
 
 
-@case_table
+@kinds
 @directions
 def test_starts_from_the_initial_carry_of_the_cell(case, reverse, rng):
     params, _, xs = draw(case, rng)
@@ -311,8 +396,7 @@ def test_starts_from_the_initial_carry_of_the_cell(case, reverse, rng):
     close(run(case.cell, params, None, xs, reverse=reverse), want, 1e-6)
 
 
-@case_table
-@directions
+@pytest.mark.parametrize(("case", "reverse"), table([(False,)], (True,)))
 def test_numerical_gradients_in_both_modes(case, reverse, rng):
     with jax.enable_x64(True):
         point, along = (cast(np.float64, *draw(case, rng)) for _ in range(2))
@@ -339,7 +423,7 @@ def test_numerical_gradients_in_both_modes(case, reverse, rng):
     np.testing.assert_allclose(forward, backward, rtol=1e-12, atol=1e-12)
 
 
-@case_table
+@kinds
 @directions
 def test_padded_values_never_matter(case, reverse, rng):
     params, carry, xs = cast("float32", *draw(case, rng))
@@ -355,7 +439,7 @@ def test_padded_values_never_matter(case, reverse, rng):
     np.testing.assert_array_equal(by_xs > 0, MASK)
 
 
-@case_table
+@kinds
 @directions
 def test_resets_equal_segments_run_separately(case, reverse, rng):
     params, _, xs = cast("float32", *draw(case, rng))
@@ -371,7 +455,7 @@ def test_resets_equal_segments_run_separately(case, reverse, rng):
         close(final, parts[0 if reverse else 1][0], 1e-6)
 
 
-@case_table
+@kinds
 def test_reversing_twice_is_reading_forwards(case, rng):
     params, carry, xs = cast("float32", *draw(case, rng))
 
@@ -388,7 +472,7 @@ def test_reversing_twice_is_reading_forwards(case, rng):
     close((back, flip_rows(zs)), (final, ys), 1e-6)
 
 
-@case_table
+@kinds
 @directions
 def test_causality(case, reverse, rng):
     params, carry, xs = cast("float32", *draw(case, rng))
@@ -399,7 +483,7 @@ def test_causality(case, reverse, rng):
     np.testing.assert_array_equal(differs, np.broadcast_to(seen_from, (B, T)))
 
 
-@case_table
+@kinds
 def test_step_by_step_and_in_chunks_equal_the_whole(case, rng):
     params, carry, xs = cast("float32", *draw(case, rng))
     want = run(case.cell, params, carry, xs, mask=MASK, reset=RESET)
@@ -418,7 +502,7 @@ def test_step_by_step_and_in_chunks_equal_the_whole(case, rng):
     close((state, jnp.stack(outputs, 1)), want, 1e-6)
 
 
-@case_table
+@kinds
 def test_vmap_and_checkpoint(case, rng):
     models = [cast("float32", *draw(case, rng)) for _ in range(2)]
 
@@ -434,8 +518,7 @@ def test_vmap_and_checkpoint(case, rng):
         close(jax.tree.map(lambda a, number=number: a[number], got), one, 1e-4)
 
 
-@case_table
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("case", "dtype"), table([("bfloat16",)], ("float32",)))
 def test_finite_at_extremes(case, dtype, rng):
     params, carry, xs = draw(case, rng)
     given = cast(dtype, params, carry, 1e4 * np.sign(xs))
@@ -444,11 +527,18 @@ def test_finite_at_extremes(case, dtype, rng):
         assert jnp.isfinite(leaf).all()
 
 
-@case_table
+def of_other_size(cell):
+    if isinstance(cell, LearnedCarry):
+        return dataclasses.replace(cell, cell=of_other_size(cell.cell))
+    return dataclasses.replace(cell, features=7)
+
+
+@every_cell
 def test_a_cell_is_a_value(case):
     """Strategies and compiled functions keep cells as static arguments."""
     assert hash(case.cell) == hash(dataclasses.replace(case.cell))
     assert case.cell == dataclasses.replace(case.cell)
-    assert case.cell != dataclasses.replace(case.cell, features=7)
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        case.cell.features = 7
+    assert case.cell != of_other_size(case.cell)
+    for field in dataclasses.fields(case.cell):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(case.cell, field.name, 7)

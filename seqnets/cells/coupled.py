@@ -1,0 +1,49 @@
+"""Long short-term memory that takes in as much as it forgets."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import jax.numpy as jnp
+from jax.nn import sigmoid
+
+from seqnets.cells.lstm import LSTMCarry, LSTMFamily
+from seqnets.typing import Array, PyTree
+
+__all__ = ["CoupledLSTM"]
+
+
+@dataclasses.dataclass(frozen=True)
+class CoupledLSTM(LSTMFamily):
+    """Long short-term memory with coupled input and forget gates, without peepholes.
+
+        f, g, o = split(x_t W_x + h_{t-1} W_h + b)
+        c_t = σ(f) ∘ c_{t-1} + (1 - σ(f)) ∘ tanh(g)
+        h_t = σ(o) ∘ tanh(c_t)
+        y_t = h_t
+
+    Three gates, in the order f, g, o: the input gate is what the forget gate leaves.
+
+    Args:
+      features: hidden size H.
+      forget_bias: initial bias of the forget gate.
+
+    References:
+      Greff et al., LSTM: A Search Space Odyssey, 2015, arXiv:1503.04069: the variant CIFG, which
+      has peepholes there.
+    """
+
+    gates: ClassVar[int] = 3
+    forget_gate: ClassVar[int] = 0
+    adds_products: ClassVar[bool] = True
+
+    def pointwise(
+        self, extra: PyTree, z_x: Array, z_h: Array, carry: LSTMCarry
+    ) -> tuple[LSTMCarry, Array]:
+        """The gates and the two state equations."""
+        f, g, o = jnp.split(z_x + z_h, 3, axis=-1)
+        f = sigmoid(f)
+        c = f * carry.c + (1 - f) * jnp.tanh(g)
+        h = sigmoid(o) * jnp.tanh(c)
+        return LSTMCarry(c=c, h=h), h

@@ -1,0 +1,157 @@
+"""Gated cells with layer normalization of both products."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+from jax.nn import sigmoid
+
+from seqnets.cells.gated import GatedCell, GatedParams
+from seqnets.cells.gru import GRUCarry
+from seqnets.cells.lstm import LSTMCarry, LSTMFamily
+from seqnets.typing import Array, Key
+
+__all__ = ["GRUNorms", "LSTMNorms", "LayerNormGRU", "LayerNormLSTM"]
+
+_EPSILON = 1e-5
+"""Added to the variance, as in the code that its authors published."""
+
+
+class LSTMNorms(NamedTuple):
+    """Scales and shifts of the three norms of a `LayerNormLSTM`."""
+
+    scale_x: Array
+    """[4H] of the input product, ones at first."""
+    scale_h: Array
+    """[4H] of the recurrent product, ones at first."""
+    b: Array
+    """[4H] bias of the gates."""
+    scale_c: Array
+    """[H] of the cell state, ones at first."""
+    b_c: Array
+    """[H] shift of the cell state, zeros at first."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerNormLSTM(LSTMFamily):
+    """Long short-term memory with layer normalization.
+
+        i, f, g, o = split(s_x ∘ norm(x_t W_x) + s_h ∘ norm(h_{t-1} W_h) + b)
+        c_t = σ(f) ∘ c_{t-1} + σ(i) ∘ tanh(g)
+        h_t = σ(o) ∘ tanh(s_c ∘ norm(c_t) + b_c)
+        y_t = h_t
+
+    ``norm(z) = (z - mean z) / √(var z + 1e-5)`` over all 4H numbers of a row's product, and over
+    the H of its state; c itself is carried as it is. Statistics are computed in float32 or
+    wider. What is normalised with is ``params.extra``, a `LSTMNorms`; ``params.b`` is None.
+
+    Args:
+      features: hidden size H.
+      forget_bias: initial bias of the forget gate.
+
+    References:
+      Ba, Kiros, Hinton, Layer Normalization, 2016, arXiv:1607.06450, equations 20-22. The shifts
+      of its first two norms and its bias only ever add up, so they are one array b here.
+    """
+
+    gates: ClassVar[int] = 4
+
+    def init(self, key: Key, in_features: int) -> GatedParams:
+        """Draw float32 parameters as `LSTM` does, with norms that scale by one."""
+        params = super().init(key, in_features)
+        H = self.features
+        norms = LSTMNorms(
+            _ones(4 * H), _ones(4 * H), cast(Array, params.b), _ones(H), jnp.zeros(H, jnp.float32)
+        )
+        return params._replace(b=None, extra=norms)
+
+    def pointwise(
+        self, extra: LSTMNorms, z_x: Array, z_h: Array, carry: LSTMCarry
+    ) -> tuple[LSTMCarry, Array]:
+        """The gates of the normalised products, the state, and the output of its norm."""
+        z = _norm(z_x, extra.scale_x, extra.b) + _norm(z_h, extra.scale_h)
+        i, f, g, o = jnp.split(z, 4, axis=-1)
+        c = sigmoid(f) * carry.c + sigmoid(i) * jnp.tanh(g)
+        h = sigmoid(o) * jnp.tanh(_norm(c, extra.scale_c, extra.b_c))
+        return LSTMCarry(c=c, h=h), h
+
+
+class GRUNorms(NamedTuple):
+    """Scales and shifts of the four norms of a `LayerNormGRU`."""
+
+    scale_x: Array
+    """[3H] of the input product, ones at first."""
+    scale_h: Array
+    """[3H] of the recurrent product, ones at first."""
+    b: Array
+    """[3H] bias of gates and candidate."""
+    b_hn: Array
+    """[H] shift of the candidate's recurrent product, which the reset gate multiplies."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerNormGRU(GatedCell[GRUCarry]):
+    """Gated recurrent unit with layer normalization, reset **after** the recurrent product.
+
+        r, z = split(s_x ∘ norm(x_t W_x) + s_h ∘ norm(h_{t-1} W_h) + b)
+        n = tanh(s_xn ∘ norm(x_t W_xn) + b_n + σ(r) ∘ (s_hn ∘ norm(h_{t-1} W_hn) + b_hn))
+        h_t = (1 - σ(z)) ∘ n + σ(z) ∘ h_{t-1}
+        y_t = h_t
+
+    ``norm(z) = (z - mean z) / √(var z + 1e-5)``: one for the 2H numbers of both gates together
+    and one for the H of the candidate, of either product. Statistics are computed in float32 or
+    wider. What is normalised with is ``params.extra``, a `GRUNorms`; ``params.b`` is None. Gates
+    lie in the order r, z, n.
+
+    Args:
+      features: hidden size H.
+
+    References:
+      Ba, Kiros, Hinton, Layer Normalization, 2016, arXiv:1607.06450, the supplementary material,
+      which exchanges z and 1 - z. Shifts that only ever add up are one array b here.
+    """
+
+    gates: ClassVar[int] = 3
+
+    def init(self, key: Key, in_features: int) -> GatedParams:
+        """Draw float32 parameters as `GRU` does, with norms that scale by one."""
+        params = super().init(key, in_features)
+        H = self.features
+        norms = GRUNorms(
+            _ones(3 * H), _ones(3 * H), cast(Array, params.b), jnp.zeros(H, jnp.float32)
+        )
+        return params._replace(b=None, extra=norms)
+
+    def initial_carry(self, params: GatedParams, batch: int, dtype: Any) -> GRUCarry:
+        """Zeros, ``h [batch, H]``."""
+        return GRUCarry(h=jnp.zeros((batch, self.features), dtype))
+
+    def pointwise(
+        self, extra: GRUNorms, z_x: Array, z_h: Array, carry: GRUCarry
+    ) -> tuple[GRUCarry, Array]:
+        """The gates of the normalised products, and the interpolation."""
+        (gates_x, n_x), (gates_h, n_h), (s_x, s_xn), (s_h, s_hn), (b, b_n) = (
+            jnp.split(a, [2 * self.features], axis=-1)
+            for a in (z_x, z_h, extra.scale_x, extra.scale_h, extra.b)
+        )
+        r, z = jnp.split(sigmoid(_norm(gates_x, s_x, b) + _norm(gates_h, s_h)), 2, axis=-1)
+        n = jnp.tanh(_norm(n_x, s_xn, b_n) + r * _norm(n_h, s_hn, extra.b_hn))
+        h = (1 - z) * n + z * carry.h
+        return GRUCarry(h=h), h
+
+
+def _ones(size: int) -> Array:
+    return jnp.ones(size, jnp.float32)
+
+
+def _norm(z: Array, scale: Array, shift: Array | None = None) -> Array:
+    """``scale ∘ (z - mean z) / √(var z + ε) + shift`` over the last axis, in the dtype of z."""
+    wide = z.astype(jnp.promote_types(jnp.float32, z.dtype))
+    centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
+    variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
+    normal = (centred * jax.lax.rsqrt(variance + _EPSILON)).astype(z.dtype)
+    scaled = jnp.broadcast_to(scale, z.shape) * normal
+    return scaled if shift is None else scaled + jnp.broadcast_to(shift, z.shape)

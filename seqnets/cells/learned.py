@@ -1,0 +1,67 @@
+"""A first carry that is learned, for any cell."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqnets.typing import Array, Cell, Key, PyTree
+
+__all__ = ["LearnedCarry", "LearnedCarryParams"]
+
+
+class LearnedCarryParams(NamedTuple):
+    """Parameters of a cell and of its first carry."""
+
+    cell: PyTree
+    """Parameters of the cell."""
+    carry: PyTree
+    """One row of the carry before the first step: its leaves without the batch axis."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnedCarry:
+    """Any cell, with the carry before its first step among the parameters.
+
+    Every row starts from the same learned carry, and so does every segment after a reset.
+    Training begins with the cell's own initial carry; a step is the cell's own.
+
+    Args:
+      cell: the cell.
+
+    Example:
+      >>> import jax
+      >>> from seqnets.cells import GRU
+      >>> cell = LearnedCarry(GRU(features=3))
+      >>> params = cell.init(jax.random.key(0), in_features=2)
+      >>> params.carry
+      GRUCarry(h=Array([0., 0., 0.], dtype=float32))
+    """
+
+    cell: Cell
+
+    @property
+    def features(self) -> int:
+        """Size of the last axis of the output."""
+        return self.cell.features
+
+    def init(self, key: Key, in_features: int) -> LearnedCarryParams:
+        """Draw float32 parameters of the cell, and take its initial carry as the first one."""
+        params = self.cell.init(key, in_features)
+        carry = self.cell.initial_carry(params, 1, jnp.float32)
+        return LearnedCarryParams(cell=params, carry=jax.tree.map(lambda leaf: leaf[0], carry))
+
+    def initial_carry(self, params: LearnedCarryParams, batch: int, dtype: Any) -> PyTree:
+        """The learned carry for each of ``batch`` rows, in ``dtype``."""
+
+        def rows(leaf: Array) -> Array:
+            return jnp.broadcast_to(leaf.astype(dtype), (batch, *leaf.shape))
+
+        return jax.tree.map(rows, params.carry)
+
+    def step(self, params: LearnedCarryParams, carry: PyTree, x: Array) -> tuple[PyTree, Array]:
+        """One step of the cell."""
+        return self.cell.step(params.cell, carry, x)

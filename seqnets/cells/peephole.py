@@ -1,0 +1,66 @@
+"""Long short-term memory whose gates see the cell state."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, NamedTuple
+
+import jax.numpy as jnp
+from jax.nn import sigmoid
+
+from seqnets.cells.gated import GatedParams
+from seqnets.cells.lstm import LSTMCarry, LSTMFamily
+from seqnets.typing import Array, Key
+
+__all__ = ["PeepholeLSTM", "Peepholes"]
+
+
+class Peepholes(NamedTuple):
+    """Weights from the cell state to the gates of the same unit."""
+
+    p_i: Array
+    """[H] from the old state to the input gate."""
+    p_f: Array
+    """[H] from the old state to the forget gate."""
+    p_o: Array
+    """[H] from the new state to the output gate."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PeepholeLSTM(LSTMFamily):
+    """Long short-term memory with peepholes.
+
+        i, f, g, o = split(x_t W_x + h_{t-1} W_h + b)
+        c_t = σ(f + p_f ∘ c_{t-1}) ∘ c_{t-1} + σ(i + p_i ∘ c_{t-1}) ∘ tanh(g)
+        h_t = σ(o + p_o ∘ c_t) ∘ tanh(c_t)
+        y_t = h_t
+
+    The output gate sees the new state. Peepholes start at zero, where the cell is the `LSTM`;
+    they are ``params.extra``, a `Peepholes`.
+
+    Args:
+      features: hidden size H.
+      forget_bias: initial bias of the forget gate.
+
+    References:
+      Gers, Schmidhuber, Recurrent Nets that Time and Count, IJCNN 2000; in the form of Graves,
+      Generating Sequences With Recurrent Neural Networks, 2013, arXiv:1308.0850, equations 7-11.
+    """
+
+    gates: ClassVar[int] = 4
+    adds_products: ClassVar[bool] = True
+
+    def init(self, key: Key, in_features: int) -> GatedParams:
+        """Draw float32 parameters as `LSTM` does, and peepholes of zero."""
+        zeros = (jnp.zeros(self.features, jnp.float32) for _ in Peepholes._fields)
+        return super().init(key, in_features)._replace(extra=Peepholes(*zeros))
+
+    def pointwise(
+        self, extra: Peepholes, z_x: Array, z_h: Array, carry: LSTMCarry
+    ) -> tuple[LSTMCarry, Array]:
+        """The gates, each with its peephole, and the two state equations."""
+        i, f, g, o = jnp.split(z_x + z_h, 4, axis=-1)
+        p_i, p_f, p_o = (jnp.broadcast_to(p, i.shape) for p in extra)
+        c = sigmoid(f + p_f * carry.c) * carry.c + sigmoid(i + p_i * carry.c) * jnp.tanh(g)
+        h = sigmoid(o + p_o * c) * jnp.tanh(c)
+        return LSTMCarry(c=c, h=h), h

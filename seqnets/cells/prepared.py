@@ -1,0 +1,68 @@
+"""Cells whose part that sees only inputs can be computed for all steps at once.
+
+A recurrent step is `advance` after `prepare`, and only `advance` needs the carry. Whoever runs
+such a cell over time may prepare all steps in one large product and keep the rest in the loop.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any, Generic, TypeVar
+
+import jax.numpy as jnp
+
+from seqnets.checks import check_range
+from seqnets.initializers import Initialization
+from seqnets.typing import Array, Key
+
+__all__ = ["PreparedCell", "project"]
+
+ParamsT = TypeVar("ParamsT")
+CarryT = TypeVar("CarryT")
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedCell(abc.ABC, Generic[ParamsT, CarryT]):
+    """Base of the cells that are not gated ones: a step is ``advance(carry, prepare(x))``."""
+
+    features: int
+    initialization: Initialization = dataclasses.field(default=Initialization(), kw_only=True)
+    """How parameters are drawn, where not in the cell's own way."""
+
+    def __post_init__(self) -> None:
+        """Reject sizes below 1."""
+        check_range("features", self.features, 1)
+
+    @abc.abstractmethod
+    def init(self, key: Key, in_features: int) -> ParamsT:
+        """Draw float32 parameters for inputs ``[B, in_features]``."""
+
+    @abc.abstractmethod
+    def initial_carry(self, params: ParamsT, batch: int, dtype: Any) -> CarryT:
+        """Carry before the first step, every leaf ``[batch, ...]`` of ``dtype``."""
+
+    @abc.abstractmethod
+    def prepare(self, params: ParamsT, xs: Array) -> Array:
+        """What the inputs alone give, for one step ``[B, ...]`` or for all ``[T, B, ...]``."""
+
+    @abc.abstractmethod
+    def advance(self, params: ParamsT, carry: CarryT, prepared: Array) -> tuple[CarryT, Array]:
+        """The rest of a step: carry and prepared inputs of one step to ``(carry, y)``."""
+
+    def step(self, params: ParamsT, carry: CarryT, x: Array) -> tuple[CarryT, Array]:
+        """One step from ``x [B, ...]``."""
+        return self.advance(params, carry, self.prepare(params, x))
+
+
+def project(xs: Array, w_x: Array, b: Array | None = None) -> Array:
+    """``x w_x + b`` over the last axis, whatever the axes before it.
+
+    Raises:
+      ValueError: if the weights are for inputs of another size.
+    """
+    expected, got = w_x.shape[0], xs.shape[-1]
+    if got != expected:
+        raise ValueError(f"xs: expected {expected} features, as the parameters have, got {got}")
+    z = xs @ w_x
+    return z if b is None else z + jnp.broadcast_to(b, z.shape)

@@ -1,0 +1,80 @@
+"""Long short-term memory whose output is narrower than its state."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax.linen import initializers
+from jax.nn import sigmoid
+
+from seqnets.cells.gated import GatedParams
+from seqnets.cells.lstm import LSTMCarry, LSTMFamily
+from seqnets.checks import check_range
+from seqnets.typing import Array, Key
+
+__all__ = ["ProjectedLSTM"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ProjectedLSTM(LSTMFamily):
+    """Long short-term memory with a linear projection of its output.
+
+        i, f, g, o = split(x_t W_x + h_{t-1} W_h + b)
+        c_t = σ(f) ∘ c_{t-1} + σ(i) ∘ tanh(g)
+        h_t = (σ(o) ∘ tanh(c_t)) W_p
+        y_t = h_t
+
+    A large state with the recurrent weights of a small one: ``w_h`` is [P, 4H]. The projection
+    ``W_p`` [H, P] is ``params.extra``; it has no bias, and there is no second projection that
+    does not recur. This is PyTorch's ``proj_size``.
+
+    Args:
+      features: size of the output P.
+      hidden: size of the cell state H.
+      forget_bias: initial bias of the forget gate.
+
+    Example:
+      >>> import jax
+      >>> cell = ProjectedLSTM(features=2, hidden=6)
+      >>> params = cell.init(jax.random.key(0), in_features=3)
+      >>> params.w_h.shape, params.extra.shape
+      ((2, 24), (6, 2))
+
+    References:
+      Sak, Senior, Beaufays, Long Short-Term Memory Based Recurrent Neural Network Architectures
+      for Large Vocabulary Speech Recognition, 2014, arXiv:1402.1128; without its peepholes.
+    """
+
+    hidden: int = dataclasses.field(kw_only=True)
+
+    gates: ClassVar[int] = 4
+    adds_products: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Reject sizes below 1."""
+        super().__post_init__()
+        check_range("hidden", self.hidden, 1)
+
+    @property
+    def width(self) -> int:
+        """Size H of one gate."""
+        return self.hidden
+
+    def init(self, key: Key, in_features: int) -> GatedParams:
+        """Draw float32 parameters as `LSTM` does, and a Glorot-uniform projection."""
+        key, key_p = jax.random.split(key)
+        shape = (self.hidden, self.features)
+        w_p = initializers.glorot_uniform()(key_p, shape, jnp.float32)
+        return super().init(key, in_features)._replace(extra=w_p)
+
+    def pointwise(
+        self, extra: Array, z_x: Array, z_h: Array, carry: LSTMCarry
+    ) -> tuple[LSTMCarry, Array]:
+        """The gates, the two state equations and the projection ``extra``."""
+        i, f, g, o = jnp.split(z_x + z_h, 4, axis=-1)
+        c = sigmoid(f) * carry.c + sigmoid(i) * jnp.tanh(g)
+        h = (sigmoid(o) * jnp.tanh(c)) @ extra
+        return LSTMCarry(c=c, h=h), h

@@ -1,0 +1,122 @@
+"""The simple recurrent unit: no product waits for the step before."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax.linen import initializers
+from jax.nn import sigmoid
+
+from seqnets.cells.prepared import PreparedCell, project
+from seqnets.checks import check_range
+from seqnets.initializers import Initializer, forget_bias, per_gate
+from seqnets.typing import Array, Key
+
+__all__ = ["SRU", "SRUCarry", "SRUParams"]
+
+
+class SRUParams(NamedTuple):
+    """Parameters of an `SRU`: the blocks side by side on the last axis."""
+
+    w_x: Array
+    """[D, 3H] input weights, [D, 4H] with a projection for the highway."""
+    v: Array
+    """[2H] weights of the gates for the state of their own unit."""
+    b: Array
+    """[2H] bias of the gates."""
+
+
+class SRUCarry(NamedTuple):
+    """State of an `SRU`."""
+
+    c: Array
+    """[B, H] cell state; the output is another array."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SRU(PreparedCell[SRUParams, SRUCarry]):
+    """Simple recurrent unit with state in its gates, highway and scaling correction.
+
+        f = σ(x_t W_f + v_f ∘ c_{t-1} + b_f)
+        r = σ(x_t W_r + v_r ∘ c_{t-1} + b_r)
+        c_t = f ∘ c_{t-1} + (1 - f) ∘ (x_t W)
+        y_t = r ∘ c_t + (1 - r) ∘ s_t
+
+    The highway is ``s_t = α x_t`` with ``α = √(1 + 2 exp(highway_bias))``, which keeps the
+    variance of deep stacks. Where D is not H it needs a projection, ``s_t = x_t W_s``, and α is
+    in the first draw of W_s instead. Blocks lie in the order W, f, r, s; of v and b, f, r.
+
+    Args:
+      features: hidden size H.
+      highway_bias: initial b_r; a negative one lets more of the input through.
+
+    References:
+      Lei, Zhang, Wang, Dai, Artzi, Simple Recurrent Units for Highly Parallelizable Recurrence,
+      EMNLP 2018, arXiv:1709.02755, version 5: no tanh of c, no dropout. First draws are those of
+      the code that its authors published.
+    """
+
+    highway_bias: float = 0.0
+
+    def init(self, key: Key, in_features: int) -> SRUParams:
+        """Draw float32 parameters: inputs of variance 1/D, half of it for the gates; v of 1/2."""
+        check_range("in_features", in_features, 1)
+        key_x, key_v, key_b = jax.random.split(key, 3)
+        H, given = self.features, self.initialization
+        own = (_uniform(1), _uniform(0.5), _uniform(0.5), _uniform(self._scale**2))
+        blocks = 3 if in_features == H else 4
+        inputs = per_gate(given.inputs or own[:blocks], blocks)
+        recurrent = per_gate(given.recurrent or _symmetric(math.sqrt(1.5)), 2)
+        bias = given.bias or forget_bias(self.highway_bias, gate=1, gates=2)
+        return SRUParams(
+            w_x=inputs(key_x, (in_features, blocks * H), jnp.float32),
+            v=recurrent(key_v, (2 * H,), jnp.float32),
+            b=bias(key_b, (2 * H,), jnp.float32),
+        )
+
+    @property
+    def _scale(self) -> float:
+        """The correction α."""
+        return math.sqrt(1 + 2 * math.exp(self.highway_bias))
+
+    def initial_carry(self, params: SRUParams, batch: int, dtype: Any) -> SRUCarry:
+        """Zeros, ``c [batch, H]``."""
+        return SRUCarry(c=jnp.zeros((batch, self.features), dtype))
+
+    def prepare(self, params: SRUParams, xs: Array) -> Array:
+        """The products of the inputs and the highway, [..., 4H]."""
+        z = project(xs, params.w_x)
+        if z.shape[-1] == 4 * self.features:
+            return z
+        return jnp.concatenate([z, (self._scale * xs).astype(z.dtype)], axis=-1)
+
+    def advance(
+        self, params: SRUParams, carry: SRUCarry, prepared: Array
+    ) -> tuple[SRUCarry, Array]:
+        """The gates, the state and the highway, all of them element by element."""
+        new, f_x, r_x, s = jnp.split(prepared, 4, axis=-1)
+        v_f, v_r, b_f, b_r = (
+            jnp.broadcast_to(a, s.shape) for ab in (params.v, params.b) for a in jnp.split(ab, 2)
+        )
+        f = sigmoid(f_x + v_f * carry.c + b_f)
+        r = sigmoid(r_x + v_r * carry.c + b_r)
+        c = f * carry.c + (1 - f) * new
+        return SRUCarry(c=c), r * c + (1 - r) * s
+
+
+def _uniform(variance: float) -> Initializer:
+    """Uniform weights ``[D, H]`` of variance ``variance / D``."""
+    return initializers.variance_scaling(variance, "fan_in", "uniform")
+
+
+def _symmetric(limit: float) -> Initializer:
+    """Uniform in [-limit, limit)."""
+
+    def init(key: Key, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        return jax.random.uniform(key, shape, dtype, minval=-limit, maxval=limit)
+
+    return init
