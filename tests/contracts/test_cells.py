@@ -255,16 +255,16 @@ class Case:
 
 
 KINDS = {
-    "elman": Case(Elman(H), elman),
     "lstm": Case(LSTM(H), lstm),
     "lstm-projected": Case(ProjectedLSTM(2, hidden=H), lstm_projected),
     "gru": Case(GRU(H), gru_after),
-    "gru-reset-before": Case(GRUResetBefore(H), gru_before),
     "conv-lstm-1d": Case(ConvLSTM(2, image=(3,), kernel=(2,)), conv_lstm, x_shape=(3, D)),
     "learned-carry": Case(LearnedCarry(LSTM(H)), learned_carry),
     "learned-start": Case(LearnedStart(H), learned_start),
 }
 FURTHER = {
+    "elman": Case(Elman(H), elman),
+    "gru-reset-before": Case(GRUResetBefore(H), gru_before),
     "lstm-peephole": Case(PeepholeLSTM(H), lstm_peephole),
     "lstm-coupled": Case(CoupledLSTM(H), lstm_coupled),
     "lstm-layer-norm": Case(LayerNormLSTM(H), lstm_layer_norm),
