@@ -223,10 +223,10 @@ class _Run:
 
 
 def sums_to_host(sums: Sequence[dict[str, Weighted]]) -> dict[str, Weighted]:
-    """Add the sums of many evaluation steps, in double precision, in their order."""
+    """Add the sums of many evaluation steps, over devices too, in double precision and in order."""
     totals: dict[str, Weighted] = {}
     for part in jax.device_get(list(sums)):
         for name, value in part.items():
-            pair = jax.tree.map(np.float64, value)
+            pair = jax.tree.map(lambda x: np.sum(x, dtype=np.float64), value)
             totals[name] = totals[name] + pair if name in totals else pair
     return totals

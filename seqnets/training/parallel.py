@@ -88,14 +88,12 @@ class DataParallel:
         )
 
     def evaluation_step(self, loss_fn: LossFn) -> Callable:
-        """`make_evaluation_step` over all devices: ``(params, carry, batch) -> (carry, sums)``."""
-        return jax.pmap(
-            make_evaluation_step(loss_fn, axis_name=AXIS),
-            axis_name=AXIS,
-            in_axes=(None, 0, 0),
-            out_axes=(0, None),
-            devices=self.devices,
-        )
+        """`make_evaluation_step` over all devices: ``(params, carry, batch) -> (carry, sums)``.
+
+        The sums are those of each device, [N], for `sums_to_host` to add up. The devices do not
+        wait for each other, so any number of these steps may be in flight.
+        """
+        return jax.pmap(make_evaluation_step(loss_fn), in_axes=(None, 0, 0), devices=self.devices)
 
     def split(self, tree: PyTree, *, pad: bool = False) -> PyTree:
         """Host arrays [B, ...] as [N, B/N, ...].

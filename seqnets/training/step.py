@@ -158,17 +158,16 @@ def _sums(loss_fn: LossFn, params: PyTree, rows: Rows) -> tuple[Sums, PyTree]:
 
 
 def make_evaluation_step(
-    loss_fn: LossFn, *, axis_name: str | None = None
+    loss_fn: LossFn,
 ) -> Callable[[PyTree, PyTree, Any], tuple[PyTree, dict[str, Weighted]]]:
     """Make ``(params, carry, batch) -> (carry, sums)``: no gradient, no randomness.
 
     The loss function is called with ``keys=None``. The sums are those of the loss function,
-    and its loss under the name ``"loss"``, added over the devices.
+    and its loss under the name ``"loss"``.
     """
 
     def step(params: PyTree, carry: PyTree, batch: Any) -> tuple[PyTree, dict[str, Weighted]]:
         loss, (carry, metrics) = loss_fn(params, carry, batch, None)
-        sums = {"loss": loss, **metrics}
-        return carry, (sums if axis_name is None else jax.lax.psum(sums, axis_name))
+        return carry, {"loss": loss, **metrics}
 
     return step

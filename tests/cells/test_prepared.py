@@ -40,10 +40,12 @@ def test_a_step_advances_what_was_prepared_for_all_steps(cell, rng):
     assert isinstance(cell, PreparedCell)
     params, xs = cell.init(jax.random.key(0), 3), inputs(rng, cell, 4, 5)
     carry = cell.initial_carry(params, 5, "float32")
-    carry = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), "float32"), carry)
+    params, carry = jax.tree.map(
+        lambda a: jnp.asarray(rng.normal(size=a.shape), "float32"), (params, carry)
+    )
     got = cell.advance(params, carry, cell.prepare(params, xs)[2])
     want = cell.step(params, carry, xs[2])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), got, want)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, want)
 
 
 @every_cell
@@ -75,6 +77,7 @@ def test_project(rng):
     xs, w, b = (rng.normal(size=s).astype("f4") for s in [(6, 5, 3), (3, 8), (8,)])
     want = np.einsum("tbd,dg->tbg", xs, w)
     np.testing.assert_allclose(project(jnp.asarray(xs), w), want, atol=1e-5)
+    np.testing.assert_allclose(project(jnp.asarray(xs), w, b), want + b, atol=1e-5)
     np.testing.assert_allclose(project(jnp.asarray(xs[2]), w, b), want[2] + b, atol=1e-5)
     with pytest.raises(ValueError, match=r"xs: expected 3 features, .* got 5"):
         project(jnp.ones((2, 5)), jnp.ones((3, 8)))

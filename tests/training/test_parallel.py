@@ -14,6 +14,7 @@ from seqnets.dropout import dropout
 from seqnets.recurrence import unroll
 from seqnets.reduction import Weighted, weighted
 from seqnets.training import parallel
+from seqnets.training.loop import sums_to_host
 from seqnets.training.parallel import DataParallel
 from seqnets.training.state import TrainState, create_state, row_keys
 
@@ -191,6 +192,8 @@ def test_evaluation_over_rows_that_do_not_divide(size, rng):
     step = devices.evaluation_step(loss_fn)
     params = devices.place(state).params
     carry, sums = step(params, *(devices.split(part, pad=True) for part in few))
+    assert sums["loss"].total.shape == (size,)
+    sums = sums_to_host([sums])
     close((sums["loss"], sums["squares"]), (loss, loss), 1e-6)
     got = jax.tree.map(lambda a: np.array(a).reshape(-1, H)[:3], carry)
     close(got, want_carry, 1e-6)
