@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from seqnets.cells import GRU, LSTM, Elman, GatedParams, GRUResetBefore, ProjectedLSTM
+from seqnets.cells import GRU, LSTM, Elman, GatedParams, GRUResetBefore
 from seqnets.checks import check_dtype, check_shape
 from seqnets.typing import Activation
 
@@ -26,7 +25,7 @@ __all__ = [
     "make_cell",
 ]
 
-PortableCell = Elman | LSTM | ProjectedLSTM | GRU | GRUResetBefore
+PortableCell = Elman | LSTM | GRU | GRUResetBefore
 
 
 class Exported(NamedTuple):
@@ -35,36 +34,25 @@ class Exported(NamedTuple):
     w_x: np.ndarray
     """[D, G·H] input weights."""
     w_h: np.ndarray
-    """[H, G·H] recurrent weights, [P, G·H] with a projection."""
+    """[H, G·H] recurrent weights."""
     b: np.ndarray
     """[G·H] bias of the input product."""
     b_h: np.ndarray | None = None
     """[G·H] bias of the recurrent product, of `GRU` only."""
-    extra: np.ndarray | None = None
-    """[H, P] projection, of `ProjectedLSTM` only."""
 
 
-GATES: dict[type, int] = {Elman: 1, LSTM: 4, ProjectedLSTM: 4, GRU: 3, GRUResetBefore: 3}
+GATES: dict[type, int] = {Elman: 1, LSTM: 4, GRU: 3, GRUResetBefore: 3}
 
 
 def check_keys(name: str, got: Iterable[str], expected: Iterable[str]) -> None:
-    """Raise ValueError unless both hold the same keys.
-
-    The message names all that differ, and beside an unknown key the missing one nearest to it.
-    """
+    """Raise ValueError unless both hold the same keys; the message names all that differ."""
     got, expected = list(got), list(expected)
     missing = [key for key in expected if key not in got]
     unknown = [key for key in got if key not in expected]
     if missing or unknown:
-        hinted = [repr(key) + _nearest(key, missing) for key in unknown]
-        parts = [("missing", [repr(key) for key in missing]), ("unknown", hinted)]
-        listed = "; ".join(f"{what} {', '.join(keys)}" for what, keys in parts if keys)
+        parts = [("missing", missing), ("unknown", unknown)]
+        listed = "; ".join(f"{what} {', '.join(map(repr, keys))}" for what, keys in parts if keys)
         raise ValueError(f"{name}: {listed}; expected exactly: {', '.join(expected)}")
-
-
-def _nearest(key: str, missing: list[str]) -> str:
-    near = difflib.get_close_matches(key, missing, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def flatten(name: str, tree: Any) -> dict[str, Any]:
@@ -109,62 +97,45 @@ def make_cell(
 
 
 def import_params(
-    w_x: np.ndarray,
-    w_h: np.ndarray,
-    b: np.ndarray,
-    b_h: np.ndarray | None = None,
-    extra: np.ndarray | None = None,
+    w_x: np.ndarray, w_h: np.ndarray, b: np.ndarray, b_h: np.ndarray | None = None
 ) -> GatedParams:
     """Copies on JAX's default device, float64 only where `jax_enable_x64` is set.
 
     Copies, because JAX may use a NumPy array's memory as its own, and the foreign layer may
     write to it later.
     """
-    arrays = (w_x, w_h, b, b_h, extra)
-    return GatedParams(*(None if array is None else jnp.array(array) for array in arrays))
+    second = None if b_h is None else jnp.array(b_h)
+    return GatedParams(jnp.array(w_x), jnp.array(w_h), jnp.array(b), second)
 
 
-def export_params(name: str, cell: Any, params: Any, kinds: tuple[type, ...]) -> Exported:
+def export_params(name: str, cell: Any, params: Any) -> Exported:
     """Parameters of one of our cells as writable NumPy arrays, checked against the cell.
 
     Args:
       name: where the parameters come from, ``"params['cell']"``.
-      cell: one of ``kinds``, a child of them is not; it may have other equations.
+      cell: a `PortableCell`; other cells have no counterpart elsewhere.
       params: its `GatedParams`.
-      kinds: those `PortableCell` that there are on the other side.
 
     Raises:
       ValueError: if an array is missing, too many, or not of the shape that the cell has.
       TypeError: if the cell is of another kind, or ``params`` is not a `GatedParams` of floats.
     """
-    if type(cell) not in kinds:
-        listed = ", ".join(kind.__name__ for kind in kinds)
-        raise TypeError(
-            f"cell: expected one with a counterpart there ({listed}), got {type(cell).__name__}"
-        )
+    if type(cell) not in GATES:
+        kinds = ", ".join(kind.__name__ for kind in GATES)
+        raise TypeError(f"cell: expected one of {kinds}, got {type(cell).__name__}")
     if not isinstance(params, GatedParams):
         raise TypeError(f"{name}: expected GatedParams, got {type(params).__name__}")
-    shapes = _shapes(cell, np.shape(params.w_x)[0] if np.ndim(params.w_x) else 0)
-    check_keys(name, (k for k, v in params._asdict().items() if v is not None), shapes)
-    arrays = {key: float_array(f"{name}.{key}", getattr(params, key)).copy() for key in shapes}
-    for key, shape in shapes.items():
-        check_shape(f"{name}.{key}", arrays[key], shape, f"of {_sized(cell)}")
-    return Exported(**arrays)
-
-
-def _shapes(cell: PortableCell, in_features: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of the arrays in the parameters of a cell."""
-    hidden = cell.hidden if isinstance(cell, ProjectedLSTM) else cell.features
-    width = GATES[type(cell)] * hidden
+    expected = ("w_x", "w_h", "b", "b_h") if isinstance(cell, GRU) else ("w_x", "w_h", "b")
+    check_keys(name, (k for k, v in params._asdict().items() if v is not None), expected)
+    arrays = {key: float_array(f"{name}.{key}", getattr(params, key)).copy() for key in expected}
+    width = GATES[type(cell)] * cell.features
+    in_features = arrays["w_x"].shape[0] if arrays["w_x"].ndim else 0
     shapes = {"w_x": (in_features, width), "w_h": (cell.features, width), "b": (width,)}
-    if isinstance(cell, GRU):
-        return shapes | {"b_h": (width,)}
-    if isinstance(cell, ProjectedLSTM):
-        return shapes | {"extra": (hidden, cell.features)}
-    return shapes
-
-
-def _sized(cell: PortableCell) -> str:
-    """The cell with its sizes alone: ``LSTM(5)``, ``ProjectedLSTM(2, hidden=5)``."""
-    hidden = f", hidden={cell.hidden}" if isinstance(cell, ProjectedLSTM) else ""
-    return f"{type(cell).__name__}({cell.features}{hidden})"
+    for key, array in arrays.items():
+        check_shape(
+            f"{name}.{key}",
+            array,
+            shapes.get(key, (width,)),
+            f"of {type(cell).__name__}({cell.features})",
+        )
+    return Exported(**arrays)
