@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import unflatten_dict
 
@@ -62,22 +61,22 @@ CELLS = {
 
 
 def from_flax(
-    params: Mapping[str, Any], *, activation: Activation = jnp.tanh
+    params: Mapping[str, Any], *, activation: Activation | None = None
 ) -> tuple[PortableCell, GatedParams]:
     """Cell and parameters of a SimpleCell, OptimizedLSTMCell or GRUCell of Flax Linen.
 
     Args:
       params: ``variables["params"]`` of the cell.
-      activation: ``activation_fn`` of a SimpleCell, which is not part of its parameters; the
-        other kinds have their own.
+      activation: ``activation_fn`` of a SimpleCell, which is not part of its parameters and must
+        be given; the other kinds have their own.
 
     Returns:
       ``(cell, params)``, for `seqnets.recurrence.unroll` or, as ``{"cell": params}``, for
       `seqnets.modules.RNN`. The GRU's recurrent biases of r and z, which Flax lacks, are zeros.
 
     Raises:
-      ValueError: if a key is missing or unknown, or an array has another shape than the others
-        ask.
+      ValueError: if a key is missing or unknown, an array has another shape than the others
+        ask, or a SimpleCell comes without its activation.
       TypeError: if params is not a mapping, or an array not of floats.
     """
     flat = flatten("params", params)

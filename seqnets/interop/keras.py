@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from seqnets.cells import GRU, GatedParams, GRUResetBefore
@@ -37,7 +36,7 @@ NAMES = ("kernel", "recurrent_kernel", "bias")
 
 
 def from_keras(
-    weights: Sequence[Any], *, activation: Activation = jnp.tanh
+    weights: Sequence[Any], *, activation: Activation | None = None
 ) -> tuple[PortableCell, GatedParams]:
     """Cell and parameters of one Keras layer: SimpleRNN, LSTM or GRU.
 
@@ -46,15 +45,16 @@ def from_keras(
 
     Args:
       weights: ``layer.get_weights()``: kernel, recurrent kernel and bias.
-      activation: that of a SimpleRNN, which is not part of its weights; the other kinds have
-        their own.
+      activation: that of a SimpleRNN, which is not part of its weights and must be given; the
+        other kinds have their own.
 
     Returns:
       ``(cell, params)``, for `seqnets.recurrence.unroll` or, as ``{"cell": params}``, for
       `seqnets.modules.RNN`.
 
     Raises:
-      ValueError: if there are not three arrays, or one has another shape than the others ask.
+      ValueError: if there are not three arrays, one has another shape than the others ask, or a
+        SimpleRNN comes without its activation.
       TypeError: if an array is not of floats.
     """
     if len(weights) != len(NAMES):

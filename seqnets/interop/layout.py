@@ -86,10 +86,19 @@ def gates_from_width(name: str, shape: tuple[int, ...], width: int, features: in
 
 
 def make_cell(
-    gates: int, features: int, activation: Activation, *, reset_after: bool = True
+    gates: int, features: int, activation: Activation | None, *, reset_after: bool = True
 ) -> PortableCell:
-    """The cell of so many gates; only `Elman` has a use for ``activation``."""
+    """The cell of so many gates; only `Elman` has a use for ``activation``, and must have it.
+
+    Raises:
+      ValueError: if there is one gate and no activation.
+    """
     if gates == 1:
+        if activation is None:
+            raise ValueError(
+                "activation: a plain RNN's is not part of its weights; give jax.numpy.tanh "
+                "(the usual one) or jax.nn.relu, got None"
+            )
         return Elman(features, activation=activation)
     if gates == 4:
         return LSTM(features)

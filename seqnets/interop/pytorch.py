@@ -14,7 +14,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import unflatten_dict
 
@@ -40,7 +39,7 @@ KEY = re.compile(rf"(?:{'|'.join(NAMES)})_l(\d+)(_reverse)?")
 
 
 def from_pytorch(
-    state_dict: Mapping[str, Any], *, activation: Activation = jnp.tanh
+    state_dict: Mapping[str, Any], *, activation: Activation | None = None
 ) -> tuple[Stack, dict[str, Any]]:
     """Module and parameters of a recurrent module of PyTorch, of any number of layers.
 
@@ -49,7 +48,7 @@ def from_pytorch(
     Args:
       state_dict: ``module.state_dict()``: arrays, or what `numpy.asarray` takes.
       activation: the nonlinearity of an RNN, which is not part of its weights: `jax.numpy.tanh`
-        or `jax.nn.relu`; the other kinds have their own.
+        or `jax.nn.relu`. An RNN needs it; the other kinds have their own.
 
     Returns:
       ``(stack, params)``: ``stack.apply({"params": params}, xs)`` is PyTorch's with
@@ -57,8 +56,8 @@ def from_pytorch(
       part of the weights: ``stack.clone(dropout=0.1)``.
 
     Raises:
-      ValueError: if a key is missing or unknown, or an array has another shape than the others
-        ask.
+      ValueError: if a key is missing or unknown, an array has another shape than the others
+        ask, or an RNN comes without its activation.
       TypeError: if an array is not of floats.
 
     Example:

@@ -57,6 +57,9 @@ def test_make_cell():
     made = [make_cell(1, 3, jnp.sin), make_cell(3, 3, jnp.sin), make_cell(4, 3, jnp.sin)]
     assert made == [Elman(3, activation=jnp.sin), GRU(3), LSTM(3)]
     assert make_cell(3, 3, jnp.sin, reset_after=False) == GRUResetBefore(3)
+    assert make_cell(4, 3, None) == LSTM(3)
+    with pytest.raises(ValueError, match="activation: a plain RNN's is not part of its weights"):
+        make_cell(1, 3, None)
 
 
 def test_arrays_go_in_and_out(rng):
