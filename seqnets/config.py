@@ -33,6 +33,7 @@ __all__ = [
     "ForecastConfig",
     "ForecastModel",
     "OptimizerConfig",
+    "RecurrentModel",
     "SeriesData",
     "TextConfig",
     "TextData",
@@ -189,30 +190,40 @@ class TextData:
 
 
 @dataclasses.dataclass(frozen=True)
-class TextModel:
-    """A recurrent language model.
+class RecurrentModel:
+    """What the models have in common: layers of one cell.
 
     Attributes:
       cell: a key of `CELLS`.
       hidden: size of each layer H.
       layers: number of layers L.
-      embedding: size of a token's vector.
-      dropout: rate on the embeddings, between layers and before the output.
-      residual: add each layer's input to its output, from the second layer on.
-      tied: the output layer is the embedding table.
+      dropout: rate between layers and before the output.
     """
 
     cell: str = "lstm"
-    hidden: Positive = 256
+    hidden: Positive = 64
     layers: Positive = 1
-    embedding: Positive = 64
     dropout: Fraction = 0.0
-    residual: bool = False
-    tied: bool = False
 
     def cells(self) -> tuple[Cell, ...]:
         """One cell a layer."""
         return (look_up("model.cell", CELLS, self.cell)(self.hidden),) * self.layers
+
+
+@dataclasses.dataclass(frozen=True)
+class TextModel(RecurrentModel):
+    """A recurrent language model; the dropout is on the embeddings too.
+
+    Attributes:
+      embedding: size of a token's vector.
+      residual: add each layer's input to its output, from the second layer on.
+      tied: the output layer is the embedding table.
+    """
+
+    hidden: Positive = 256
+    embedding: Positive = 64
+    residual: bool = False
+    tied: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,26 +246,14 @@ class SeriesData:
 
 
 @dataclasses.dataclass(frozen=True)
-class ForecastModel:
+class ForecastModel(RecurrentModel):
     """A recurrent encoder and decoder.
 
     Attributes:
-      cell: a key of `CELLS`.
-      hidden: size of each layer H.
-      layers: number of layers L.
-      dropout: rate between layers and before the output.
       head: a key of `HEADS`, the output distribution.
     """
 
-    cell: str = "lstm"
-    hidden: Positive = 64
-    layers: Positive = 1
-    dropout: Fraction = 0.0
     head: str = "quantile"
-
-    def cells(self) -> tuple[Cell, ...]:
-        """One cell a layer."""
-        return (look_up("model.cell", CELLS, self.cell)(self.hidden),) * self.layers
 
 
 @dataclasses.dataclass(frozen=True)
