@@ -48,13 +48,28 @@ def fused(
     Returns:
       ``(carry, ys)``, ys [B, T, ...] at the positions of their inputs.
     """
-    xs, mask, starts = (
-        None if array is None else jnp.swapaxes(array, 0, 1)
-        for array in (steps.xs, steps.mask, steps.starts)
+    xs = jnp.swapaxes(steps.xs, 0, 1)
+    mask, starts = (
+        None if flags is None else jnp.swapaxes(flags, 0, 1) for flags in (steps.mask, steps.starts)
     )
     fresh = None if starts is None else steps.fresh
-    carry, ys = _run(cell, reverse, params, carry, fresh, xs, mask, starts)
+    carry, ys = _run(cell, reverse, params, _Inputs(carry, fresh, xs, mask, starts))
     return carry, jnp.swapaxes(ys, 0, 1)
+
+
+class _Inputs(NamedTuple):
+    """What a run is given beside its parameters, time first."""
+
+    carry: PyTree
+    """Carry before the first step read."""
+    fresh: PyTree
+    """What is put back where a segment starts; None where none does."""
+    xs: Array
+    """[T, B, D]."""
+    mask: Array | None
+    """[T, B] bool."""
+    starts: Array | None
+    """[T, B] bool."""
 
 
 class _Saved(NamedTuple):
@@ -68,33 +83,17 @@ class _Saved(NamedTuple):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _run(
-    cell: GatedCell,
-    reverse: bool,
-    params: GatedParams,
-    carry: PyTree,
-    fresh: PyTree,
-    xs: Array,
-    mask: Array | None,
-    starts: Array | None,
+    cell: GatedCell, reverse: bool, params: GatedParams, inputs: _Inputs
 ) -> tuple[PyTree, Array]:
-    return _forward(cell, reverse, params, carry, fresh, xs, mask, starts, save=False)[0]
+    return _forward(cell, reverse, params, inputs, save=False)[0]
 
 
 def _forward(
-    cell: GatedCell,
-    reverse: bool,
-    params: GatedParams,
-    carry: PyTree,
-    fresh: PyTree,
-    xs: Array,
-    mask: Array | None,
-    starts: Array | None,
-    *,
-    save: bool,
+    cell: GatedCell, reverse: bool, params: GatedParams, inputs: _Inputs, *, save: bool
 ) -> tuple[tuple[PyTree, Array], _Saved | None]:
     def step(carry: PyTree, now: tuple) -> tuple[PyTree, tuple[Array, _Saved | None]]:
         x, real, start = now
-        before = carry if start is None else select(start, fresh, carry)
+        before = carry if start is None else select(start, inputs.fresh, carry)
         z = _products(cell, project_inputs(params, x), project_hidden(params, before.h))
         # Kept apart from the pointwise function, which XLA would otherwise compute for each gate
         # out of a slice of the product, in short and unaligned vectors.
@@ -105,7 +104,8 @@ def _forward(
             y = jnp.where(align(real, y), y, jnp.zeros_like(y))
         return after, (y, _Saved(z, before) if save else None)
 
-    carry, (ys, saved) = lax.scan(step, carry, (xs, mask, starts), reverse=reverse)
+    steps = (inputs.xs, inputs.mask, inputs.starts)
+    carry, (ys, saved) = lax.scan(step, inputs.carry, steps, reverse=reverse)
     return (carry, ys), saved
 
 
@@ -122,13 +122,15 @@ def _advance(
     return jax.tree.map(lambda new, old: new.astype(old.dtype), after, before), y
 
 
-def _run_forward(cell: GatedCell, reverse: bool, *args: Any) -> tuple[Any, Any]:
-    out, saved = _forward(cell, reverse, *args, save=True)
-    return out, (*args, saved)
+def _run_forward(
+    cell: GatedCell, reverse: bool, params: GatedParams, inputs: _Inputs
+) -> tuple[Any, Any]:
+    out, saved = _forward(cell, reverse, params, inputs, save=True)
+    return out, (params, inputs, saved)
 
 
 def _run_backward(cell: GatedCell, reverse: bool, residuals: Any, cotangents: Any) -> Any:
-    params, _, fresh, xs, mask, starts, saved = residuals
+    params, inputs, saved = residuals
     d_carry, d_ys = cotangents
     weight = lax.optimization_barrier(params.w_h.T)
 
@@ -157,19 +159,19 @@ def _run_backward(cell: GatedCell, reverse: bool, residuals: Any, cotangents: An
     zero = functools.partial(jax.tree.map, jnp.zeros_like)
     (d_carry, d_extra, d_fresh), dz = lax.scan(
         step,
-        (d_carry, zero(params.extra), zero(fresh)),
-        (d_ys, saved.z, saved.before, mask, starts),
+        (d_carry, zero(params.extra), zero(inputs.fresh)),
+        (d_ys, saved.z, saved.before, inputs.mask, inputs.starts),
         reverse=not reverse,
     )
     d_params = GatedParams(
-        w_x=_gather(xs, dz[0], params.w_x),
+        w_x=_gather(inputs.xs, dz[0], params.w_x),
         w_h=_gather(saved.before.h, dz[-1], params.w_h),
         b=_total(dz[0], params.b),
         b_h=_total(dz[-1], params.b_h),
         extra=d_extra,
     )
-    d_xs = (dz[0] @ params.w_x.T).astype(xs.dtype)
-    return d_params, d_carry, d_fresh, d_xs, None, None
+    d_xs = (dz[0] @ params.w_x.T).astype(inputs.xs.dtype)
+    return d_params, _Inputs(d_carry, d_fresh, d_xs, None, None)  # flags have no cotangent
 
 
 _run.defvjp(_run_forward, _run_backward)
