@@ -158,7 +158,6 @@ def test_a_run_left_before_its_first_step_has_no_bar():
 
 
 def test_tensorboard_gets_every_figure(tmp_path):
-    pytest.importorskip("tensorboardX")
     hook = TensorBoard(tmp_path / "board", resume_at=4)
     hook.on_record(record(5, loss=1.5, gradient_norm=2.0))
     hook.on_record(record(5, "validation", loss=0.5))
