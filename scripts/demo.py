@@ -1,6 +1,5 @@
 """Both main jobs on built-in data, in a few minutes: a text model, then a forecaster."""
 
-import dataclasses
 import itertools
 import time
 from argparse import Namespace
@@ -59,7 +58,8 @@ def text(out: Path, arguments: Namespace) -> int:
 def series(out: Path, arguments: Namespace) -> int:
     """One year of the CO2 record, forecast from the years before."""
     print("\nSeries: weekly CO2 at Mauna Loa; the last year is forecast from those before")
-    past, future = split_last_year(*mauna_loa())
+    (record,) = mauna_loa()
+    past, future = record.split(-YEAR)
     (out / "series").mkdir(parents=True)
     write_long(out / "series" / "history.csv", past)
     write_long(out / "series" / "actual.csv", future)
@@ -85,17 +85,6 @@ def bounds(arguments: Namespace) -> dict[str, object]:
     if arguments.max_steps is None:
         return {}
     return {"train.max_steps": arguments.max_steps, "train.max_seconds": None}
-
-
-def split_last_year(record: Series) -> tuple[Series, Series]:
-    """The record up to its last year, and that year."""
-    parts = (slice(None, -YEAR), slice(-YEAR, None))
-    past, year = (
-        dataclasses.replace(record, values=record.values[part], times=record.times[part])
-        for part in parts
-        if record.times is not None
-    )
-    return past, year
 
 
 def write_long(path: Path, one: Series) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -46,6 +46,19 @@ class Series:
         for name, given in (("times", self.times), ("steps", self.steps)):
             if given is not None:
                 check_shape(name, given, self.values.shape, "one a value")
+
+    def split(self, at: int) -> tuple[Series, Series]:
+        """The steps before number ``at`` and those from it on; below 0, counted from the end."""
+
+        def part(steps: slice) -> Series:
+            return replace(
+                self,
+                values=self.values[steps],
+                times=None if self.times is None else self.times[steps],
+                steps=None if self.steps is None else self.steps[steps],
+            )
+
+        return part(slice(at)), part(slice(at, None))
 
 
 def read_series(path: str | os.PathLike[str], shortest: int = 2) -> list[Series]:

@@ -253,3 +253,20 @@ class TestRealFiles:
         table = pd.read_csv(path, index_col="V1")
         for one in read_series(path):
             np.testing.assert_array_equal(one.values, table.loc[one.id].dropna())
+
+
+@pytest.mark.parametrize("at", [0, 2, 5, -2])
+def test_a_series_is_split_with_its_times(at):
+    values, dates = np.arange(5.0), pd.date_range("2001-01-01", periods=5)
+    kinds = ({}, {"times": dates, "frequency": "D"}, {"steps": range(3, 13, 2)})
+    for times in kinds:
+        parts = Series("a", values, **times).split(at)
+        assert [one.id for one in parts] == ["a", "a"]
+        assert [one.values.tolist() for one in parts] == [
+            values[:at].tolist(),
+            values[at:].tolist(),
+        ]
+        for name in ("times", "steps"):
+            if name in times:
+                joined = [list(getattr(one, name)) for one in parts]
+                assert joined == [list(times[name])[:at], list(times[name])[at:]]
