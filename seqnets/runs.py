@@ -92,22 +92,6 @@ class RunDirectory:
         """Write ``result.json``, whole or not at all; see `strict_json`."""
         write_atomically(self.result_file, f"{strict_json(result, indent=2)}\n".encode())
 
-    def read_result(self) -> dict[str, Any]:
-        """Read ``result.json``.
-
-        Raises:
-          ValueError: if it is not there (the run has not ended), or not a JSON object.
-        """
-        try:
-            result = json.loads(self.result_file.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise ValueError(f"{self.path}: has no result.json, the run did not end") from error
-        except ValueError as error:
-            raise ValueError(f"{self.result_file}: is not JSON: {error}") from error
-        if not isinstance(result, dict):
-            raise ValueError(f"{self.result_file}: expected a JSON object")
-        return result
-
 
 def strict_json(value: Any, indent: int | None = None) -> str:
     """JSON that every reader takes: NaN and infinities, for which it has no words, are null.

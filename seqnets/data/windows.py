@@ -80,7 +80,6 @@ class SeriesWindows:
         if not series:
             raise DataError("series: expected at least one, got none")
         self.shape = shape
-        self.ids = [one.id for one in series]
         lengths = np.array([len(one.values) for one in series])
         self._ends = np.cumsum(lengths)
         self._starts = self._ends - lengths
