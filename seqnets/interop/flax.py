@@ -3,10 +3,13 @@
     SimpleCell          i,           h             bias in i
     OptimizedLSTMCell   ii if ig io, hi hf hg ho   biases in the four of h
     GRUCell             ir iz in,    hr hz hn      biases in the three of i, and in hn
+    MGUCell             if in,       hf hn         biases in the two of i, and in hn
 
 ``params`` is the tree below ``variables["params"]``. LSTMCell has the tree and the mathematics of
-OptimizedLSTMCell. The GRUCell resets after the product, as our `GRU`. A SimpleCell must have been
-made without ``residual``, and the gates of the others with Flax's default activations.
+OptimizedLSTMCell. The GRUCell resets after the product, as our `GRU`, and the MGUCell is our
+`MGUResetAfter`. A SimpleCell must have been made without ``residual``, an MGUCell with
+``reset_gate=True``, and the gates of all with Flax's default activations. For ConvLSTMCell see
+`from_flax_conv_lstm`.
 """
 
 from __future__ import annotations
@@ -17,17 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax.traverse_util import unflatten_dict
 
-from seqnets.cells import GatedParams, GRUResetBefore
+from seqnets.cells import GRU, LSTM, Elman, GatedParams, MGUResetAfter
 from seqnets.checks import check_rank, check_shape
-from seqnets.interop.layout import (
-    PortableCell,
-    check_keys,
-    export_params,
-    flatten,
-    float_array,
-    import_params,
-    make_cell,
-)
+from seqnets.interop.incoming import check_keys, flatten, float_array
+from seqnets.interop.layout import PortableCell, export_params, import_params, make_cell
 from seqnets.typing import Activation
 
 __all__ = ["from_flax", "to_flax"]
@@ -49,7 +45,7 @@ class _Names(NamedTuple):
         return [f"{x}/{leaf}" for x in layers for leaf in self.leaves(x)]
 
     def leaves(self, layer: str) -> tuple[str, ...]:
-        """_Names of the arrays of one Dense layer."""
+        """Names of the arrays of one Dense layer."""
         return ("kernel", "bias") if layer in self.biased else ("kernel",)
 
 
@@ -57,13 +53,15 @@ CELLS = {
     1: _Names(("",), "i", frozenset({"i"})),
     4: _Names(("i", "f", "g", "o"), "h", frozenset({"hi", "hf", "hg", "ho"})),
     3: _Names(("r", "z", "n"), "i", frozenset({"ir", "iz", "in", "hn"})),
+    2: _Names(("f", "n"), "i", frozenset({"if", "in", "hn"})),
 }
+KINDS = (Elman, LSTM, GRU, MGUResetAfter)
 
 
 def from_flax(
     params: Mapping[str, Any], *, activation: Activation | None = None
 ) -> tuple[PortableCell, GatedParams]:
-    """Cell and parameters of a SimpleCell, OptimizedLSTMCell or GRUCell of Flax Linen.
+    """Cell and parameters of a SimpleCell, OptimizedLSTMCell, GRUCell or MGUCell of Linen.
 
     Args:
       params: ``variables["params"]`` of the cell.
@@ -72,7 +70,8 @@ def from_flax(
 
     Returns:
       ``(cell, params)``, for `seqnets.recurrence.unroll` or, as ``{"cell": params}``, for
-      `seqnets.modules.RNN`. The GRU's recurrent biases of r and z, which Flax lacks, are zeros.
+      `seqnets.modules.RNN`. The recurrent biases of the gates of GRU and MGU, which Flax lacks,
+      are zeros.
 
     Raises:
       ValueError: if a key is missing or unknown, an array has another shape than the others
@@ -92,7 +91,7 @@ def from_flax(
             [arrays.get(f"{side}{gate}/{leaf}", absent) for gate in names.gates], axis=-1
         )
 
-    b_h = joined("h", "bias") if gates == 3 else None
+    b_h = joined("h", "bias") if gates in (2, 3) else None
     imported = import_params(
         joined("i", "kernel"), joined("h", "kernel"), joined(names.bias_side, "bias"), b_h
     )
@@ -102,24 +101,23 @@ def from_flax(
 def to_flax(cell: PortableCell, params: GatedParams) -> dict[str, dict[str, np.ndarray]]:
     """Tree for ``{"params": tree}`` of the Flax Linen cell of the same kind and size.
 
-    Flax's GRUCell has one bias for each of r and z: the sum of our two, which is all that their
-    equations see. So GRU biases come back from `from_flax` summed.
+    Flax's GRUCell has one bias for each of r and z, its MGUCell one for f: the sum of our two,
+    which is all that their equations see. So these biases come back from `from_flax` summed.
 
     Args:
-      cell: `Elman` for SimpleCell, `LSTM` for OptimizedLSTMCell, or `GRU` for GRUCell.
+      cell: `Elman` for SimpleCell, `LSTM` for OptimizedLSTMCell, `GRU` for GRUCell, or
+        `MGUResetAfter` for MGUCell.
       params: its parameters.
 
     Raises:
       ValueError: if the parameters do not have the arrays and shapes of the cell.
       TypeError: if the cell is of another kind, or the parameters are not `GatedParams`.
     """
-    if isinstance(cell, GRUResetBefore):
-        raise TypeError("cell: Flax has no GRU with reset before the product; expected GRU")
-    w_x, w_h, b, b_h = export_params("params", cell, params)
+    w_x, w_h, b, b_h, _ = export_params("params", cell, params, KINDS)
     names = CELLS[w_h.shape[1] // cell.features]
     if b_h is not None:
-        summed = (b + b_h)[: 2 * cell.features]
-        b = np.concatenate([summed, b[2 * cell.features :]])
+        own = b.size - cell.features  # the candidate, last of the gates, has both biases
+        b = np.concatenate([(b + b_h)[:own], b[own:]])
     other = b if b_h is None else b_h  # biases of the side that is not ``bias_side``
     flat: dict[str, np.ndarray] = {}
     for side, kernel in (("i", w_x), ("h", w_h)):

@@ -4,27 +4,27 @@
 
 and so on for the layers l1, l2, ..., with ``_reverse`` at the end for the backward direction. The
 gates have our order (LSTM i, f, g, o; GRU r, z, n); the matrices are ours transposed. RNN and
-LSTM only use the sum of the two biases, which is our ``b``; the GRU needs both. Modules must have
-been made with ``bias=True`` and ``proj_size=0``. PyTorch itself is not imported.
+LSTM only use the sum of the two biases, which is our ``b``; the GRU needs both. An LSTM with
+``proj_size=P`` has ``weight_hr_l0`` [P, H] beside them and ``weight_hh_l0`` [G·H, P], and is our
+`ProjectedLSTM`. Modules must have been made with ``bias=True``. PyTorch itself is not imported.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from flax.traverse_util import unflatten_dict
 
-from seqnets.cells import GRU, GatedParams, GRUResetBefore
+from seqnets.cells import GRU, LSTM, Elman, GatedParams, ProjectedLSTM
 from seqnets.checks import check_rank, check_shape
+from seqnets.interop.incoming import check_keys, check_mapping, flatten, float_array
 from seqnets.interop.layout import (
     Exported,
-    check_keys,
+    PortableCell,
     export_params,
-    flatten,
-    float_array,
     gates_from_width,
     import_params,
     make_cell,
@@ -35,11 +35,51 @@ from seqnets.typing import Activation
 __all__ = ["from_pytorch", "to_pytorch"]
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-KEY = re.compile(rf"(?:{'|'.join(NAMES)})_l(\d+)(_reverse)?")
+PROJECTION = "weight_hr"
+KEY = re.compile(rf"({'|'.join((*NAMES, PROJECTION))})_l(\d+)(_reverse)?$")
+KINDS = (Elman, LSTM, ProjectedLSTM, GRU)
+
+
+class _Layers(NamedTuple):
+    """What the keys say: how many layers, in which directions, with a projection or not."""
+
+    number: int
+    bidirectional: bool
+    projected: bool
+    prefix: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of the arrays of one direction of one layer, in PyTorch's order."""
+        return (*NAMES, PROJECTION) if self.projected else NAMES
+
+    def ends(self) -> dict[str, str]:
+        """For every direction of every layer, its path in our tree and what its keys end in."""
+        if not self.bidirectional:
+            return {f"layer_{k}/cell": f"_l{k}" for k in range(self.number)}
+        suffixes = {"forward": "", "backward": "_reverse"}
+        return {
+            f"layer_{k}/{direction}/cell": f"_l{k}{suffix}"
+            for k in range(self.number)
+            for direction, suffix in suffixes.items()
+        }
+
+    def keys(self, end: str) -> list[str]:
+        """Those of one direction of one layer."""
+        return [self.prefix + name + end for name in self.names]
+
+
+class _Sizes(NamedTuple):
+    """What the shapes say."""
+
+    gates: int
+    hidden: int
+    features: int
+    """Size of the output: that of the projection, else the hidden size."""
 
 
 def from_pytorch(
-    state_dict: Mapping[str, Any], *, activation: Activation | None = None
+    state_dict: Mapping[str, Any], *, prefix: str = "", activation: Activation | None = None
 ) -> tuple[Stack, dict[str, Any]]:
     """Module and parameters of a recurrent module of PyTorch, of any number of layers.
 
@@ -47,6 +87,8 @@ def from_pytorch(
 
     Args:
       state_dict: ``module.state_dict()``: arrays, or what `numpy.asarray` takes.
+      prefix: what the keys of the module start with where it is part of a larger one,
+        ``"encoder.lstm."``; all other keys are then ignored.
       activation: the nonlinearity of an RNN, which is not part of its weights: `jax.numpy.tanh`
         or `jax.nn.relu`. An RNN needs it; the other kinds have their own.
 
@@ -56,9 +98,9 @@ def from_pytorch(
       part of the weights: ``stack.clone(dropout=0.1)``.
 
     Raises:
-      ValueError: if a key is missing or unknown, an array has another shape than the others
-        ask, or an RNN comes without its activation.
-      TypeError: if an array is not of floats.
+      ValueError: if no recurrent weights have the prefix, a key is missing or unknown, an array
+        has another shape than the others ask, or an RNN comes without its activation.
+      TypeError: if it is not a mapping with strings as keys, or an array is not of floats.
 
     Example:
       >>> shapes = {"weight_ih": (12, 2), "weight_hh": (12, 4), "bias_ih": 12, "bias_hh": 12}
@@ -67,20 +109,22 @@ def from_pytorch(
       >>> type(stack.cells[0]).__name__, params["layer_0"]["cell"].w_x.shape
       ('GRU', (2, 12))
     """
-    found = [match for match in map(KEY.fullmatch, state_dict) if match]
-    layers = 1 + max((int(match[1]) for match in found), default=0)
-    bidirectional = any(match[2] for match in found)
-    ends = _ends(layers, bidirectional=bidirectional)
-    check_keys("state_dict", state_dict, (name + end for end in ends.values() for name in NAMES))
-    arrays = {key: float_array(key, value) for key, value in state_dict.items()}
-    gates, features = _check_shapes(arrays, 2 if bidirectional else 1)
-    flat = {path: _import(arrays, end, gates) for path, end in ends.items()}
-    cell = make_cell(gates, features, activation)
+    check_mapping("state_dict", state_dict)
+    layers = _layers_of(state_dict, prefix)
+    ends = layers.ends()
+    expected = [key for end in ends.values() for key in layers.keys(end)]
+    check_keys("state_dict", (key for key in state_dict if key.startswith(prefix)), expected)
+    arrays = {key: float_array(key, state_dict[key]) for key in expected}
+    sizes = _check_shapes(arrays, layers)
+    flat = {path: _import([arrays[k] for k in layers.keys(e)], sizes) for path, e in ends.items()}
     params: dict[str, Any] = unflatten_dict(flat, sep="/")
-    return Stack((cell,) * layers, bidirectional=bidirectional), params
+    cells = (_cell(sizes, activation, projected=layers.projected),) * layers.number
+    return Stack(cells, bidirectional=layers.bidirectional), params
 
 
-def to_pytorch(stack: Stack, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def to_pytorch(
+    stack: Stack, params: Mapping[str, Any], *, prefix: str = ""
+) -> dict[str, np.ndarray]:
     """Arrays for ``module.load_state_dict``, once each is made a tensor.
 
     For RNN and LSTM our one bias becomes ``bias_ih`` and zeros become ``bias_hh``: the outputs
@@ -88,78 +132,115 @@ def to_pytorch(stack: Stack, params: Mapping[str, Any]) -> dict[str, np.ndarray]
 
     Args:
       stack: layers without residual connections, of cells of one kind and size: `Elman` (of one
-        activation), `LSTM` or `GRU`.
+        activation), `LSTM`, `ProjectedLSTM` (``proj_size=features, hidden_size=hidden``) or `GRU`.
       params: its parameters, ``variables["params"]``.
+      prefix: put before every key, ``"encoder.lstm."``.
 
     Raises:
       ValueError: if the stack has residual connections or unequal cells, a key of the parameters
         is missing or unknown, or an array does not have the shape that the layer has.
-      TypeError: if the cells are of another kind, or their parameters not `GatedParams`
-        in a mapping.
+      TypeError: if it is not a `Stack`, the cells are of another kind, or their parameters not
+        `GatedParams` in a mapping.
     """
+    if not isinstance(stack, Stack):
+        raise TypeError(f"stack: expected a Stack, got {type(stack).__name__}")
     if stack.residual:
         raise ValueError("stack: PyTorch has no residual connections, got residual=True")
     if len({_equations(cell) for cell in stack.cells}) != 1:
         raise ValueError(f"stack: expected cells of one kind and size, got {stack.cells}")
     cell = stack.cells[0]
-    if isinstance(cell, GRUResetBefore):
-        raise TypeError("cell: PyTorch has no GRU with reset before the product; expected GRU")
-    ends = _ends(len(stack.cells), bidirectional=stack.bidirectional)
+    projected = isinstance(cell, ProjectedLSTM)
+    layers = _Layers(len(stack.cells), stack.bidirectional, projected, prefix)
     flat = flatten("params", params)
-    check_keys("params", flat, ends)
+    check_keys("params", flat, layers.ends())
     state: dict[str, np.ndarray] = {}
-    for path, end in ends.items():
-        state |= _export(export_params(f"params[{path!r}]", cell, flat[path]), end)
-    _check_shapes(state, 2 if stack.bidirectional else 1)
+    for path, end in layers.ends().items():
+        arrays = _export(export_params(f"params[{path!r}]", cell, flat[path], KINDS))
+        state |= zip(layers.keys(end), arrays, strict=True)
+    _check_shapes(state, layers)
     return state
 
 
 def _equations(cell: Any) -> tuple[Any, ...]:
     """What must be equal in all layers: everything but how parameters are drawn."""
-    return type(cell), getattr(cell, "features", None), getattr(cell, "activation", None)
+    return type(cell), *(getattr(cell, name, None) for name in ("features", "hidden", "activation"))
 
 
-def _ends(layers: int, *, bidirectional: bool) -> dict[str, str]:
-    """For every direction of every layer, its path in our tree and what its keys end in."""
-    if not bidirectional:
-        return {f"layer_{k}/cell": f"_l{k}" for k in range(layers)}
-    suffixes = {"forward": "", "backward": "_reverse"}
-    return {
-        f"layer_{k}/{direction}/cell": f"_l{k}{suffix}"
-        for k in range(layers)
-        for direction, suffix in suffixes.items()
+def _layers_of(state_dict: Mapping[str, Any], prefix: str) -> _Layers:
+    """Read the keys; ValueError if those of a recurrent module start with something else."""
+    found = [match for key in state_dict if (match := _matched(key, prefix))]
+    elsewhere = {match.string[: match.start()] for match in map(KEY.search, state_dict) if match}
+    if not found and (prefix or elsewhere):
+        listed = (
+            ", ".join(map(repr, sorted(elsewhere))) or "none, as there are no recurrent weights"
+        )
+        raise ValueError(f"prefix: expected {listed}, got {prefix!r}, with which none starts")
+    return _Layers(
+        # Not the greatest number: one stray key would ask for a million layers.
+        number=max(1, len({match[2] for match in found})),
+        bidirectional=any(match[3] for match in found),
+        projected=any(match[1] == PROJECTION for match in found),
+        prefix=prefix,
+    )
+
+
+def _matched(key: str, prefix: str) -> re.Match[str] | None:
+    return KEY.fullmatch(key, len(prefix)) if key.startswith(prefix) else None
+
+
+def _cell(sizes: _Sizes, activation: Activation | None, *, projected: bool) -> PortableCell:
+    if projected:
+        return ProjectedLSTM(sizes.features, hidden=sizes.hidden)
+    return make_cell(sizes.gates, sizes.features, activation)
+
+
+def _check_shapes(arrays: Mapping[str, np.ndarray], layers: _Layers) -> _Sizes:
+    """Check every array against those of the first layer."""
+    sizes = _sizes(arrays, layers)
+    width = sizes.gates * sizes.hidden
+    shapes: dict[str, tuple[int, ...]] = {
+        "weight_hh": (width, sizes.features),
+        "bias_ih": (width,),
+        "bias_hh": (width,),
+        PROJECTION: (sizes.features, sizes.hidden),
     }
+    lowest = arrays[f"{layers.prefix}weight_ih_l0"].shape[1]
+    higher = sizes.features * (2 if layers.bidirectional else 1)
+    for end in layers.ends().values():
+        shapes["weight_ih"] = (width, lowest if end.startswith("_l0") else higher)
+        for name, key in zip(layers.names, layers.keys(end), strict=True):
+            why = "as the first layer and the number of directions ask"
+            check_shape(key, arrays[key], shapes[name], why)
+    return sizes
 
 
-def _check_shapes(arrays: Mapping[str, np.ndarray], directions: int) -> tuple[int, int]:
-    """Check every array against those of the first layer; return gates and hidden size."""
-    check_rank("weight_hh_l0", arrays["weight_hh_l0"], 2, "G·H H")
-    check_rank("weight_ih_l0", arrays["weight_ih_l0"], 2, "G·H D")
-    width, features = arrays["weight_hh_l0"].shape
-    gates = gates_from_width("weight_hh_l0", (width, features), width, features)
-    for key, array in arrays.items():
-        shape: tuple[int, ...] = (width,)
-        if key.startswith("weight_hh"):
-            shape = (width, features)
-        elif key.startswith("weight_ih"):
-            lowest = key.removesuffix("_reverse") == "weight_ih_l0"
-            inputs = arrays["weight_ih_l0"].shape[1] if lowest else directions * features
-            shape = (width, inputs)
-        check_shape(key, array, shape, "as the first layer and the number of directions ask")
-    return gates, features
+def _sizes(arrays: Mapping[str, np.ndarray], layers: _Layers) -> _Sizes:
+    """Sizes of the first layer."""
+    inputs, recurrent, projection = (
+        f"{layers.prefix}{name}_l0" for name in ("weight_ih", "weight_hh", PROJECTION)
+    )
+    check_rank(inputs, arrays[inputs], 2, "G·H D")
+    check_rank(recurrent, arrays[recurrent], 2, "G·H P" if layers.projected else "G·H H")
+    if not layers.projected:
+        width, features = arrays[recurrent].shape
+        gates = gates_from_width(recurrent, (width, features), width, features)
+        return _Sizes(gates, features, features)
+    check_rank(projection, arrays[projection], 2, "P H")
+    features, hidden = arrays[projection].shape
+    return _Sizes(LSTM.gates, hidden, features)
 
 
-def _import(arrays: Mapping[str, np.ndarray], end: str, gates: int) -> GatedParams:
-    """One direction of one layer; ``end`` is what its keys end in."""
-    w_x, w_h, b, b_h = (arrays[name + end] for name in NAMES)
-    if gates == GRU.gates:
+def _import(arrays: list[np.ndarray], sizes: _Sizes) -> GatedParams:
+    """One direction of one layer, its arrays in PyTorch's order."""
+    w_x, w_h, b, b_h, *projection = arrays
+    if sizes.gates == GRU.gates:
         return import_params(w_x.T, w_h.T, b, b_h)
-    return import_params(w_x.T, w_h.T, b + b_h)
+    return import_params(w_x.T, w_h.T, b + b_h, extra=projection[0].T if projection else None)
 
 
-def _export(exported: Exported, end: str) -> dict[str, np.ndarray]:
+def _export(exported: Exported) -> list[np.ndarray]:
     """The reverse of `_import`; zeros are the second bias of cells that have but one."""
-    w_x, w_h, b, b_h = exported
+    w_x, w_h, b, b_h, w_p = exported
     second = np.zeros_like(b) if b_h is None else b_h
-    arrays = (np.ascontiguousarray(w_x.T), np.ascontiguousarray(w_h.T), b, second)
-    return {name + end: array for name, array in zip(NAMES, arrays, strict=True)}
+    projection = [] if w_p is None else [np.ascontiguousarray(w_p.T)]
+    return [np.ascontiguousarray(w_x.T), np.ascontiguousarray(w_h.T), b, second, *projection]

@@ -5,10 +5,13 @@ Made with Python 3.11, torch 2.13.0 (CPU), keras 3.15.1 on its torch backend and
     python -m venv golden && golden/bin/pip install torch==2.13.0 keras==3.15.1 numpy==2.4.6
     KERAS_BACKEND=torch golden/bin/python tests/interop/golden.py
 
+That takes seconds, and gives the same arrays every time.
+
 Everything is float32. ``torch/NAME/weights/KEY`` is the state_dict of a case, and
 ``keras/NAME/weights/0`` and so on the list of a layer. ``xs [B, T, D]`` are read under ``mask
 [B, T]``, all real where a case has none; the outputs are ``ys [B, T, H]`` (zero at padded steps)
-and the final states ``h`` and, for LSTM, ``c``, [layers and directions, B, H]. The loss is
+and the final states ``h`` and, for LSTM, ``c``, [layers and directions, B, H] (ys and h are P
+wide for every direction where there is a projection). The loss is
 ``sum(ys * pull_ys) + sum(h * pull_h) + sum(c * pull_c)``; ``gradients/KEY`` are its gradients
 by the weights and ``gradient_xs`` that by the inputs.
 """
@@ -23,7 +26,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-B, T, D, H = 4, 6, 3, 5
+B, T, D, H, P = 4, 6, 3, 5, 2
 LENGTHS = np.array([3, 6, 1, 4])  # PyTorch packs no row of length 0
 GAPS = np.array(
     [[1, 1, 1, 1, 1, 1], [1, 1, 0, 0, 0, 0], [0, 1, 0, 1, 1, 0], [0, 0, 0, 0, 0, 0]], bool
@@ -42,6 +45,11 @@ TORCH = {
     "gru_ragged": (torch.nn.GRU, {"bidirectional": True}),
     "lstm_layers_both_ragged": (torch.nn.LSTM, {"num_layers": 2, "bidirectional": True}),
     "gru_layers_both_ragged": (torch.nn.GRU, {"num_layers": 2, "bidirectional": True}),
+    "lstm_projected": (torch.nn.LSTM, {"proj_size": P}),
+    "lstm_projected_layers_both_ragged": (
+        torch.nn.LSTM,
+        {"proj_size": P, "num_layers": 2, "bidirectional": True},
+    ),
 }
 
 KERAS = {
@@ -49,6 +57,9 @@ KERAS = {
     "lstm": (keras.layers.LSTM, {}),
     "gru_after": (keras.layers.GRU, {"reset_after": True}),
     "gru_before": (keras.layers.GRU, {"reset_after": False}),
+    "rnn_relu": (keras.layers.SimpleRNN, {"activation": "relu"}),
+    "lstm_both": (keras.layers.LSTM, {}),
+    "gru_before_both": (keras.layers.GRU, {"reset_after": False}),
 }
 
 
@@ -93,6 +104,9 @@ def torch_case(name, rng):
 def keras_case(name, rng):
     kind, options = KERAS[name]
     layer = kind(H, return_sequences=True, return_state=True, **options)
+    both = name.endswith("both")
+    if both:
+        layer = keras.layers.Bidirectional(layer)
     layer.build((B, T, D))
     weights = [(0.5 * rng.normal(size=w.shape)).astype("float32") for w in layer.get_weights()]
     layer.set_weights(weights)
@@ -101,7 +115,9 @@ def keras_case(name, rng):
     ys, *states = layer(xs, mask=mask)
     # Keras repeats the last output at masked steps; those are not compared.
     results = {"ys": ys * mask[:, :, None]}
-    results |= {key: state[None] for key, state in zip("hc", states, strict=False)}
+    # h alone, or h and c, of one direction after the other.
+    kinds = len(states) // (2 if both else 1)
+    results |= {key: torch.stack(states[k::kinds]) for k, key in enumerate("hc"[:kinds])}
     record = {"xs": xs.detach().numpy(), "mask": GAPS}
     loss_of(results, rng, record).backward()
     record["gradient_xs"] = xs.grad.numpy()

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqnets.cells import GRU, LSTM, Elman, GatedParams, GRUResetBefore
+from seqnets.cells import GRU, LSTM, Elman, GatedParams, GRUResetBefore, MGUResetAfter
 from seqnets.interop import from_flax, to_flax
 from seqnets.recurrence import lengths_to_mask, unroll
 
@@ -18,6 +18,7 @@ CELLS = {
     "lstm": (nn.OptimizedLSTMCell(H), LSTM(H)),
     "lstm_plain": (nn.LSTMCell(H), LSTM(H)),
     "gru": (nn.GRUCell(H), GRU(H)),
+    "mgu": (nn.MGUCell(H), MGUResetAfter(H)),
 }
 EVERY_CELL = pytest.mark.parametrize("name", CELLS)
 
@@ -66,8 +67,9 @@ def test_outputs_and_gradients(name, rng):
     np.testing.assert_allclose(ys, want_ys * mask[..., None], **CLOSE)
     np.testing.assert_allclose(h, want_h, **CLOSE)
     np.testing.assert_allclose(by_xs, want_xs, **CLOSE)
-    if name == "gru":  # Flax's one bias of r and z is our b; a sum of two gradients is not one
-        by_params = by_params._replace(b_h=by_params.b_h.at[: 2 * H].set(0))
+    if by_params.b_h is not None:
+        # Flax's one bias of each gate is our b; a sum of two gradients is not one.
+        by_params = by_params._replace(b_h=by_params.b_h.at[:-H].set(0))
     got = to_flax(cell, by_params)
     assert jax.tree.structure(got) == jax.tree.structure(want_params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), got, want_params)
@@ -94,6 +96,15 @@ def test_gru_biases_of_the_gates_are_summed(rng):
     np.testing.assert_array_equal(tree["hn"]["bias"], biases["b_h"][2 * H :])
 
 
+def test_mgu_bias_of_the_gate_is_summed(rng):
+    cell = MGUResetAfter(H)
+    biases = {"b": jnp.asarray(rng.normal(size=2 * H)), "b_h": jnp.asarray(rng.normal(size=2 * H))}
+    tree = to_flax(cell, cell.init(jax.random.key(0), D)._replace(**biases))
+    np.testing.assert_array_equal(tree["if"]["bias"], (biases["b"] + biases["b_h"])[:H])
+    np.testing.assert_array_equal(tree["in"]["bias"], biases["b"][H:])
+    np.testing.assert_array_equal(tree["hn"]["bias"], biases["b_h"][H:])
+
+
 # --- mistakes --------------------------------------------------------------------------------
 
 
@@ -105,8 +116,8 @@ def test_missing_and_unknown_keys_are_all_named(rng):
         from_flax(params)
     listed = str(error.value).partition("expected exactly")[0]
     assert "missing 'iz/kernel', 'iz/bias', 'hn/bias'" in listed
-    assert "unknown 'hq/kernel', 'scale'" in listed
-    assert listed.count("'") == 10
+    assert "unknown 'hq/kernel' (did you mean 'iz/kernel'?), 'scale'" in listed
+    assert listed.count("'") == 12
 
 
 def test_whole_variables_are_one_level_too_many(rng):
@@ -114,7 +125,7 @@ def test_whole_variables_are_one_level_too_many(rng):
         from_flax({"params": draw(nn.LSTMCell(H), rng)})
     with pytest.raises(ValueError, match="missing 'i/kernel'"):
         from_flax({})
-    with pytest.raises(TypeError, match="params: expected a mapping of parameters, got list"):
+    with pytest.raises(TypeError, match="params: expected a mapping of arrays, got list"):
         from_flax([])
 
 
@@ -136,15 +147,25 @@ def test_shapes(layer, leaf, shape, expected, rng):
         from_flax(params)
 
 
+def test_a_simple_cell_without_its_activation(rng):
+    with pytest.raises(ValueError, match="activation: a plain RNN's is not part of its weights"):
+        from_flax(draw(nn.SimpleCell(H), rng))
+
+
+def test_an_mgu_without_its_reset_gate(rng):
+    with pytest.raises(ValueError, match="params: missing 'hn/bias'; expected exactly: if/kernel"):
+        from_flax(draw(nn.MGUCell(H, reset_gate=False), rng))
+
+
 def test_kinds(rng):
     params = draw(nn.SimpleCell(H), rng)
     params["i"]["bias"] = np.zeros(H, int)
     with pytest.raises(TypeError, match="i/bias: expected an array of floats, got dtype int64"):
         from_flax(params)
     before = GRUResetBefore(H)
-    with pytest.raises(TypeError, match="Flax has no GRU with reset before the product"):
+    with pytest.raises(TypeError, match=r"\(Elman, LSTM, GRU, MGUResetAfter\), got GRUResetBefore"):
         to_flax(before, before.init(jax.random.key(0), D))
     with pytest.raises(ValueError, match=r"params.w_x: expected shape \(2, 16\).*got \(2, 12\)"):
         to_flax(LSTM(H), before.init(jax.random.key(0), D))
-    with pytest.raises(TypeError, match=r"cell: expected one of .*, got SimpleCell"):
+    with pytest.raises(TypeError, match=r"cell: expected one .*, got SimpleCell"):
         to_flax(nn.SimpleCell(H), before.init(jax.random.key(0), D))

@@ -1,19 +1,21 @@
-"""Checks that all layouts share."""
+"""Which cells are portable, and the shapes of their arrays."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqnets.cells import GRU, LSTM, Elman, GatedParams, GRUResetBefore
-from seqnets.interop.layout import (
-    check_keys,
-    export_params,
-    flatten,
-    float_array,
-    gates_from_width,
-    import_params,
-    make_cell,
+from seqnets.cells import (
+    GRU,
+    LSTM,
+    Elman,
+    GatedParams,
+    GRUResetBefore,
+    MGUResetAfter,
+    ProjectedLSTM,
 )
+from seqnets.interop.layout import export_params, gates_from_width, import_params, make_cell
+
+ALL = (Elman, LSTM, ProjectedLSTM, GRU, GRUResetBefore)
 
 
 class Child(LSTM):
@@ -25,32 +27,13 @@ def lstm_params(**changes):
     return GatedParams(**{key: jnp.ones(shape) for key, shape in arrays.items()})
 
 
-def test_check_keys():
-    check_keys("tree", {"a": 1, "b": 2}, ["b", "a"])
-    with pytest.raises(ValueError, match=r"^tree: missing 'b', 'c'; expected exactly: a, b, c$"):
-        check_keys("tree", ["a"], ["a", "b", "c"])
-    with pytest.raises(ValueError, match=r"^tree: unknown 'x'; expected exactly: a$"):
-        check_keys("tree", ["a", "x"], ["a"])
-
-
-def test_flatten():
-    assert flatten("tree", {"a": {"b": 1}, "c": 2}) == {"a/b": 1, "c": 2}
-    with pytest.raises(TypeError, match="tree: expected a mapping of parameters, got int"):
-        flatten("tree", 3)
-
-
-def test_float_array():
-    assert float_array("w", [[1.0, 2.0]]).shape == (1, 2)
-    assert float_array("w", jnp.ones(2, jnp.bfloat16)).dtype == jnp.bfloat16
-    with pytest.raises(TypeError, match="w: expected an array of floats, got dtype object"):
-        float_array("w", [None])
-
-
 @pytest.mark.parametrize("gates", [1, 3, 4])
 def test_gates_from_width(gates):
     assert gates_from_width("w", (5, 5 * gates), 5 * gates, 5) == gates
     with pytest.raises(ValueError, match=r"w: expected .*got 7 \(shape \(5, 7\)\)"):
         gates_from_width("w", (5, 7), 7, 5)
+    with pytest.raises(ValueError, match=r"w: expected gates .* 5, 15 or 20 in all .*got 10"):
+        gates_from_width("w", (5, 10), 10, 5)  # two gates are an MGU, which only Flax has
 
 
 def test_make_cell():
@@ -58,17 +41,37 @@ def test_make_cell():
     assert made == [Elman(3, activation=jnp.sin), GRU(3), LSTM(3)]
     assert make_cell(3, 3, jnp.sin, reset_after=False) == GRUResetBefore(3)
     assert make_cell(4, 3, None) == LSTM(3)
+    assert make_cell(2, 3, None) == MGUResetAfter(3)
     with pytest.raises(ValueError, match="activation: a plain RNN's is not part of its weights"):
         make_cell(1, 3, None)
 
 
 def test_arrays_go_in_and_out(rng):
     arrays = [rng.normal(size=s).astype("float32") for s in [(2, 9), (3, 9), (9,), (9,)]]
-    exported = export_params("params", GRU(3), import_params(*arrays))
+    exported = export_params("params", GRU(3), import_params(*arrays), ALL)
+    assert exported.extra is None
+    exported = exported[:4]
     for got, want in zip(exported, arrays, strict=True):
         assert type(got) is np.ndarray
         np.testing.assert_array_equal(got, want)
-    assert export_params("params", GRUResetBefore(3), import_params(*arrays[:3])).b_h is None
+    before = export_params("params", GRUResetBefore(3), import_params(*arrays[:3]), ALL)
+    assert before.b_h is None
+
+
+def test_a_projection_goes_in_and_out(rng):
+    shapes = {"w_x": (2, 12), "w_h": (5, 12), "b": (12,), "extra": (3, 5)}
+    arrays = {key: rng.normal(size=shape).astype("float32") for key, shape in shapes.items()}
+    cell = ProjectedLSTM(5, hidden=3)
+    params = import_params(**arrays)
+    exported = export_params("params", cell, params, ALL)
+    assert exported.b_h is None
+    for key, want in arrays.items():
+        np.testing.assert_array_equal(getattr(exported, key), want)
+    expected = r"p.extra: expected shape \(3, 5\) \(of ProjectedLSTM\(5, hidden=3\)\), got \(5, 3\)"
+    with pytest.raises(ValueError, match=expected):
+        export_params("p", cell, params._replace(extra=params.extra.T), ALL)
+    with pytest.raises(ValueError, match="p: missing 'extra'"):
+        export_params("p", cell, params._replace(extra=None), ALL)
 
 
 def test_arrays_share_no_memory(rng):
@@ -80,7 +83,7 @@ def test_arrays_share_no_memory(rng):
     want = w_x.copy()
     w_x[:] = 0
     np.testing.assert_array_equal(params.w_x, want)
-    exported = export_params("params", Elman(4), params)
+    exported = export_params("params", Elman(4), params, ALL)
     exported.w_x[:] = 0
     exported.b[:] = 0
     np.testing.assert_array_equal(params.b, want[0])
@@ -99,15 +102,17 @@ def test_arrays_share_no_memory(rng):
 )
 def test_export_checks_arrays(changes, expected):
     with pytest.raises(ValueError, match=expected):
-        export_params("p", LSTM(3), lstm_params(**changes))
+        export_params("p", LSTM(3), lstm_params(**changes), ALL)
 
 
 def test_export_checks_kinds():
     with pytest.raises(ValueError, match="p: missing 'b'; expected exactly: w_x, w_h, b"):
-        export_params("p", LSTM(3), lstm_params()._replace(b=None))
-    with pytest.raises(TypeError, match=r"cell: expected one of Elman, LSTM, GRU.*, got Child"):
-        export_params("p", Child(3), lstm_params())
+        export_params("p", LSTM(3), lstm_params()._replace(b=None), ALL)
+    with pytest.raises(TypeError, match=r"cell: expected one .*\(Elman, LSTM, .*\), got Child"):
+        export_params("p", Child(3), lstm_params(), ALL)
+    with pytest.raises(TypeError, match=r"cell: expected one .*\(Elman, GRU\), got LSTM"):
+        export_params("p", LSTM(3), lstm_params(), (Elman, GRU))
     with pytest.raises(TypeError, match="p: expected GatedParams, got dict"):
-        export_params("p", LSTM(3), lstm_params()._asdict())
+        export_params("p", LSTM(3), lstm_params()._asdict(), ALL)
     with pytest.raises(TypeError, match=r"p.b: expected an array of floats, got dtype int32"):
-        export_params("p", LSTM(3), lstm_params()._replace(b=jnp.ones(12, int)))
+        export_params("p", LSTM(3), lstm_params()._replace(b=jnp.ones(12, int)), ALL)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqnets.cells import GRU, LSTM, Elman, GRUResetBefore
+from seqnets.cells import GRU, LSTM, Elman, GRUResetBefore, ProjectedLSTM
 from seqnets.interop import from_pytorch, to_pytorch
 from seqnets.modules import Stack
 
@@ -47,8 +47,8 @@ def run(stack, params, arrays):
 
 
 def test_every_case_is_there():
-    assert len(CASES) == 12
-    assert sum("mask" in golden(case) for case in CASES) == 4
+    assert len(CASES) == 14
+    assert sum("mask" in golden(case) for case in CASES) == 5
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -92,6 +92,11 @@ def test_module_and_tree_are_those_of_init():
     like = jax.eval_shape(stack.init, jax.random.key(0), jnp.zeros((2, 4, 3)))["params"]
     shapes = jax.tree.map(lambda x: (x.shape, x.dtype), like)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), params) == shapes
+    stack, params = from_pytorch(golden("lstm_projected_layers_both_ragged", "weights/"))
+    assert stack == Stack((ProjectedLSTM(2, hidden=5),) * 2, bidirectional=True)
+    like = jax.eval_shape(stack.init, jax.random.key(0), jnp.zeros((2, 4, 3)))["params"]
+    shapes = jax.tree.map(lambda x: (x.shape, x.dtype), like)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), params) == shapes
     stack, params = from_pytorch(golden("gru", "weights/"))
     assert stack == Stack((GRU(5),))
     assert params.keys() == {"layer_0"}
@@ -109,6 +114,21 @@ def test_takes_nested_lists():
     jax.tree.map(np.testing.assert_array_equal, params, want)
 
 
+def test_part_of_a_larger_module():
+    weights = golden("lstm_projected", "weights/")
+    whole = {f"encoder.lstm.{key}": array for key, array in weights.items()}
+    whole |= {"encoder.lstm2.weight_ih_l0": np.ones(3), "head.bias": np.ones(2, int)}
+    stack, params = from_pytorch(whole, prefix="encoder.lstm.")
+    want_stack, want = from_pytorch(weights)
+    assert stack == want_stack
+    jax.tree.map(np.testing.assert_array_equal, params, want)
+    back = to_pytorch(stack, params, prefix="encoder.lstm.")
+    assert list(back) == list(whole)[:5]
+    np.testing.assert_array_equal(
+        back["encoder.lstm.weight_hr_l0"], whole["encoder.lstm.weight_hr_l0"]
+    )
+
+
 # --- mistakes --------------------------------------------------------------------------------
 
 
@@ -117,15 +137,81 @@ def weights():
     return golden("lstm_layers_both_ragged", "weights/")
 
 
+def test_prefixes():
+    names = [f"{prefix}{key}" for prefix in ("b.", "a.gru.") for key in golden("gru", "weights/")]
+    whole = dict.fromkeys([*names, "head.bias"], np.ones(3))
+    with pytest.raises(ValueError, match=r"prefix: expected 'a.gru.', 'b.', got 'gru.', with"):
+        from_pytorch(whole, prefix="gru.")
+    with pytest.raises(ValueError, match="prefix: expected none, as there are no recurrent weig"):
+        from_pytorch({"head.bias": np.ones(3)}, prefix="gru.")
+    for prefix in ("", "b"):  # forgotten, and forgotten the dot
+        with pytest.raises(ValueError, match=f"expected 'a.gru.', 'b.', got '{prefix}', with"):
+            from_pytorch(whole, prefix=prefix)
+    del whole["b.bias_hh_l0"]
+    with pytest.raises(ValueError, match=r"missing 'b.bias_hh_l0'; expected exactly: b.weight_ih"):
+        from_pytorch(whole, prefix="b.")
+    whole |= {"b.bias_hh_l0": np.ones(3), "b.weight_hh_l0": np.ones((15, 5))}
+    with pytest.raises(ValueError, match=r"b.weight_ih_l0: expected shape \[G·H, D\]"):
+        from_pytorch(whole, prefix="b.")
+    whole |= {"b.weight_ih_l0": np.ones((15, 3))}
+    with pytest.raises(ValueError, match=r"b.bias_ih_l0: expected shape \(15,\).*got \(3,\)"):
+        from_pytorch(whole, prefix="b.")
+
+
+@pytest.mark.parametrize(
+    ("key", "shape", "expected"),
+    [
+        ("weight_hr_l0", (2,), r"weight_hr_l0: expected shape \[P, H\].*got \(2,\)"),
+        ("weight_hr_l0", (2, 4), r"weight_ih_l0: expected shape \(16, 3\).*got \(20, 3\)"),
+        ("weight_hr_l1", (5, 2), r"weight_hr_l1: expected shape \(2, 5\).*got \(5, 2\)"),
+        ("weight_hh_l0", (20,), r"weight_hh_l0: expected shape \[G·H, P\].*got \(20,\)"),
+        ("weight_hh_l0", (20, 5), r"weight_hh_l0: expected shape \(20, 2\).*got \(20, 5\)"),
+        ("weight_hh_l0", (15, 2), r"weight_hh_l0: expected shape \(20, 2\).*got \(15, 2\)"),
+        ("weight_ih_l1", (20, 10), r"weight_ih_l1: expected shape \(20, 4\).*got \(20, 10\)"),
+    ],
+)
+def test_shapes_with_a_projection(key, shape, expected):
+    weights = golden("lstm_projected_layers_both_ragged", "weights/")
+    weights[key] = np.zeros(shape, "float32")
+    with pytest.raises(ValueError, match=expected):
+        from_pytorch(weights)
+
+
 def test_missing_and_unknown_keys_are_all_named(weights):
     del weights["bias_hh_l1"], weights["weight_ih_l0_reverse"]
-    weights |= {"weight_hr_l0": np.ones((2, 5), "float32"), "fc.weight": 0}
+    weights |= {"bias_hh_l1_": np.ones((2, 5), "float32"), "fc.scale": 0}
     with pytest.raises(ValueError, match="state_dict: missing") as error:
         from_pytorch(weights)
     listed = str(error.value).partition("expected exactly")[0]
     assert "missing 'weight_ih_l0_reverse', 'bias_hh_l1'" in listed
-    assert "unknown 'weight_hr_l0', 'fc.weight'" in listed
-    assert listed.count("'") == 8
+    assert "unknown 'bias_hh_l1_' (did you mean 'bias_hh_l1'?), 'fc.scale'" in listed
+    assert listed.count("'") == 10
+
+
+def test_one_projection_asks_for_all(weights):
+    weights["weight_hr_l1"] = np.ones((2, 5), "float32")
+    with pytest.raises(ValueError, match=r"missing 'weight_hr_l0', 'weight_hr_l0_reverse', 'w"):
+        from_pytorch(weights)
+
+
+@pytest.mark.parametrize("number", ["99999999999", "9" * 5000, "00", "\u0663"])
+def test_a_stray_number_asks_for_no_layers(weights, number):
+    weights[f"weight_ih_l{number}"] = np.ones((2, 5), "float32")
+    with pytest.raises(ValueError, match=r"missing 'weight_ih_l2'.*; unknown 'weight_ih") as error:
+        from_pytorch(weights)
+    assert f"unknown 'weight_ih_l{number}'" in str(error.value)
+    assert len(str(error.value)) < 12000
+
+
+@pytest.mark.parametrize("state", [None, [1.0], {3: np.ones(2)}])
+def test_no_mapping_of_names(state):
+    with pytest.raises(TypeError, match=r"^state_dict: expected (a mapping|keys that are strings)"):
+        from_pytorch(state)
+
+
+def test_rows_of_unequal_length(weights):
+    with pytest.raises(TypeError, match=r"^bias_ih_l0: expected an array, got list"):
+        from_pytorch(weights | {"bias_ih_l0": [[1.0], [1.0, 2.0]]})
 
 
 def test_nothing_at_all():
@@ -153,6 +239,12 @@ def test_shapes(weights, key, shape, expected):
         from_pytorch(weights)
 
 
+@pytest.mark.parametrize("kind", ["rnn_tanh", "rnn_relu_both"])
+def test_a_plain_rnn_without_its_activation(kind):
+    with pytest.raises(ValueError, match="activation: a plain RNN's is not part of its weights"):
+        from_pytorch(golden(kind, "weights/"))
+
+
 def test_integers(weights):
     weights["bias_ih_l0"] = np.zeros(20, int)
     with pytest.raises(TypeError, match="bias_ih_l0: expected an array of floats, got dtype int64"):
@@ -161,6 +253,8 @@ def test_integers(weights):
 
 def test_what_pytorch_lacks(weights):
     stack, params = from_pytorch(weights)
+    with pytest.raises(TypeError, match="stack: expected a Stack, got LSTM"):
+        to_pytorch(LSTM(5), params)
     with pytest.raises(ValueError, match="residual=True"):
         to_pytorch(stack.clone(residual=True), params)
     with pytest.raises(ValueError, match="expected cells of one kind and size, got"):
@@ -171,9 +265,12 @@ def test_what_pytorch_lacks(weights):
         to_pytorch(stack.clone(cells=(Elman(5), Elman(5, activation=jax.nn.relu))), params)
     drawn_otherwise = stack.clone(cells=(LSTM(5, forget_bias=0.0), LSTM(5)))
     assert to_pytorch(drawn_otherwise, params).keys() == weights.keys()
-    with pytest.raises(TypeError, match="no GRU with reset before"):
-        to_pytorch(Stack((GRUResetBefore(5),)), params)
-    with pytest.raises(TypeError, match=r"cell: expected one of Elman, .*, got object"):
+    cells = (ProjectedLSTM(5, hidden=6), ProjectedLSTM(5, hidden=7))
+    with pytest.raises(ValueError, match="expected cells of one kind and size, got"):
+        to_pytorch(stack.clone(cells=cells), params)
+    with pytest.raises(TypeError, match=r"\(Elman, LSTM, ProjectedLSTM, GRU\), got GRUResetB"):
+        to_pytorch(Stack((GRUResetBefore(5),)), {"layer_0": {"cell": None}})
+    with pytest.raises(TypeError, match=r"cell: expected one .*, got object"):
         to_pytorch(Stack((object(),)), {"layer_0": {"cell": None}})
 
 
@@ -182,7 +279,7 @@ def test_parameters_of_another_module(weights):
     one_way = {"layer_0": {"cell": 0, **params["layer_0"]}}
     with pytest.raises(ValueError, match=r"missing 'layer_1/cell'; unknown 'layer_0/forward/cell'"):
         to_pytorch(stack.clone(bidirectional=False), one_way)
-    with pytest.raises(TypeError, match="params: expected a mapping of parameters, got list"):
+    with pytest.raises(TypeError, match="params: expected a mapping of arrays, got list"):
         to_pytorch(stack, [params])
     broken = jax.tree.map(lambda x: x, params)
     inner = broken["layer_1"]["backward"]
