@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax.linen import initializers
 from jax import lax
-from jax.nn import sigmoid
 
+from seqnets.cells.gate import sigmoid
 from seqnets.cells.prepared import PreparedCell
 from seqnets.checks import check_range, check_shape
 from seqnets.initializers import forget_bias, per_gate

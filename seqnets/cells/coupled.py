@@ -6,8 +6,8 @@ import dataclasses
 from typing import ClassVar
 
 import jax.numpy as jnp
-from jax.nn import sigmoid
 
+from seqnets.cells.gate import sigmoid
 from seqnets.cells.lstm import LSTMCarry, LSTMFamily
 from seqnets.typing import Array, PyTree
 
@@ -38,12 +38,10 @@ class CoupledLSTM(LSTMFamily):
     forget_gate: ClassVar[int] = 0
     adds_products: ClassVar[bool] = True
 
-    def pointwise(
-        self, extra: PyTree, z_x: Array, z_h: Array, carry: LSTMCarry
-    ) -> tuple[LSTMCarry, Array]:
+    def pointwise(self, extra: PyTree, z_x: Array, z_h: Array, carry: LSTMCarry) -> LSTMCarry:
         """The gates and the two state equations."""
         f, g, o = jnp.split(z_x + z_h, 3, axis=-1)
         f = sigmoid(f)
         c = f * carry.c + (1 - f) * jnp.tanh(g)
         h = sigmoid(o) * jnp.tanh(c)
-        return LSTMCarry(c=c, h=h), h
+        return LSTMCarry(c=c, h=h)

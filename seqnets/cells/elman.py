@@ -53,9 +53,7 @@ class Elman(GatedCell[ElmanCarry]):
         """Zeros, ``h [batch, H]``."""
         return ElmanCarry(h=jnp.zeros((batch, self.features), dtype))
 
-    def pointwise(
-        self, extra: PyTree, z_x: Array, z_h: Array, carry: ElmanCarry
-    ) -> tuple[ElmanCarry, Array]:
+    def pointwise(self, extra: PyTree, z_x: Array, z_h: Array, carry: ElmanCarry) -> ElmanCarry:
         """``h = activation(z_x + z_h)``."""
         h = self.activation(z_x + z_h)
-        return ElmanCarry(h=h), h
+        return ElmanCarry(h=h)

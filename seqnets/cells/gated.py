@@ -22,7 +22,16 @@ from seqnets.checks import check_range
 from seqnets.initializers import Initialization, Initializer, per_gate
 from seqnets.typing import Array, Key, PyTree
 
-__all__ = ["GatedCell", "GatedParams", "HiddenCarry", "project_hidden", "project_inputs"]
+__all__ = [
+    "GatedCell",
+    "GatedParams",
+    "HiddenCarry",
+    "ProductDtypes",
+    "check_inputs",
+    "product_dtypes",
+    "project_hidden",
+    "project_inputs",
+]
 
 
 class GatedParams(NamedTuple):
@@ -41,7 +50,7 @@ class GatedParams(NamedTuple):
 
 
 class HiddenCarry(Protocol):
-    """Any carry with the array ``h [B, H]`` that the recurrent product reads."""
+    """Any carry with the array ``h [B, H]``, which the recurrent product reads."""
 
     @property
     def h(self) -> Array:
@@ -56,7 +65,8 @@ CarryT = TypeVar("CarryT", bound=HiddenCarry)
 class GatedCell(abc.ABC, Generic[CarryT]):
     """Base of the cells given by gates and a pointwise function.
 
-    Its carry is a NamedTuple with a field ``h``, the array that the recurrent product reads.
+    Its carry is a NamedTuple with a field ``h``, which the recurrent product reads and which is
+    the output. Rows are independent of each other, so that the engine may keep them on any axis.
     Sizes are those of the parameters: ``h`` may be narrower than the gates (a projection).
     """
 
@@ -81,19 +91,17 @@ class GatedCell(abc.ABC, Generic[CarryT]):
         return self.features
 
     @abc.abstractmethod
-    def pointwise(
-        self, extra: PyTree, z_x: Array, z_h: Array, carry: CarryT
-    ) -> tuple[CarryT, Array]:
-        """The cell's equations after the two products.
+    def pointwise(self, extra: PyTree, z_x: Array, z_h: Array, carry: CarryT) -> CarryT:
+        """The cell's equations after the two products, for one row or for many.
 
         Args:
           extra: ``params.extra``.
-          z_x: ``x W_x + b``, [B, G·H].
-          z_h: ``h W_h + b_h``, [B, G·H].
+          z_x: ``x W_x + b``, [..., G·H].
+          z_h: ``h W_h + b_h``, [..., G·H].
           carry: carry before the step; its field ``h`` is the h of ``z_h``.
 
         Returns:
-          ``(carry, y)``: carry after the step and output [B, H].
+          Carry after the step; its field ``h`` is the output too.
         """
 
     @abc.abstractmethod
@@ -129,27 +137,55 @@ class GatedCell(abc.ABC, Generic[CarryT]):
 
     def step(self, params: GatedParams, carry: CarryT, x: Array) -> tuple[CarryT, Array]:
         """One step from ``x [B, D]``: both products, then `pointwise`."""
-        return self.pointwise(
-            params.extra, project_inputs(params, x), project_hidden(params, carry.h), carry
-        )
+        dtypes = product_dtypes(params, x, carry.h)
+        z_x = project_inputs(params, x, dtypes)
+        z_h = project_hidden(params, carry.h, dtypes)
+        carry = self.pointwise(params.extra, z_x, z_h, carry)
+        return carry, carry.h
 
 
-def project_inputs(params: GatedParams, xs: Array) -> Array:
+class ProductDtypes(NamedTuple):
+    """In what the products of a cell are computed."""
+
+    factors: Any
+    """Of inputs, states and weights where they are multiplied."""
+    sums: Any
+    """Of the results."""
+
+
+def product_dtypes(params: GatedParams, xs: Array, h: Array) -> ProductDtypes:
+    """What inputs and weights promote to; the sums in that of the carry where it is wider.
+
+    So bfloat16 inputs and weights beside a float32 carry are multiplied in bfloat16, which
+    matrix units are fast at, and summed in float32.
+    """
+    factors = jnp.result_type(xs, params.w_x, params.w_h)
+    return ProductDtypes(factors, jnp.promote_types(factors, h.dtype))
+
+
+def project_inputs(params: GatedParams, xs: Array, dtypes: ProductDtypes) -> Array:
     """``x W_x + b`` for one step ``[B, D]`` or for all at once ``[T, B, D]``.
 
     Raises:
       ValueError: if the parameters are for inputs of another size.
     """
+    check_inputs(params, xs)
+    return _project(xs, params.w_x, params.b, dtypes)
+
+
+def project_hidden(params: GatedParams, h: Array, dtypes: ProductDtypes) -> Array:
+    """``h W_h + b_h`` of one step, [B, G·H]."""
+    return _project(h, params.w_h, params.b_h, dtypes)
+
+
+def check_inputs(params: GatedParams, xs: Array) -> None:
+    """Raise ValueError if the parameters are for inputs of another size."""
     expected, got = params.w_x.shape[0], xs.shape[-1]
     if got != expected:
         raise ValueError(f"xs: expected {expected} features, as the parameters have, got {got}")
-    return _add_bias(xs @ params.w_x, params.b)
 
 
-def project_hidden(params: GatedParams, h: Array) -> Array:
-    """``h W_h + b_h`` of one step, [B, G·H]."""
-    return _add_bias(h @ params.w_h, params.b_h)
-
-
-def _add_bias(z: Array, b: Array | None) -> Array:
-    return z if b is None else z + jnp.broadcast_to(b, z.shape)
+def _project(x: Array, w: Array, b: Array | None, dtypes: ProductDtypes) -> Array:
+    x, w = x.astype(dtypes.factors), w.astype(dtypes.factors)
+    z = jnp.matmul(x, w, preferred_element_type=dtypes.sums)
+    return z if b is None else z + jnp.broadcast_to(b.astype(z.dtype), z.shape)

@@ -6,8 +6,8 @@ import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
-from jax.nn import sigmoid
 
+from seqnets.cells.gate import sigmoid
 from seqnets.cells.gated import GatedCell, GatedParams
 from seqnets.cells.prepared import PreparedCell, project
 from seqnets.typing import Array, Key, PyTree
@@ -50,9 +50,7 @@ class GRU(GatedCell[GRUCarry]):
         """Zeros, ``h [batch, H]``."""
         return GRUCarry(h=jnp.zeros((batch, self.features), dtype))
 
-    def pointwise(
-        self, extra: PyTree, z_x: Array, z_h: Array, carry: GRUCarry
-    ) -> tuple[GRUCarry, Array]:
+    def pointwise(self, extra: PyTree, z_x: Array, z_h: Array, carry: GRUCarry) -> GRUCarry:
         """The gates and the interpolation between the candidate and the old state."""
         r_x, z_x, n_x = jnp.split(z_x, 3, axis=-1)
         r_h, z_h, n_h = jnp.split(z_h, 3, axis=-1)
@@ -60,7 +58,7 @@ class GRU(GatedCell[GRUCarry]):
         z = sigmoid(z_x + z_h)
         n = jnp.tanh(n_x + r * n_h)
         h = (1 - z) * n + z * carry.h
-        return GRUCarry(h=h), h
+        return GRUCarry(h=h)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any, ClassVar, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-from jax.nn import sigmoid
 
+from seqnets.cells.gate import sigmoid
 from seqnets.cells.gated import GatedCell, GatedParams
 from seqnets.cells.gru import GRUCarry
 from seqnets.cells.lstm import LSTMCarry, LSTMFamily
@@ -68,15 +68,13 @@ class LayerNormLSTM(LSTMFamily):
         )
         return params._replace(b=None, extra=norms)
 
-    def pointwise(
-        self, extra: LSTMNorms, z_x: Array, z_h: Array, carry: LSTMCarry
-    ) -> tuple[LSTMCarry, Array]:
+    def pointwise(self, extra: LSTMNorms, z_x: Array, z_h: Array, carry: LSTMCarry) -> LSTMCarry:
         """The gates of the normalised products, the state, and the output of its norm."""
         z = _norm(z_x, extra.scale_x, extra.b) + _norm(z_h, extra.scale_h)
         i, f, g, o = jnp.split(z, 4, axis=-1)
         c = sigmoid(f) * carry.c + sigmoid(i) * jnp.tanh(g)
         h = sigmoid(o) * jnp.tanh(_norm(c, extra.scale_c, extra.b_c))
-        return LSTMCarry(c=c, h=h), h
+        return LSTMCarry(c=c, h=h)
 
 
 class GRUNorms(NamedTuple):
@@ -129,9 +127,7 @@ class LayerNormGRU(GatedCell[GRUCarry]):
         """Zeros, ``h [batch, H]``."""
         return GRUCarry(h=jnp.zeros((batch, self.features), dtype))
 
-    def pointwise(
-        self, extra: GRUNorms, z_x: Array, z_h: Array, carry: GRUCarry
-    ) -> tuple[GRUCarry, Array]:
+    def pointwise(self, extra: GRUNorms, z_x: Array, z_h: Array, carry: GRUCarry) -> GRUCarry:
         """The gates of the normalised products, and the interpolation."""
         (gates_x, n_x), (gates_h, n_h), (s_x, s_xn), (s_h, s_hn), (b, b_n) = (
             jnp.split(a, [2 * self.features], axis=-1)
@@ -140,7 +136,7 @@ class LayerNormGRU(GatedCell[GRUCarry]):
         r, z = jnp.split(sigmoid(_norm(gates_x, s_x, b) + _norm(gates_h, s_h)), 2, axis=-1)
         n = jnp.tanh(_norm(n_x, s_xn, b_n) + r * _norm(n_h, s_hn, extra.b_hn))
         h = (1 - z) * n + z * carry.h
-        return GRUCarry(h=h), h
+        return GRUCarry(h=h)
 
 
 def _ones(size: int) -> Array:

@@ -6,8 +6,8 @@ import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
-from jax.nn import sigmoid
 
+from seqnets.cells.gate import sigmoid
 from seqnets.cells.gated import GatedCell, GatedParams
 from seqnets.initializers import Initializer, forget_bias
 from seqnets.typing import Array, PyTree
@@ -74,11 +74,9 @@ class LSTM(LSTMFamily):
     gates: ClassVar[int] = 4
     adds_products: ClassVar[bool] = True
 
-    def pointwise(
-        self, extra: PyTree, z_x: Array, z_h: Array, carry: LSTMCarry
-    ) -> tuple[LSTMCarry, Array]:
+    def pointwise(self, extra: PyTree, z_x: Array, z_h: Array, carry: LSTMCarry) -> LSTMCarry:
         """The gates and the two state equations."""
         i, f, g, o = jnp.split(z_x + z_h, 4, axis=-1)
         c = sigmoid(f) * carry.c + sigmoid(i) * jnp.tanh(g)
         h = sigmoid(o) * jnp.tanh(c)
-        return LSTMCarry(c=c, h=h), h
+        return LSTMCarry(c=c, h=h)

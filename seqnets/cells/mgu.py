@@ -6,8 +6,8 @@ import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
-from jax.nn import sigmoid
 
+from seqnets.cells.gate import sigmoid
 from seqnets.cells.gated import GatedCell, GatedParams
 from seqnets.cells.prepared import PreparedCell, project
 from seqnets.typing import Array, Key, PyTree
@@ -51,16 +51,14 @@ class MGUResetAfter(GatedCell[MGUCarry]):
         """Zeros, ``h [batch, H]``."""
         return MGUCarry(h=jnp.zeros((batch, self.features), dtype))
 
-    def pointwise(
-        self, extra: PyTree, z_x: Array, z_h: Array, carry: MGUCarry
-    ) -> tuple[MGUCarry, Array]:
+    def pointwise(self, extra: PyTree, z_x: Array, z_h: Array, carry: MGUCarry) -> MGUCarry:
         """The gate and the interpolation between the candidate and the old state."""
         f_x, n_x = jnp.split(z_x, 2, axis=-1)
         f_h, n_h = jnp.split(z_h, 2, axis=-1)
         f = sigmoid(f_x + f_h)
         n = jnp.tanh(n_x + f * n_h)
         h = (1 - f) * n + f * carry.h
-        return MGUCarry(h=h), h
+        return MGUCarry(h=h)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,8 +6,8 @@ import dataclasses
 from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
-from jax.nn import sigmoid
 
+from seqnets.cells.gate import sigmoid
 from seqnets.cells.gated import GatedParams
 from seqnets.cells.lstm import LSTMCarry, LSTMFamily
 from seqnets.typing import Array, Key
@@ -55,12 +55,10 @@ class PeepholeLSTM(LSTMFamily):
         zeros = (jnp.zeros(self.features, jnp.float32) for _ in Peepholes._fields)
         return super().init(key, in_features)._replace(extra=Peepholes(*zeros))
 
-    def pointwise(
-        self, extra: Peepholes, z_x: Array, z_h: Array, carry: LSTMCarry
-    ) -> tuple[LSTMCarry, Array]:
+    def pointwise(self, extra: Peepholes, z_x: Array, z_h: Array, carry: LSTMCarry) -> LSTMCarry:
         """The gates, each with its peephole, and the two state equations."""
         i, f, g, o = jnp.split(z_x + z_h, 4, axis=-1)
         p_i, p_f, p_o = (jnp.broadcast_to(p, i.shape) for p in extra)
         c = sigmoid(f + p_f * carry.c) * carry.c + sigmoid(i + p_i * carry.c) * jnp.tanh(g)
         h = sigmoid(o + p_o * c) * jnp.tanh(c)
-        return LSTMCarry(c=c, h=h), h
+        return LSTMCarry(c=c, h=h)

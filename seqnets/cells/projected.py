@@ -8,8 +8,8 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 from flax.linen import initializers
-from jax.nn import sigmoid
 
+from seqnets.cells.gate import sigmoid
 from seqnets.cells.gated import GatedParams
 from seqnets.cells.lstm import LSTMCarry, LSTMFamily
 from seqnets.checks import check_range
@@ -70,11 +70,9 @@ class ProjectedLSTM(LSTMFamily):
         w_p = initializers.glorot_uniform()(key_p, shape, jnp.float32)
         return super().init(key, in_features)._replace(extra=w_p)
 
-    def pointwise(
-        self, extra: Array, z_x: Array, z_h: Array, carry: LSTMCarry
-    ) -> tuple[LSTMCarry, Array]:
+    def pointwise(self, extra: Array, z_x: Array, z_h: Array, carry: LSTMCarry) -> LSTMCarry:
         """The gates, the two state equations and the projection ``extra``."""
         i, f, g, o = jnp.split(z_x + z_h, 4, axis=-1)
         c = sigmoid(f) * carry.c + sigmoid(i) * jnp.tanh(g)
         h = (sigmoid(o) * jnp.tanh(c)) @ extra
-        return LSTMCarry(c=c, h=h), h
+        return LSTMCarry(c=c, h=h)

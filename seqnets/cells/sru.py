@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax.linen import initializers
-from jax.nn import sigmoid
 
+from seqnets.cells.gate import sigmoid
 from seqnets.cells.prepared import PreparedCell, project
 from seqnets.checks import check_range
 from seqnets.initializers import Initializer, forget_bias, per_gate

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from seqnets.dropout import dropout, fold_in_rows
-from seqnets.recurrence import unroll
+from seqnets.recurrence import Regularization, unroll
+from seqnets.recurrence.precision import narrow_weights, wide
 from seqnets.typing import Array, Bool, Cell, Float, Key, PyTree
 
 __all__ = ["RNN", "Bidirectional", "BidirectionalCarry", "Stack"]
@@ -20,6 +22,9 @@ class RNN(nn.Module):
     Attributes:
       cell: any `Cell`, for instance ``LSTM(features=256)``.
       reverse: read the rows from their last real step to the first.
+      regularization: disturbs the recurrence in training.
+      dtype: of the factors of products and of the outputs, bfloat16 say; the carry and all sums
+        are then float32 or wider, and so are the parameters. None: as inputs and parameters are.
       remat: see `unroll`; less memory for long sequences.
 
     Example:
@@ -35,6 +40,8 @@ class RNN(nn.Module):
 
     cell: Cell
     reverse: bool = False
+    regularization: Regularization = Regularization()
+    dtype: Any = None
     remat: int | None = None
 
     @nn.compact
@@ -45,23 +52,43 @@ class RNN(nn.Module):
         *,
         mask: Bool[Array, "B T"] | None = None,
         reset: Bool[Array, "B T"] | None = None,
+        dropout_keys: Key | None = None,
+        weight_key: Key | None = None,
     ) -> tuple[PyTree, Float[Array, "B T *H"]]:
         """Run the layer; arguments, results and errors are those of `unroll`.
 
         Inputs of no steps, [B, 0, D], give the initial carry of B rows; so do those of the other
         modules here.
+
+        Args:
+          xs: inputs, [B, T, D].
+          carry: carry before the first step, or None for the initial one.
+          mask: [B, T] bool, True at real steps.
+          reset: [B, T] bool, True where a new segment starts.
+          dropout_keys: [B] random keys of recurrent dropout and zoneout, one a row; None for
+            evaluation.
+          weight_key: one random key of the weight drop; None for evaluation.
         """
         params = self.param("cell", self.cell.init, jnp.shape(xs)[-1])
-        return unroll(
+        rows, steps = jnp.shape(xs)[:2]
+        noise = self.regularization.noise(self.cell, params, rows, steps, dropout_keys)
+        weights = self.regularization.drop_weights(params, weight_key)
+        if self.dtype is not None:
+            if carry is None:
+                carry = self.cell.initial_carry(params, rows, wide(self.dtype))
+            xs, weights = jnp.asarray(xs, self.dtype), narrow_weights(weights, self.dtype)
+        carry, ys = unroll(
             self.cell,
-            params,
+            weights,
             carry,
             xs,
             mask=mask,
             reset=reset,
             reverse=self.reverse,
             remat=self.remat,
+            noise=noise,
         )
+        return carry, ys if self.dtype is None else ys.astype(self.dtype)
 
 
 class BidirectionalCarry(NamedTuple):
@@ -77,7 +104,7 @@ class Bidirectional(nn.Module):
     Attributes:
       forward_cell: cell that reads from the first step.
       backward_cell: cell that reads from each row's last real step.
-      remat: see `unroll`; less memory for long sequences.
+      regularization, dtype, remat: see `RNN`.
 
     References:
       Schuster, Paliwal, Bidirectional Recurrent Neural Networks, IEEE TSP 45, 1997.
@@ -85,6 +112,8 @@ class Bidirectional(nn.Module):
 
     forward_cell: Cell
     backward_cell: Cell
+    regularization: Regularization = Regularization()
+    dtype: Any = None
     remat: int | None = None
 
     @nn.compact
@@ -95,6 +124,8 @@ class Bidirectional(nn.Module):
         *,
         mask: Bool[Array, "B T"] | None = None,
         reset: Bool[Array, "B T"] | None = None,
+        dropout_keys: Key | None = None,
+        weight_key: Key | None = None,
     ) -> tuple[BidirectionalCarry, Float[Array, "B T H"]]:
         """Run both directions.
 
@@ -103,6 +134,7 @@ class Bidirectional(nn.Module):
           carry: carries before the first step read in each direction, or None.
           mask: [B, T] bool, True at real steps.
           reset: [B, T] bool, True where a new segment starts.
+          dropout_keys, weight_key: see `RNN`; the directions draw apart.
 
         Returns:
           ``(carry, ys)``: final carries, and outputs [B, T, H_forward + H_backward].
@@ -113,13 +145,28 @@ class Bidirectional(nn.Module):
         """
         if not isinstance(carry, BidirectionalCarry | None):
             raise TypeError(f"carry: expected a BidirectionalCarry, got {type(carry).__name__}")
-        first, second = carry or (None, None)
-        forward, ys = RNN(self.forward_cell, remat=self.remat, name="forward")(
-            xs, first, mask=mask, reset=reset
-        )
-        backward, zs = RNN(self.backward_cell, reverse=True, remat=self.remat, name="backward")(
-            xs, second, mask=mask, reset=reset
-        )
+        carry = carry or BidirectionalCarry(None, None)
+
+        def direction(number: int, name: str, cell: Cell) -> tuple[PyTree, Array]:
+            layer = RNN(
+                cell,
+                reverse=number == 1,
+                regularization=self.regularization,
+                dtype=self.dtype,
+                remat=self.remat,
+                name=name,
+            )
+            return layer(
+                xs,
+                carry[number],
+                mask=mask,
+                reset=reset,
+                dropout_keys=fold_in_rows(dropout_keys, number),
+                weight_key=_fold_in(weight_key, number),
+            )
+
+        forward, ys = direction(0, "forward", self.forward_cell)
+        backward, zs = direction(1, "backward", self.backward_cell)
         return BidirectionalCarry(forward, backward), jnp.concatenate([ys, zs], axis=-1)
 
 
@@ -129,16 +176,20 @@ class Stack(nn.Module):
     Attributes:
       cells: one cell a layer, from the input up.
       dropout: rate of the dropout on the outputs of every layer but the last.
+      variational: draw that dropout once for all steps of a row.
       residual: add each layer's input to its output, from the second layer on; all layers must
         then have outputs of one size.
       bidirectional: run every layer in both directions (two cells of the same kind a layer).
-      remat: see `unroll`; less memory for long sequences.
+      regularization, dtype, remat: see `RNN`.
     """
 
     cells: tuple[Cell, ...]
     dropout: float = 0.0
+    variational: bool = False
     residual: bool = False
     bidirectional: bool = False
+    regularization: Regularization = Regularization()
+    dtype: Any = None
     remat: int | None = None
 
     @nn.compact
@@ -150,6 +201,7 @@ class Stack(nn.Module):
         mask: Bool[Array, "B T"] | None = None,
         reset: Bool[Array, "B T"] | None = None,
         dropout_keys: Key | None = None,
+        weight_key: Key | None = None,
     ) -> tuple[tuple[PyTree, ...], Float[Array, "B T H"]]:
         """Run the layers.
 
@@ -159,6 +211,7 @@ class Stack(nn.Module):
           mask: [B, T] bool, True at real steps.
           reset: [B, T] bool, True where a new segment starts.
           dropout_keys: [B] random keys, one a row; None for no dropout (evaluation).
+          weight_key: one random key of the weight drop; None for evaluation.
 
         Returns:
           ``(carry, ys)``: final carries, one a layer, and the last layer's outputs.
@@ -170,19 +223,31 @@ class Stack(nn.Module):
         self._check(carry)
         finals = []
         for number, cell in enumerate(self.cells):
+            keys = fold_in_rows(dropout_keys, number)
             if number > 0:
-                xs = dropout(xs, fold_in_rows(dropout_keys, number), self.dropout)
-            layer = self._layer(cell, number)
-            final, ys = layer(xs, None if carry is None else carry[number], mask=mask, reset=reset)
+                xs = dropout(xs, keys, self.dropout, same_steps=self.variational)
+            final, ys = self._layer(cell, number)(
+                xs,
+                None if carry is None else carry[number],
+                mask=mask,
+                reset=reset,
+                dropout_keys=fold_in_rows(keys, 1),
+                weight_key=_fold_in(weight_key, number),
+            )
             finals.append(final)
             xs = ys + xs if self.residual and number > 0 else ys
         return tuple(finals), xs
 
     def _layer(self, cell: Cell, number: int) -> nn.Module:
-        name = f"layer_{number}"
+        options: dict[str, Any] = {
+            "regularization": self.regularization,
+            "dtype": self.dtype,
+            "remat": self.remat,
+            "name": f"layer_{number}",
+        }
         if self.bidirectional:
-            return Bidirectional(cell, cell, remat=self.remat, name=name)
-        return RNN(cell, remat=self.remat, name=name)
+            return Bidirectional(cell, cell, **options)
+        return RNN(cell, **options)
 
     def _check(self, carry: tuple[PyTree, ...] | None) -> None:
         if not self.cells:
@@ -194,3 +259,7 @@ class Stack(nn.Module):
         sizes = {cell.features for cell in self.cells}
         if self.residual and len(sizes) > 1:
             raise ValueError(f"cells: residual layers must be of one size, got {sorted(sizes)}")
+
+
+def _fold_in(key: Key | None, number: int) -> Key | None:
+    return None if key is None else jax.random.fold_in(key, number)

@@ -11,6 +11,10 @@ For one row with inputs ``xs [T, D]``, read forwards, the meaning is this loop:
             carry, ys[t] = cell.step(params, carry, xs[t])
     return carry, ys
 
+With a `Noise`, the step reads ``hidden ∘ h`` in the place of h where a gated cell's product does
+(of other cells: everywhere), and the parts of the carry where ``updates`` is not set keep their
+old values; the output of a cell whose carry has a part h is that h.
+
 ``starts`` is ``reset`` when reading forwards. Reading backwards, a segment is entered at its
 end, so there it marks the steps whose next real step, in time, has its flag set. Values of
 ``xs`` and ``reset`` at padded steps never matter. The carry keeps its dtypes.
@@ -26,7 +30,27 @@ import jax.numpy as jnp
 from seqnets.checks import check_dtype, check_rank, check_shape
 from seqnets.typing import Array, PyTree
 
-__all__ = ["Steps", "align", "check_carry", "check_steps", "segment_starts", "select"]
+__all__ = [
+    "Noise",
+    "Steps",
+    "align",
+    "check_carry",
+    "check_noise",
+    "check_steps",
+    "segment_starts",
+    "select",
+    "zone_out",
+]
+
+
+class Noise(NamedTuple):
+    """What disturbs the recurrence in training, drawn before the run. Nothing is learned by it."""
+
+    hidden: Array | None = None
+    """[B, H] factor on h where it enters the step, the same at all steps; None: 1."""
+    updates: PyTree = None
+    """Built like the carry. Of each part [B, T, ...] bool, True where it takes its new value, or
+    [1, T] float, the weight of the new value; None: always."""
 
 
 class Steps(NamedTuple):
@@ -39,7 +63,9 @@ class Steps(NamedTuple):
     starts: Array | None
     """[B, T] bool, True where the carry is put back before the step; None: nowhere."""
     fresh: PyTree
-    """What is put back there: the cell's initial carry, in the dtypes of the carry."""
+    """What is put back there: the cell's initial carry, in the dtypes of the carry; else None."""
+    noise: Noise = Noise()
+    """Of the recurrence."""
 
 
 def check_steps(xs: Array, mask: Array | None, reset: Array | None) -> None:
@@ -64,6 +90,38 @@ def check_carry(carry: PyTree, initial: PyTree) -> None:
         check_shape(name, value, leaf.shape, "the cell's initial carry for the rows of xs")
         if jnp.issubdtype(leaf.dtype, jnp.floating):
             check_dtype(name, value, "float")
+
+
+def check_noise(noise: Noise, carry: PyTree, steps: int) -> None:
+    """Raise unless the noise fits a carry of this form and a number of steps."""
+    if noise.hidden is not None:
+        if not hasattr(carry, "h"):
+            raise TypeError(f"noise.hidden: expected a carry with a part h, got {type(carry)}")
+        check_shape("noise.hidden", noise.hidden, carry.h.shape, "the part h of the carry")
+    if noise.updates is None:
+        return
+    want: Any = jax.tree.structure(carry)
+    got: Any = jax.tree.structure(noise.updates)
+    if want != got:
+        raise ValueError(f"noise.updates: expected the structure {want}, got {got}")
+    for leaf, part in zip(jax.tree.leaves(noise.updates), jax.tree.leaves(carry), strict=True):
+        flags = leaf.dtype == jnp.bool_
+        shape = (part.shape[0], steps, *part.shape[1:]) if flags else (1, steps)
+        check_shape("noise.updates", leaf, shape, "bool: rows and steps of a part; float: steps")
+
+
+def zone_out(updates: PyTree, after: PyTree, before: PyTree) -> PyTree:
+    """The carry after a step of which not all parts take their new values (see `Noise`).
+
+    Each leaf of ``updates`` is of one step: flags like its part, or one weight.
+    """
+
+    def part(update: Array, new: Array, old: Array) -> Array:
+        if update.dtype == jnp.bool_:
+            return jnp.where(update, new, old)
+        return old + update.reshape(()).astype(new.dtype) * (new - old)
+
+    return after if updates is None else jax.tree.map(part, updates, after, before)
 
 
 def segment_starts(mask: Array | None, reset: Array | None, *, reverse: bool) -> Array | None:

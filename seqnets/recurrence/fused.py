@@ -3,28 +3,34 @@
 Reverse-mode differentiation of a plain scan gathers the gradients of the weights step by step.
 Here the loops hold only what must be in order; with z the products and δ the cotangents:
 
-    forwards     z_t = x_t W_x + b + h W_h + b_h,   carry, y_t = pointwise(z_t, carry)
-    backwards    δz_t, δcarry = ∂ pointwise (δcarry, δy_t),   δh += δz_t W_hᵀ
+    forwards     z_t = x_t W_x + b + h W_h + b_h,   carry = pointwise(z_t, carry),   y_t = h
+    backwards    δz_t, δcarry = ∂ pointwise (δcarry),   δh += δz_t W_hᵀ + δy_t
 
 and the gradients of weights, biases and inputs are one large product each over all steps:
 
     δW_x = Σ_t x_tᵀ δz_t      δW_h = Σ_t h_{t-1}ᵀ δz_t      δx_t = δz_t W_xᵀ
 
-The forward loop saves z and the carry before each step; the pointwise function is computed
-again on the way back, which is cheaper than to save what it went through.
+The forward loop leaves z and the carry after each step; the pointwise function is computed again
+on the way back, which is cheaper than to save what it went through. δz takes the place of z.
+
+Inside the loops the rows are the *last* axis, [H, B]. A product is then weights [G·H, H] by a
+narrow [H, B], which CPU libraries do without packing the weights anew at every step, and the
+gates of a block [G·H, B] are contiguous.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from seqnets.cells.gated import GatedCell, GatedParams, project_hidden, project_inputs
-from seqnets.recurrence.contract import Steps, align, select
+from seqnets.cells.gated import GatedCell, GatedParams, ProductDtypes, check_inputs, product_dtypes
+from seqnets.recurrence.contract import Steps, zone_out
+from seqnets.recurrence.scan import scan
 from seqnets.typing import Array, PyTree
 
 __all__ = ["fused"]
@@ -42,153 +48,340 @@ def fused(
       cell: a gated cell.
       params: its parameters.
       carry: carry before the first step read.
-      steps: inputs [B, T, D] and flags.
+      steps: inputs [B, T, D], flags and noise.
       reverse: read from the last step to the first.
 
     Returns:
       ``(carry, ys)``, ys [B, T, ...] at the positions of their inputs.
     """
-    xs = jnp.swapaxes(steps.xs, 0, 1)
-    mask, starts = (
-        None if flags is None else jnp.swapaxes(flags, 0, 1) for flags in (steps.mask, steps.starts)
-    )
-    fresh = None if starts is None else steps.fresh
-    carry, ys = _run(cell, reverse, params, _Inputs(carry, fresh, xs, mask, starts))
-    return carry, jnp.swapaxes(ys, 0, 1)
-
-
-class _Inputs(NamedTuple):
-    """What a run is given beside its parameters, time first."""
-
-    carry: PyTree
-    """Carry before the first step read."""
-    fresh: PyTree
-    """What is put back where a segment starts; None where none does."""
-    xs: Array
-    """[T, B, D]."""
-    mask: Array | None
-    """[T, B] bool."""
-    starts: Array | None
-    """[T, B] bool."""
+    check_inputs(params, steps.xs)
+    return _run(cell, reverse, params, carry, steps)
 
 
 class _Saved(NamedTuple):
-    """What the forward loop leaves for the way back, every leaf [T, B, ...]."""
+    """What the forward loop leaves for the way back, every leaf [T, ..., B]."""
 
     z: tuple[Array, ...]
     """The sum of both products where only that counts, else both."""
-    before: PyTree
-    """The carry before each step, after a reset."""
+    after: PyTree
+    """The carry after each step."""
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _run(
-    cell: GatedCell, reverse: bool, params: GatedParams, inputs: _Inputs
+    cell: GatedCell, reverse: bool, params: GatedParams, carry: PyTree, steps: Steps
 ) -> tuple[PyTree, Array]:
-    return _forward(cell, reverse, params, inputs, save=False)[0]
-
-
-def _forward(
-    cell: GatedCell, reverse: bool, params: GatedParams, inputs: _Inputs, *, save: bool
-) -> tuple[tuple[PyTree, Array], _Saved | None]:
-    def step(carry: PyTree, now: tuple) -> tuple[PyTree, tuple[Array, _Saved | None]]:
-        x, real, start = now
-        before = carry if start is None else select(start, inputs.fresh, carry)
-        z = _products(cell, project_inputs(params, x), project_hidden(params, before.h))
-        # Kept apart from the pointwise function, which XLA would otherwise compute for each gate
-        # out of a slice of the product, in short and unaligned vectors.
-        z = lax.optimization_barrier(z)
-        after, y = _advance(cell, params.extra, z, before)
-        if real is not None:
-            after = select(real, after, carry)
-            y = jnp.where(align(real, y), y, jnp.zeros_like(y))
-        return after, (y, _Saved(z, before) if save else None)
-
-    steps = (inputs.xs, inputs.mask, inputs.starts)
-    carry, (ys, saved) = lax.scan(step, inputs.carry, steps, reverse=reverse)
-    return (carry, ys), saved
-
-
-def _products(cell: GatedCell, z_x: Array, z_h: Array) -> tuple[Array, ...]:
-    return (z_x + z_h,) if cell.adds_products else (z_x, z_h)
-
-
-def _advance(
-    cell: GatedCell, extra: PyTree, z: tuple[Array, ...], before: PyTree
-) -> tuple[PyTree, Array]:
-    """The pointwise function, the carry in the dtypes it had."""
-    z_x, z_h = z if len(z) == 2 else (z[0], jnp.zeros((), z[0].dtype))
-    after, y = cell.pointwise(extra, z_x, z_h, before)
-    return jax.tree.map(lambda new, old: new.astype(old.dtype), after, before), y
+    return _forward(cell, reverse, params, carry, steps, save=False)[0]
 
 
 def _run_forward(
-    cell: GatedCell, reverse: bool, params: GatedParams, inputs: _Inputs
+    cell: GatedCell, reverse: bool, params: GatedParams, carry: PyTree, steps: Steps
 ) -> tuple[Any, Any]:
-    out, saved = _forward(cell, reverse, params, inputs, save=True)
-    return out, (params, inputs, saved)
+    out, saved = _forward(cell, reverse, params, carry, steps, save=True)
+    # What is saved follows from the rest: derivatives of the derivative go through that.
+    return out, (params, carry, steps, lax.stop_gradient(saved))
 
 
 def _run_backward(cell: GatedCell, reverse: bool, residuals: Any, cotangents: Any) -> Any:
-    params, inputs, saved = residuals
-    d_carry, d_ys = cotangents
-    weight = lax.optimization_barrier(params.w_h.T)
-
-    def step(d: tuple[PyTree, PyTree, PyTree], now: tuple) -> tuple[tuple, tuple[Array, ...]]:
-        d_after, d_extra, d_fresh = d
-        dy, z, before, real, start = now
-        d_kept = None
-        if real is not None:  # a padded step hands its carry on and has no output
-            dy = jnp.where(align(real, dy), dy, jnp.zeros_like(dy))
-            nothing = jax.tree.map(jnp.zeros_like, d_after)
-            d_kept, d_after = select(real, nothing, d_after), select(real, d_after, nothing)
-        _, pull = jax.vjp(functools.partial(_advance, cell), params.extra, z, before)
-        d_more, dz, d_before = pull((d_after, dy))
-        dz = lax.optimization_barrier(dz)
-        d_h = (dz[-1] @ weight).astype(d_before.h.dtype)
-        d_before = d_before._replace(h=d_before.h + d_h)
-        d_extra = jax.tree.map(jnp.add, d_extra, d_more)
-        if start is not None:
-            nothing = jax.tree.map(jnp.zeros_like, d_before)
-            d_fresh = jax.tree.map(jnp.add, d_fresh, select(start, d_before, nothing))
-            d_before = select(start, nothing, d_before)
-        if d_kept is not None:
-            d_before = jax.tree.map(jnp.add, d_before, d_kept)
-        return (d_before, d_extra, d_fresh), dz
-
-    zero = functools.partial(jax.tree.map, jnp.zeros_like)
-    (d_carry, d_extra, d_fresh), dz = lax.scan(
-        step,
-        (d_carry, zero(params.extra), zero(inputs.fresh)),
-        (d_ys, saved.z, saved.before, inputs.mask, inputs.starts),
-        reverse=not reverse,
-    )
-    d_params = GatedParams(
-        w_x=_gather(inputs.xs, dz[0], params.w_x),
-        w_h=_gather(saved.before.h, dz[-1], params.w_h),
-        b=_total(dz[0], params.b),
-        b_h=_total(dz[-1], params.b_h),
-        extra=d_extra,
-    )
-    d_xs = (dz[0] @ params.w_x.T).astype(inputs.xs.dtype)
-    return d_params, _Inputs(d_carry, d_fresh, d_xs, None, None)  # flags have no cotangent
+    d_params, d_carry, d_xs, d_fresh = _pull(cell, reverse, *residuals, cotangents)
+    return d_params, d_carry, Steps(d_xs, None, None, d_fresh, None)  # type: ignore[arg-type]
 
 
 _run.defvjp(_run_forward, _run_backward)
 
 
-def _gather(inputs: Array, dz: Array, weight: Array) -> Array:
-    """``Σ_t inputs_tᵀ dz_t`` in float32 or wider, then in the dtype of the weight."""
-    dtype = jnp.promote_types(jnp.float32, weight.dtype)
-    both = jnp.promote_types(inputs.dtype, dz.dtype)
-    # Rows of all steps together, and one of the two transposed by hand: XLA's own product over
-    # two axes, or over the rows, is slower on a CPU.
-    inputs, dz = (a.reshape(-1, a.shape[-1]).astype(both) for a in (inputs, dz))
-    return jnp.matmul(dz.T, inputs, preferred_element_type=dtype).T.astype(weight.dtype)
+def _forward(
+    cell: GatedCell, reverse: bool, params: GatedParams, carry: PyTree, steps: Steps, *, save: bool
+) -> tuple[tuple[PyTree, Array], _Saved | None]:
+    dtypes = product_dtypes(params, steps.xs, carry.h)
+    products = _products(cell, params, dtypes)
+    now, fresh, hidden = _rows_last(steps, dtypes)
+
+    def step(carry: PyTree, now: _Now) -> tuple[PyTree, tuple]:
+        before = carry if now.start is None else _select(now.start, fresh, carry)
+        # Kept apart from the pointwise function, lest that begin with the sum of the products.
+        z = lax.optimization_barrier(products(now.x, _times(before.h, hidden)))
+        after = _advance(cell, now.updates, params.extra, z, before)
+        if now.real is not None:
+            after = _select(now.real, after, carry)
+        return after, (z, after) if save else after.h
+
+    carry, kept = lax.scan(step, jax.tree.map(_last, carry), now, reverse=reverse)
+    saved = _Saved(*kept) if save else None
+    ys: Any = kept if saved is None else saved.after.h
+    if now.real is not None:
+        ys = _select(now.real, ys, jnp.zeros_like(ys))
+    return (jax.tree.map(_first, carry), jnp.moveaxis(ys, -1, 0)), saved
 
 
-def _total(dz: Array, bias: Array | None) -> Array | None:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _pull(
+    cell: GatedCell,
+    reverse: bool,
+    params: GatedParams,
+    carry: PyTree,
+    steps: Steps,
+    saved: _Saved,
+    cotangents: Any,
+) -> tuple[GatedParams, PyTree, Array, PyTree]:
+    """Cotangents of parameters, first carry, inputs and what resets put back."""
+    d_carry, d_ys = cotangents
+    dtypes = product_dtypes(params, steps.xs, carry.h)
+    now, fresh, hidden = _rows_last(steps, dtypes)
+    d_hs = _last(d_ys)
+    if now.real is not None:  # a padded step has no output
+        d_hs = _select(now.real, d_hs, jnp.zeros_like(d_hs))
+    before = _carries_before(carry, saved.after, now.start, fresh, reverse=reverse)
+    weight = params.w_h.astype(dtypes.factors)
+
+    def step(d: _Cotangents, xs: tuple) -> tuple[_Cotangents, None]:
+        t, now, before, d_h = xs
+        # A padded step hands its cotangent on, a step after a reset gives it to the new carry.
+        d_after, d_kept = (d.carry, None) if now.real is None else _divide(now.real, d.carry)
+        d_after = d_after._replace(h=d_after.h + d_h)
+        gates = [jnp.split(lax.dynamic_index_in_dim(z, t, 0, False), cell.gates) for z in d.z]
+        _, pull = jax.vjp(_of_gates(cell, now.updates), params.extra, gates, before)
+        d_extra, d_gates, d_before = lax.optimization_barrier(pull(d_after))
+        d_z = [_put(z, t, parts) for z, parts in zip(d.z, d_gates, strict=True)]
+        last = lax.optimization_barrier(lax.dynamic_index_in_dim(d_z[-1], t, 0, False))
+        d_read = _dot(weight, last.astype(dtypes.factors), dtypes).astype(d_before.h.dtype)
+        d_before = d_before._replace(h=d_before.h + _times(d_read, hidden))
+        d_reset, d_before = (None, d_before) if now.start is None else _divide(now.start, d_before)
+        return _Cotangents(
+            carry=_add(d_before, d_kept),
+            extra=_add(d.extra, d_extra),
+            fresh=_add(d.fresh, d_reset),
+            z=d_z,
+        ), None
+
+    zeros = functools.partial(jax.tree.map, jnp.zeros_like)
+    start = _Cotangents(
+        jax.tree.map(_last, d_carry), zeros(params.extra), zeros(fresh), list(saved.z)
+    )
+    # Unsigned, because a signed index would be looked at for being negative.
+    ts = jnp.arange(steps.xs.shape[1], dtype=jnp.uint32)
+    d, _ = lax.scan(step, start, (ts, now, before, d_hs), reverse=not reverse)
+    d_params, d_xs = _gather(cell, params, now.x, _times(before.h, hidden), d.z, dtypes)
+    return (
+        d_params._replace(extra=d.extra),
+        jax.tree.map(_first, d.carry),
+        d_xs.astype(steps.xs.dtype),
+        jax.tree.map(_first, d.fresh),
+    )
+
+
+class _Cotangents(NamedTuple):
+    """What the loop on the way back carries."""
+
+    carry: PyTree
+    """Of the carry after the step to come."""
+    extra: PyTree
+    """Of ``params.extra``, the sum so far."""
+    fresh: PyTree
+    """Of what resets put back, the sum so far; None where there are none."""
+    z: list[Array]
+    """``[T, G·H, B]``: z itself at the steps to come, its cotangent at those done."""
+
+
+def _divide(flags: Array, d: PyTree) -> tuple[PyTree, PyTree]:
+    """The rows where the flag is set, and the others; zeros in their places."""
+    nothing = jax.tree.map(jnp.zeros_like, d)
+    return _select(flags, d, nothing), _select(flags, nothing, d)
+
+
+def _put(z: Array, t: Array, gates: list[Array]) -> Array:
+    """Step ``t`` of z gate by gate: written where it was read, the loop needs no other buffer."""
+    zero, width = jnp.zeros_like(t), gates[0].shape[0]
+    for number, gate in enumerate(gates):
+        z = lax.dynamic_update_slice(z, gate[None], (t, zero + number * width, zero))
+    return z
+
+
+def _add(a: PyTree, b: PyTree) -> PyTree:
+    return a if b is None else jax.tree.map(jnp.add, a, b)
+
+
+def _pull_forward(cell: GatedCell, reverse: bool, *arguments: Any) -> tuple[Any, Any]:
+    params, carry, steps, _, cotangents = arguments
+    return _pull(cell, reverse, *arguments), (params, carry, steps, cotangents)
+
+
+def _pull_backward(cell: GatedCell, reverse: bool, residuals: Any, d_out: Any) -> Any:
+    """Derivatives of the derivative are those of the plain scan: rare, and not worth more code."""
+    params, carry, steps, cotangents = residuals
+
+    def pull(params: PyTree, carry: PyTree, xs: Array, fresh: PyTree, cotangents: Any) -> Any:
+        def run(params: PyTree, carry: PyTree, xs: Array, fresh: PyTree) -> Any:
+            return scan(cell, params, carry, steps._replace(xs=xs, fresh=fresh), reverse=reverse)
+
+        return jax.vjp(run, params, carry, xs, fresh)[1](cotangents)
+
+    _, again = jax.vjp(pull, params, carry, steps.xs, steps.fresh, cotangents)
+    d_params, d_carry, d_xs, d_fresh, d_cotangents = again(d_out)
+    return d_params, d_carry, Steps(d_xs, None, None, d_fresh, None), None, d_cotangents  # type: ignore[arg-type]
+
+
+_pull.defvjp(_pull_forward, _pull_backward)
+
+
+# --- one step --------------------------------------------------------------------------------
+
+
+class _Now(NamedTuple):
+    """What one step is given, or time first all of them are."""
+
+    x: Array
+    """[D, B]."""
+    real: Array | None
+    """[B] bool."""
+    start: Array | None
+    """[B] bool."""
+    updates: PyTree
+    """See `Noise`, of one step."""
+
+
+def _rows_last(steps: Steps, dtypes: ProductDtypes) -> tuple[_Now, PyTree, Array | None]:
+    """All steps time first and rows last, what resets put back, and the factor on h."""
+    real, start, updates = (
+        jax.tree.map(_last, x) for x in (steps.mask, steps.starts, steps.noise.updates)
+    )
+    fresh, hidden = (jax.tree.map(_last, part) for part in (steps.fresh, steps.noise.hidden))
+    xs = _last(steps.xs.astype(dtypes.factors))
+    return _Now(xs, real, start, updates), fresh, hidden
+
+
+def _products(
+    cell: GatedCell, params: GatedParams, dtypes: ProductDtypes
+) -> Callable[[Array, Array], tuple[Array, ...]]:
+    """``(x, h) -> z``: the sum of both products, as one, where only that counts; else both."""
+    w_x, w_h = (w.astype(dtypes.factors).T for w in (params.w_x, params.w_h))
+    if not cell.adds_products:
+        return lambda x, h: (
+            _affine(w_x, x, params.b, dtypes),
+            _affine(w_h, h.astype(x.dtype), params.b_h, dtypes),
+        )
+    both = jnp.concatenate([w_x, w_h], axis=1)
+    return lambda x, h: (_affine(both, jnp.concatenate([x, h.astype(x.dtype)]), params.b, dtypes),)
+
+
+def _affine(w: Array, x: Array, b: Array | None, dtypes: ProductDtypes) -> Array:
+    z = _dot(w, x, dtypes)
+    return z if b is None else z + jnp.broadcast_to(b.astype(z.dtype)[:, None], z.shape)
+
+
+def _dot(a: Array, b: Array, dtypes: ProductDtypes) -> Array:
+    return jnp.matmul(a, b, preferred_element_type=dtypes.sums)
+
+
+def _advance(
+    cell: GatedCell, updates: PyTree, extra: PyTree, z: tuple[Array, ...], before: PyTree
+) -> PyTree:
+    """The pointwise function of every row, the carry in the dtypes it had."""
+
+    def row(z: tuple[Array, ...], before: PyTree) -> PyTree:
+        z_x, z_h = z if len(z) == 2 else (z[0], jnp.zeros((), z[0].dtype))
+        return cell.pointwise(extra, z_x, z_h, before)
+
+    after = jax.vmap(row, in_axes=-1, out_axes=-1)(z, before)
+    after = jax.tree.map(lambda new, old: new.astype(old.dtype), after, before)
+    return zone_out(updates, after, before)
+
+
+def _of_gates(cell: GatedCell, updates: PyTree) -> Callable[[PyTree, Any, PyTree], PyTree]:
+    """`_advance` of the gates apart, so that their cotangents are never put together."""
+    return lambda extra, gates, before: _advance(
+        cell, updates, extra, tuple(jnp.concatenate(parts) for parts in gates), before
+    )
+
+
+# --- all steps -------------------------------------------------------------------------------
+
+
+def _carries_before(
+    first: PyTree, after: PyTree, starts: Array | None, fresh: PyTree, *, reverse: bool
+) -> PyTree:
+    """The carry before each step, after its reset, from those after each step; [T, ..., B]."""
+
+    def shifted(first: Array, after: Array) -> Array:
+        parts = [after[1:], _last(first)[None]] if reverse else [_last(first)[None], after[:-1]]
+        return jnp.concatenate(parts)[: after.shape[0]]
+
+    before = jax.tree.map(shifted, first, after)
+    if starts is None:
+        return before
+    everywhere = jax.tree.map(lambda new, old: jnp.broadcast_to(new, old.shape), fresh, before)
+    return _select(starts, everywhere, before)
+
+
+def _gather(
+    cell: GatedCell,
+    params: GatedParams,
+    xs: Array,
+    hs: Array,
+    d_z: list[Array],
+    dtypes: ProductDtypes,
+) -> tuple[GatedParams, Array]:
+    """Cotangents of weights and biases, summed in float32 or wider, and of inputs [B, T, D]."""
+    T, D, B = xs.shape
+    xs, hs = xs.astype(dtypes.factors), hs.astype(dtypes.factors)
+    d_x, d_h = (
+        lax.optimization_barrier(_flat(a.astype(dtypes.factors))) for a in (d_z[0], d_z[-1])
+    )
+    if cell.adds_products:
+        d_w_x, d_w_h = jnp.split(_outer(_flat(jnp.concatenate([xs, hs], 1)), d_x), [D])
+    else:
+        d_w_x, d_w_h = _outer(_flat(xs), d_x), _outer(_flat(hs), d_h)
+    d_params = GatedParams(
+        w_x=d_w_x.astype(params.w_x.dtype),
+        w_h=d_w_h.astype(params.w_h.dtype),
+        b=_total(d_z[0], params.b),
+        b_h=_total(d_z[-1], params.b_h),
+    )
+    d_xs = _dot(d_x, params.w_x.astype(dtypes.factors).T, dtypes)
+    return d_params, jnp.swapaxes(d_xs.reshape(T, B, D), 0, 1)
+
+
+def _outer(inputs: Array, d_z: Array) -> Array:
+    """``Σ inputsᵀ d_z`` over rows of all steps."""
+    dtype = jnp.promote_types(jnp.float32, inputs.dtype)
+    return jnp.matmul(inputs.T, d_z, preferred_element_type=dtype)
+
+
+def _total(d_z: Array, bias: Array | None) -> Array | None:
     if bias is None:
         return None
     dtype = jnp.promote_types(jnp.float32, bias.dtype)
-    return jnp.sum(dz, axis=(0, 1), dtype=dtype).astype(bias.dtype)
+    return jnp.sum(d_z, axis=(0, 2), dtype=dtype).astype(bias.dtype)
+
+
+# --- rows last -------------------------------------------------------------------------------
+
+
+def _last(x: Array) -> Array:
+    """Rows from the first axis to the last; of ``[B, T, ...]`` the time is then the first."""
+    return jnp.moveaxis(x, 0, -1)
+
+
+def _first(x: Array) -> Array:
+    """Rows from the last axis to the first."""
+    return jnp.moveaxis(x, -1, 0)
+
+
+def _flat(x: Array) -> Array:
+    """``[T, K, B]`` as ``[T·B, K]``."""
+    return jnp.swapaxes(x, 1, 2).reshape(-1, x.shape[1])
+
+
+def _times(h: Array, factor: Array | None) -> Array:
+    """``h [..., H, B]`` times the factor ``[H, B]``."""
+    return h if factor is None else h * jnp.broadcast_to(factor.astype(h.dtype), h.shape)
+
+
+def _select(flags: Array, chosen: PyTree, otherwise: PyTree) -> PyTree:
+    """Where the flag is set the first, elsewhere the second; flags ``[B]`` or ``[T, B]``."""
+
+    def leaf(a: Array, b: Array) -> Array:
+        shape = (*flags.shape[:-1], *(1,) * (b.ndim - flags.ndim), flags.shape[-1])
+        return jnp.where(flags.reshape(shape), a, b)
+
+    return jax.tree.map(leaf, chosen, otherwise)

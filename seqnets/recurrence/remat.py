@@ -50,7 +50,7 @@ def in_chunks(
     def chunks(carry: PyTree) -> tuple[PyTree, Array]:
         pieces = _of_time(lambda x: _cut(x[:, :even], every), steps)
         carry, ys = jax.lax.scan(
-            lambda carry, piece: chunk(carry, steps._replace(**piece)),
+            lambda carry, piece: chunk(carry, _with(steps, **piece)),
             carry,
             pieces,
             reverse=reverse,
@@ -58,7 +58,7 @@ def in_chunks(
         return carry, _join(ys)
 
     def rest(carry: PyTree) -> tuple[PyTree, Array]:
-        return chunk(carry, steps._replace(**_of_time(lambda x: x[:, even:], steps)))
+        return chunk(carry, _with(steps, **_of_time(lambda x: x[:, even:], steps)))
 
     if even == T:
         return chunks(carry)
@@ -74,7 +74,12 @@ def in_chunks(
 def _of_time(function: Callable[[Array], Array], steps: Steps) -> dict[str, Any]:
     """The function of every array of ``steps`` that has a time axis."""
     arrays = {"xs": steps.xs, "mask": steps.mask, "starts": steps.starts}
-    return {name: None if array is None else function(array) for name, array in arrays.items()}
+    return jax.tree.map(function, {**arrays, "updates": steps.noise.updates})
+
+
+def _with(steps: Steps, updates: PyTree, **arrays: Any) -> Steps:
+    """The steps with other arrays of time."""
+    return steps._replace(noise=steps.noise._replace(updates=updates), **arrays)
 
 
 def _cut(x: Array, every: int) -> Array:

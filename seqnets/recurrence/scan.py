@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from seqnets.cells.gated import GatedCell, project_hidden, project_inputs
+from seqnets.cells.gated import GatedCell, product_dtypes, project_hidden, project_inputs
 from seqnets.cells.prepared import PreparedCell
-from seqnets.recurrence.contract import Steps, align, select
+from seqnets.recurrence.contract import Steps, align, select, zone_out
 from seqnets.typing import Array, Cell, PyTree
 
 __all__ = ["scan"]
@@ -25,44 +25,56 @@ def scan(
       cell: any `Cell`.
       params: its parameters.
       carry: carry before the first step read.
-      steps: inputs and flags, batch-major.
+      steps: inputs, flags and noise, batch-major.
       reverse: read from the last step to the first.
 
     Returns:
       ``(carry, ys)``, ys ``[B, T, ...]`` at the positions of their inputs.
     """
-    prepare, step = _split_step(cell, params)
+    prepared, step = _split_step(cell, params, carry, steps)
 
-    def body(carry: PyTree, now: tuple[PyTree, Array | None, Array | None]) -> tuple[PyTree, Array]:
-        x, real, start = now
+    def body(carry: PyTree, now: tuple) -> tuple[PyTree, Array]:
+        x, real, start, updates = now
         before = carry if start is None else select(start, steps.fresh, carry)
         after, y = step(before, x)
         after = jax.tree.map(lambda new, old: new.astype(old.dtype), after, carry)
+        if updates is not None:
+            after = zone_out(updates, after, before)
+            y = getattr(after, "h", y)
         if real is not None:
             after = select(real, after, carry)
             y = jnp.where(align(real, y), y, jnp.zeros_like(y))
         return after, y
 
-    xs, mask, starts = (
-        None if array is None else jnp.swapaxes(array, 0, 1)
-        for array in (steps.xs, steps.mask, steps.starts)
-    )
-    carry, ys = jax.lax.scan(body, carry, (prepare(xs), mask, starts), reverse=reverse)
+    now = (prepared, *_time_first((steps.mask, steps.starts, steps.noise.updates)))
+    carry, ys = jax.lax.scan(body, carry, now, reverse=reverse)
     return carry, jnp.swapaxes(ys, 0, 1)
 
 
-def _split_step(cell: Cell, params: PyTree) -> tuple[Callable, Callable]:
-    """What can be done for all steps at once, and the rest, done inside the loop."""
+def _time_first(tree: PyTree) -> Any:
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
+
+
+def _split_step(
+    cell: Cell, params: PyTree, carry: PyTree, steps: Steps
+) -> tuple[PyTree, Callable[[PyTree, Array], tuple[PyTree, Array]]]:
+    """What can be done for all steps at once, time first, and the rest, done inside the loop."""
+    xs = _time_first(steps.xs)
+
+    def read(carry: PyTree) -> PyTree:
+        if steps.noise.hidden is None:
+            return carry
+        return carry._replace(h=carry.h * steps.noise.hidden.astype(carry.h.dtype))
+
     if isinstance(cell, GatedCell):
-        return (
-            lambda xs: project_inputs(params, xs),
-            lambda carry, z_x: cell.pointwise(
-                params.extra, z_x, project_hidden(params, carry.h), carry
-            ),
-        )
+        dtypes = product_dtypes(params, xs, carry.h)
+
+        def gated_step(carry: PyTree, z_x: Array) -> tuple[PyTree, Array]:
+            z_h = project_hidden(params, read(carry).h, dtypes)
+            after = cell.pointwise(params.extra, z_x, z_h, carry)
+            return after, after.h.astype(carry.h.dtype)
+
+        return project_inputs(params, xs, dtypes), gated_step
     if isinstance(cell, PreparedCell):
-        return (
-            functools.partial(cell.prepare, params),
-            lambda carry, prepared: cell.advance(params, carry, prepared),
-        )
-    return (lambda xs: xs), (lambda carry, x: cell.step(params, carry, x))
+        return cell.prepare(params, xs), lambda carry, x: cell.advance(params, read(carry), x)
+    return xs, lambda carry, x: cell.step(params, read(carry), x)

@@ -10,7 +10,14 @@ import jax.numpy as jnp
 from seqnets.cells.gated import GatedCell
 from seqnets.cells.learned import LearnedCarry
 from seqnets.checks import check_dtype, check_range, check_rank
-from seqnets.recurrence.contract import Steps, check_carry, check_steps, segment_starts
+from seqnets.recurrence.contract import (
+    Noise,
+    Steps,
+    check_carry,
+    check_noise,
+    check_steps,
+    segment_starts,
+)
 from seqnets.recurrence.fused import fused
 from seqnets.recurrence.remat import in_chunks
 from seqnets.recurrence.scan import scan
@@ -44,6 +51,7 @@ def unroll(
     reverse: bool = False,
     remat: int | None = None,
     strategy: Strategy = Strategy.AUTO,
+    noise: Noise | None = None,
 ) -> tuple[PyTree, Float[Array, "B T *H"]]:
     """Run a cell over the time axis of a batch of rows, which may differ in length.
 
@@ -70,6 +78,7 @@ def unroll(
       strategy: how it is computed. `jax.grad` (of any order), `jax.vmap`, `jax.jit` and
         `jax.checkpoint` work with all of them; forward mode (`jax.jvp`, `jax.jacfwd`) only with
         ``Strategy.SCAN``, and raises TypeError otherwise.
+      noise: disturbs the recurrence while training; see `Regularization`, which draws it.
 
     Returns:
       ``(carry, ys)``: the last carry of each row, and outputs [B, T, H], zero at padded steps.
@@ -108,8 +117,13 @@ def unroll(
     if mask is not None:
         # A padded NaN would reach the gradient through the unused branch of the selection.
         xs = jnp.where(mask.reshape(mask.shape + (1,) * (xs.ndim - 2)), xs, jnp.zeros_like(xs))
-    fresh = jax.tree.map(lambda new, old: new.astype(old.dtype), initial, carry)
-    steps = Steps(xs, mask, segment_starts(mask, reset, reverse=reverse), fresh)
+    noise = noise or Noise()
+    check_noise(noise, carry, xs.shape[1])
+    starts = segment_starts(mask, reset, reverse=reverse)
+    fresh = None
+    if starts is not None:
+        fresh = jax.tree.map(lambda new, old: new.astype(old.dtype), initial, carry)
+    steps = Steps(xs, mask, starts, fresh, noise)
 
     def run(carry: PyTree, steps: Steps) -> tuple[PyTree, Array]:
         if strategy is not Strategy.SCAN and isinstance(inner, GatedCell):

@@ -15,7 +15,7 @@ from seqnets.cells import (
     GRUResetBefore,
     MGUResetAfter,
 )
-from seqnets.cells.gated import project_hidden, project_inputs
+from seqnets.cells.gated import product_dtypes, project_hidden, project_inputs
 from seqnets.initializers import Initialization, chrono
 
 GATES = {
@@ -133,13 +133,28 @@ def test_initial_carry_is_zero_and_every_leaf_its_own_buffer(kind, dtype):
 def test_products_of_one_step_and_of_all_steps(rng):
     params = GatedParams(*(rng.normal(size=s).astype("f4") for s in [(3, 8), (4, 8), (8,), (8,)]))
     xs, h = rng.normal(size=(6, 5, 3)).astype("f4"), rng.normal(size=(5, 4)).astype("f4")
+    dtypes = product_dtypes(params, xs, h)
     want = np.einsum("tbd,dg->tbg", xs, params.w_x) + params.b
-    np.testing.assert_allclose(project_inputs(params, xs), want, atol=1e-5)
-    np.testing.assert_allclose(project_inputs(params, xs[2]), want[2], atol=1e-5)
-    np.testing.assert_allclose(project_hidden(params, h), h @ params.w_h + params.b_h, atol=1e-5)
+    np.testing.assert_allclose(project_inputs(params, xs, dtypes), want, atol=1e-5)
+    np.testing.assert_allclose(project_inputs(params, xs[2], dtypes), want[2], atol=1e-5)
+    products = h @ params.w_h
+    np.testing.assert_allclose(project_hidden(params, h, dtypes), products + params.b_h, atol=1e-5)
     bare = params._replace(b=None, b_h=None)
-    np.testing.assert_allclose(project_inputs(bare, xs), want - params.b, atol=1e-5)
-    np.testing.assert_allclose(project_hidden(bare, h), h @ params.w_h, atol=1e-5)
+    np.testing.assert_allclose(project_inputs(bare, xs, dtypes), want - params.b, atol=1e-5)
+    np.testing.assert_allclose(project_hidden(bare, h, dtypes), products, atol=1e-5)
+
+
+def test_products_multiply_in_the_narrow_dtype_and_add_in_that_of_the_carry(rng):
+    """Exact by construction: factors round to bfloat16 once, their products fit in float32."""
+    params = GatedParams(*(rng.normal(size=s).astype("f4") for s in [(3, 8), (4, 8), (8,)]))
+    narrow = jax.tree.map(lambda x: jnp.asarray(x, "bfloat16"), params)
+    xs, h = rng.normal(size=(5, 3)).astype("f4"), rng.normal(size=(5, 4)).astype("f4")
+    dtypes = product_dtypes(narrow, jnp.asarray(xs, "bfloat16"), h)
+    assert dtypes == (jnp.dtype("bfloat16"), jnp.dtype("float32"))
+    rounded = (np.asarray(jnp.asarray(a, "bfloat16"), "f8") for a in (h, params.w_h))
+    got = project_hidden(narrow, h, dtypes)
+    assert got.dtype == "float32"
+    np.testing.assert_allclose(got, np.matmul(*rounded), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ALL_CELLS)

@@ -83,8 +83,7 @@ class LearnedStart(GatedCell):
 
     def pointwise(self, extra, z_x, z_h, carry):
         z_x, z_h = (z / (1 + jnp.max(jnp.abs(z), -1, keepdims=True)) for z in (z_x, z_h))
-        h = jnp.tanh(z_x + z_h)
-        return Start(h=h), h
+        return Start(h=jnp.tanh(z_x + z_h))
 
 
 # --- the equations once more, one row and one step, in NumPy ---------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seqnets.cells import GRU, LSTM, Elman, GRUResetBefore
-from seqnets.recurrence import Strategy, unroll
+from seqnets.recurrence import Noise, Strategy, unroll
 
 B, T, D, H = 3, 6, 4, 5
 CELLS = {"elman": Elman(H), "lstm": LSTM(H), "gru": GRU(H)}
@@ -31,15 +31,21 @@ def loss(cell, strategy, params, carry, xs, **flags):
 
 @every_cell
 def test_values_and_gradients_are_those_of_the_scan(cell, rng):
-    """Every combination of direction, padding and resets, in float64: rounding alone differs."""
+    """Every combination of direction, padding, resets and noise, in float64."""
     with jax.enable_x64(True):
         point = draw(cell, rng, "float64")
         mask, reset = rng.random((B, T)) < 0.7, rng.random((B, T)) < 0.4
-        for reverse, masked, resets in itertools.product((False, True), repeat=3):
+        updates = [jnp.asarray(rng.random((B, T, H)) < 0.7), jnp.full((1, T), 0.6)]
+        noise = Noise(
+            hidden=jnp.asarray(rng.random((B, H))),
+            updates=jax.tree.unflatten(jax.tree.structure(point[1]), updates[: len(point[1])]),
+        )
+        for reverse, masked, resets, noisy in itertools.product((False, True), repeat=4):
             flags = {
                 "reverse": reverse,
                 "mask": jnp.asarray(mask) if masked else None,
                 "reset": jnp.asarray(reset) if resets else None,
+                "noise": noise if noisy else None,
             }
             got, want = (
                 jax.jit(jax.value_and_grad(functools.partial(loss, cell, way, **flags), (0, 1, 2)))(
@@ -90,13 +96,14 @@ def test_second_derivatives(rng):
 
 @every_cell
 def test_vmap_and_checkpoint(cell, rng):
-    params, carry, xs = draw(cell, rng)
-    gradient = jax.grad(functools.partial(loss, cell, Strategy.FUSED, params), argnums=1)
-    many = jnp.stack([xs, 2 * xs, -xs])
-    for one, mapped in zip(many, jax.vmap(lambda x: gradient(carry, x))(many), strict=True):
-        np.testing.assert_allclose(gradient(carry, one), mapped, rtol=1e-5, atol=1e-6)
-    again = jax.grad(jax.checkpoint(functools.partial(loss, cell, Strategy.FUSED)), argnums=2)
-    np.testing.assert_allclose(again(params, carry, xs), gradient(carry, xs), rtol=1e-5, atol=1e-6)
+    with jax.enable_x64(True):
+        params, carry, xs = draw(cell, rng, "float64")
+        gradient = jax.grad(functools.partial(loss, cell, Strategy.FUSED, params), argnums=1)
+        many = jnp.stack([xs, 2 * xs, -xs])
+        for one, mapped in zip(many, jax.vmap(lambda x: gradient(carry, x))(many), strict=True):
+            np.testing.assert_allclose(gradient(carry, one), mapped, rtol=1e-10, atol=1e-12)
+        again = jax.grad(jax.checkpoint(functools.partial(loss, cell, Strategy.FUSED)), argnums=2)
+        np.testing.assert_allclose(again(params, carry, xs), gradient(carry, xs), rtol=1e-10)
 
 
 def test_forward_mode_says_what_is_wrong(rng):

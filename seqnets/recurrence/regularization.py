@@ -1,0 +1,141 @@
+"""Regularisers of the recurrence itself: what is drawn once a batch, and what for every step."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from seqnets.cells.learned import LearnedCarryParams
+from seqnets.checks import check_range, check_shape, did_you_mean
+from seqnets.dropout import dropout, fold_in_rows
+from seqnets.recurrence.contract import Noise
+from seqnets.typing import Array, Cell, Key, PyTree
+
+__all__ = ["Regularization"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Regularization:
+    """How the recurrence of a layer is disturbed in training.
+
+    Attributes:
+      recurrent_dropout: rate of the variational dropout on the hidden state where the step reads
+        it: one draw for all steps of a row. Of gated cells, only the recurrent product reads it.
+      zoneout: probability, for each unit and step, that a part of the carry keeps its old value:
+        one for all parts, or pairs of a part's name and its probability, ``(("c", 0.5),
+        ("h", 0.05))``; parts that are not named always change. In evaluation each part moves by
+        the expectation. The output of a cell whose carry has a part h is that h.
+      weight_drop: rate of the dropout on the recurrent weights ``w_h``: one draw for all rows and
+        steps of a batch.
+
+    Raises:
+      ValueError: if a rate is not in [0, 1).
+
+    References:
+      Gal, Ghahramani, A Theoretically Grounded Application of Dropout in Recurrent Neural
+      Networks, 2016, arXiv:1512.05287 (here without the dropout on inputs, which is not the
+      recurrence's); Krueger et al., Zoneout: Regularizing RNNs by Randomly Preserving Hidden
+      Activations, 2017, arXiv:1606.01305; Merity, Keskar, Socher, Regularizing and Optimizing
+      LSTM Language Models, 2018, arXiv:1708.02182 (weight drop).
+    """
+
+    recurrent_dropout: float = 0.0
+    zoneout: float | tuple[tuple[str, float], ...] = 0.0
+    weight_drop: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_range("recurrent_dropout", self.recurrent_dropout, 0, 1, closed="left")
+        check_range("weight_drop", self.weight_drop, 0, 1, closed="left")
+        rates = self.zoneout if isinstance(self.zoneout, tuple) else (("", self.zoneout),)
+        for part, rate in rates:
+            check_range(f"zoneout {part}".strip(), rate, 0, 1, closed="left")
+
+    def drop_weights(self, params: PyTree, key: Key | None) -> PyTree:
+        """The parameters of a cell with some of the recurrent weights at zero, the others scaled.
+
+        Args:
+          params: parameters with a field ``w_h``.
+          key: the draw's; None for none (evaluation).
+
+        Raises:
+          TypeError: if there is a weight drop, and the parameters have no ``w_h``.
+        """
+        if self.weight_drop == 0:
+            return params
+        if isinstance(params, LearnedCarryParams):
+            return params._replace(cell=self.drop_weights(params.cell, key))
+        if not hasattr(params, "w_h"):
+            raise TypeError(
+                f"weight_drop: expected a cell with weights w_h, got {type(params).__name__}"
+            )
+        if key is None:
+            return params
+        keys = jax.random.split(key, params.w_h.shape[0])
+        return params._replace(w_h=dropout(params.w_h, keys, self.weight_drop))
+
+    def noise(self, cell: Cell, params: PyTree, rows: int, steps: int, keys: Key | None) -> Noise:
+        """Draw what `unroll` is given.
+
+        Args:
+          cell: the cell.
+          params: its parameters.
+          rows: number of rows B.
+          steps: number of steps T.
+          keys: [B] random keys, one a row, the same for a row on whichever device; None for
+            evaluation.
+
+        Raises:
+          ValueError: if ``zoneout`` names a part that the carry does not have, or keys is not [B].
+          TypeError: if there is a recurrent dropout, and the carry has no part ``h``.
+        """
+        carry = jax.eval_shape(lambda: cell.initial_carry(params, rows, jnp.float32))
+        if keys is not None:
+            check_shape("dropout_keys", keys, (rows,), "one key a row")
+        return Noise(
+            hidden=self._hidden(carry, fold_in_rows(keys, 0)),
+            updates=self._updates(carry, steps, fold_in_rows(keys, 1)),
+        )
+
+    def _hidden(self, carry: PyTree, keys: Key | None) -> Array | None:
+        if self.recurrent_dropout == 0:
+            return None
+        if not hasattr(carry, "h"):
+            raise TypeError(
+                f"recurrent_dropout: expected a cell whose carry has a part h, got {carry}"
+            )
+        if keys is None:
+            return None
+        return dropout(jnp.ones(carry.h.shape), keys, self.recurrent_dropout)
+
+    def _updates(self, carry: PyTree, steps: int, keys: Key | None) -> PyTree:
+        if not self.zoneout:
+            return None
+        rates = self._zoneout_of(carry)
+
+        def part(number: int, leaf: Any, rate: float) -> Array:
+            if keys is None or rate == 0:
+                return jnp.full((1, steps), 1 - rate, jnp.float32)
+            shape = (steps, *leaf.shape[1:])
+            draw = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, shape))
+            return draw(fold_in_rows(keys, number))
+
+        leaves = jax.tree.leaves(carry)
+        drawn = [part(n, *pair) for n, pair in enumerate(zip(leaves, rates, strict=True))]
+        return jax.tree.unflatten(jax.tree.structure(carry), drawn)
+
+    def _zoneout_of(self, carry: PyTree) -> list[float]:
+        """The rate of each leaf of the carry."""
+        paths, _ = jax.tree_util.tree_flatten_with_path(carry)
+        names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
+        if not isinstance(self.zoneout, tuple):
+            return [self.zoneout] * len(names)
+        rates = dict(self.zoneout)
+        for name in rates:
+            if name not in names:
+                raise ValueError(
+                    f"zoneout: the carry has no part {name!r}; {did_you_mean(name, names)}"
+                )
+        return [rates.get(name, 0.0) for name in names]
