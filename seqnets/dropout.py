@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from seqnets.checks import check_dtype, check_range, check_shape
 from seqnets.typing import Array, Float, Key
 
-__all__ = ["dropout", "fold_in_rows"]
+__all__ = ["dropout", "fold_in", "fold_in_rows"]
 
 
 def dropout(
@@ -51,3 +51,8 @@ def dropout(
 def fold_in_rows(keys: Key | None, number: int) -> Key | None:
     """New keys for each row, different for each ``number`` (of a layer, say); None stays None."""
     return None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
+
+
+def fold_in(key: Key | None, number: int) -> Key | None:
+    """A new key for each ``number``; None stays None."""
+    return None if key is None else jax.random.fold_in(key, number)

@@ -4,6 +4,8 @@ All compute in float32 or wider, whatever float type they are given. Shapes must
 two arrays meet: nothing broadcasts.
 """
 
+from seqnets.losses.activity import activity as activity
+from seqnets.losses.activity import temporal_activity as temporal_activity
 from seqnets.losses.adversarial import gradient_penalty as gradient_penalty
 from seqnets.losses.adversarial import hinge_discriminator as hinge_discriminator
 from seqnets.losses.adversarial import hinge_generator as hinge_generator

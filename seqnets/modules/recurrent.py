@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
-from seqnets.dropout import dropout, fold_in_rows
+from seqnets.dropout import dropout, fold_in, fold_in_rows
 from seqnets.recurrence import Regularization, unroll
 from seqnets.recurrence.precision import narrow_weights, wide
 from seqnets.typing import Array, Bool, Cell, Float, Key, PyTree
@@ -162,7 +161,7 @@ class Bidirectional(nn.Module):
                 mask=mask,
                 reset=reset,
                 dropout_keys=fold_in_rows(dropout_keys, number),
-                weight_key=_fold_in(weight_key, number),
+                weight_key=fold_in(weight_key, number),
             )
 
         forward, ys = direction(0, "forward", self.forward_cell)
@@ -232,7 +231,7 @@ class Stack(nn.Module):
                 mask=mask,
                 reset=reset,
                 dropout_keys=fold_in_rows(keys, 1),
-                weight_key=_fold_in(weight_key, number),
+                weight_key=fold_in(weight_key, number),
             )
             finals.append(final)
             xs = ys + xs if self.residual and number > 0 else ys
@@ -259,7 +258,3 @@ class Stack(nn.Module):
         sizes = {cell.features for cell in self.cells}
         if self.residual and len(sizes) > 1:
             raise ValueError(f"cells: residual layers must be of one size, got {sorted(sizes)}")
-
-
-def _fold_in(key: Key | None, number: int) -> Key | None:
-    return None if key is None else jax.random.fold_in(key, number)

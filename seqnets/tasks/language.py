@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from seqnets.data.text import EvaluationBatch, TextBatch
 from seqnets.dropout import dropout, fold_in_rows
-from seqnets.losses import cross_entropy
+from seqnets.losses import activity, cross_entropy, temporal_activity
 from seqnets.modules import Stack, apply
-from seqnets.reduction import Weighted, weighted
+from seqnets.recurrence import Regularization
+from seqnets.reduction import Weighted, weighted, widen
 from seqnets.training.step import LossFn
 from seqnets.typing import Array, Bool, Cell, Float, Int, Key, PyTree
 
@@ -25,8 +28,11 @@ class LanguageModel(nn.Module):
       embedding: size of a token's vector E.
       cells: one cell a layer.
       dropout: rate on the embeddings, between layers and before the output.
+      variational: draw that dropout once for all steps of a row.
       residual: add each layer's input to its output, from the second layer on.
       tied: logits from the embedding table itself, after a projection where the sizes differ.
+      regularization: disturbs the recurrence in training.
+      dtype: of all products, bfloat16 say; state, sums and parameters stay float32. None: float32.
 
     References:
       Mikolov et al., Recurrent neural network based language model, Interspeech 2010;
@@ -38,10 +44,30 @@ class LanguageModel(nn.Module):
     embedding: int
     cells: tuple[Cell, ...]
     dropout: float = 0.0
+    variational: bool = False
     residual: bool = False
     tied: bool = False
+    regularization: Regularization = Regularization()
+    dtype: Any = None
 
-    @nn.compact
+    def setup(self) -> None:
+        """The layers, and the tied output's own parameters."""
+        self.embed = nn.Embed(self.vocabulary, self.embedding, dtype=self.dtype)
+        self.stack = Stack(
+            self.cells,
+            dropout=self.dropout,
+            variational=self.variational,
+            residual=self.residual,
+            regularization=self.regularization,
+            dtype=self.dtype,
+        )
+        if not self.tied:
+            self.output = nn.Dense(self.vocabulary, dtype=self.dtype)
+            return
+        if self.cells[-1].features != self.embedding:
+            self.projection = nn.Dense(self.embedding, dtype=self.dtype)
+        self.output_bias = self.param("output_bias", nn.initializers.zeros, (self.vocabulary,))
+
     def __call__(
         self,
         tokens: Int[Array, "B T"],
@@ -50,6 +76,7 @@ class LanguageModel(nn.Module):
         mask: Bool[Array, "B T"] | None = None,
         reset: Bool[Array, "B T"] | None = None,
         dropout_keys: Key | None = None,
+        weight_key: Key | None = None,
     ) -> tuple[PyTree, Float[Array, "B T V"]]:
         """Read tokens.
 
@@ -59,25 +86,57 @@ class LanguageModel(nn.Module):
           mask: True at real tokens.
           reset: True where a new text starts.
           dropout_keys: [B] random keys, one a row; None for no dropout.
+          weight_key: one random key of the weight drop; None for none.
 
         Returns:
           ``(carry, logits)``: state after each row's last real token; logits of the token that
-          follows each one.
+          follows each one, in float32 or wider.
         """
-        embed = nn.Embed(self.vocabulary, self.embedding, name="embed")
-        xs = dropout(embed(tokens), fold_in_rows(dropout_keys, 0), self.dropout)
-        stack = Stack(self.cells, dropout=self.dropout, residual=self.residual, name="stack")
-        carry, ys = stack(
-            xs, carry, mask=mask, reset=reset, dropout_keys=fold_in_rows(dropout_keys, 1)
+        carry, ys = self.outputs(
+            tokens,
+            carry,
+            mask=mask,
+            reset=reset,
+            dropout_keys=dropout_keys,
+            weight_key=weight_key,
         )
-        ys = dropout(ys, fold_in_rows(dropout_keys, 2), self.dropout)
+        return carry, self.logits(self.dropped(ys, dropout_keys))
+
+    def outputs(
+        self,
+        tokens: Int[Array, "B T"],
+        carry: PyTree | None = None,
+        *,
+        mask: Bool[Array, "B T"] | None = None,
+        reset: Bool[Array, "B T"] | None = None,
+        dropout_keys: Key | None = None,
+        weight_key: Key | None = None,
+    ) -> tuple[PyTree, Float[Array, "B T H"]]:
+        """State and the last layer's outputs, before their dropout; arguments as when called."""
+        keys = fold_in_rows(dropout_keys, 0)
+        xs = dropout(self.embed(tokens), keys, self.dropout, same_steps=self.variational)
+        return self.stack(
+            xs,
+            carry,
+            mask=mask,
+            reset=reset,
+            dropout_keys=fold_in_rows(dropout_keys, 1),
+            weight_key=weight_key,
+        )
+
+    def dropped(self, ys: Float[Array, "B T H"], dropout_keys: Key | None) -> Float[Array, "B T H"]:
+        """The outputs after their dropout."""
+        keys = fold_in_rows(dropout_keys, 2)
+        return dropout(ys, keys, self.dropout, same_steps=self.variational)
+
+    def logits(self, ys: Float[Array, "B T H"]) -> Float[Array, "B T V"]:
+        """Logits of the token that follows, from outputs after their dropout."""
         if not self.tied:
-            return carry, nn.Dense(self.vocabulary, name="output")(ys)
-        if ys.shape[-1] != self.embedding:
-            ys = nn.Dense(self.embedding, name="projection")(ys)
-        bias = self.param("output_bias", nn.initializers.zeros, (self.vocabulary,))
-        logits = embed.attend(ys)
-        return carry, logits + jnp.broadcast_to(bias, logits.shape)
+            return widen(self.output(ys))
+        if self.cells[-1].features != self.embedding:
+            ys = self.projection(ys)
+        logits = widen(self.embed.attend(ys))
+        return logits + jnp.broadcast_to(self.output_bias, logits.shape)
 
 
 def initial_carry(model: LanguageModel, params: PyTree, rows: int) -> PyTree:
@@ -87,21 +146,43 @@ def initial_carry(model: LanguageModel, params: PyTree, rows: int) -> PyTree:
     return carry
 
 
-def language_loss(model: LanguageModel) -> LossFn:
+def language_loss(
+    model: LanguageModel, *, activity_weight: float = 0.0, temporal_weight: float = 0.0
+) -> LossFn:
     """Cross-entropy in nats a token, the state carried on; the gradient stops at the batch's start.
 
     The batch is a `TextBatch` or an `EvaluationBatch` (the latter with a mask).
+
+    Args:
+      model: the model.
+      activity_weight: of the penalty on the size of the outputs after dropout (AR), in training.
+      temporal_weight: of the penalty on the change of the outputs in time (TAR), in training. Both
+        are reported on their own, as ``activity`` and ``temporal_activity``.
+
+    References:
+      Merity, Keskar, Socher, 2018, arXiv:1708.02182: weights 2 and 1.
     """
 
     def loss_fn(
         params: PyTree, carry: PyTree, batch: TextBatch | EvaluationBatch, keys: Key | None
     ) -> tuple[Weighted, tuple[PyTree, dict[str, Weighted]]]:
         mask = jnp.asarray(batch.mask) if isinstance(batch, EvaluationBatch) else None
-        reset = batch.reset if isinstance(batch, TextBatch) else None
-        carry, logits = apply(
-            model, params, batch.inputs, carry, mask=mask, reset=reset, dropout_keys=keys
-        )
-        loss = weighted(cross_entropy(logits, jnp.asarray(batch.targets)), mask)
-        return loss, (jax.lax.stop_gradient(carry), {})
+        reset = None
+        if isinstance(batch, TextBatch) and batch.reset is not None:
+            reset = jnp.asarray(batch.reset)
+        bound = model.bind({"params": params})
+        inputs = jnp.asarray(batch.inputs)
+        carry, ys = bound.outputs(inputs, carry, mask=mask, reset=reset, dropout_keys=keys)
+        dropped = bound.dropped(ys, keys)
+        loss = weighted(cross_entropy(bound.logits(dropped), jnp.asarray(batch.targets)), mask)
+        penalties = {}
+        if keys is not None and activity_weight:
+            penalties["activity"] = weighted(activity_weight * activity(dropped), mask)
+        if keys is not None and temporal_weight:
+            changes = temporal_activity(ys, mask, reset)
+            penalties["temporal_activity"] = weighted(temporal_weight * changes, mask)
+        for penalty in penalties.values():
+            loss = loss._replace(total=loss.total + penalty.total)
+        return loss, (jax.lax.stop_gradient(carry), penalties)
 
     return loss_fn

@@ -291,7 +291,7 @@ every_cell = pytest.mark.parametrize("case", table([()]))
 kinds = pytest.mark.parametrize("case", KINDS.values(), ids=KINDS.keys())
 directions = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
-run = jax.jit(unroll, static_argnums=0, static_argnames="reverse")
+run = jax.jit(unroll, static_argnums=0, static_argnames=("reverse", "strategy"))
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames="reverse")
@@ -362,19 +362,29 @@ TOLERANCE = {"float64": 1e-13, "float32": 3e-6, "bfloat16": 6e-2}
 @pytest.mark.parametrize(
     ("case", "dtype", "reverse"),
     table(
-        [("float64", False), ("bfloat16", False)],
+        [("float64", False), ("float32", False), ("bfloat16", False)],
         ("float64", True),
-        ("float32", False),
         ("float32", True),
     ),
 )
 def test_equals_the_loop_and_keeps_the_dtype(case, dtype, reverse, rng):
+    check_against_the_loop(case, dtype, reverse, Strategy.AUTO, rng)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("name", [n for n, c in EVERY.items() if isinstance(c.cell, GatedCell)])
+def test_the_plain_scan_of_gated_cells_equals_the_loop(name, dtype, rng):
+    check_against_the_loop(EVERY[name], dtype, False, Strategy.SCAN, rng)
+
+
+def check_against_the_loop(case, dtype, reverse, strategy, rng):
     params, carry, xs = draw(case, rng)
     with jax.enable_x64(dtype == "float64"):
         given = cast(dtype, params, carry, xs)
         rounded = jax.tree.map(lambda a: np.asarray(a, np.float64), given)
         filled = given[2].at[~MASK].set(jnp.nan)
-        final, ys = run(case.cell, *given[:2], filled, mask=MASK, reset=RESET, reverse=reverse)
+        flags = {"mask": MASK, "reset": RESET, "reverse": reverse, "strategy": strategy}
+        final, ys = run(case.cell, *given[:2], filled, **flags)
         want_final, want_ys = loop(case, *rounded, MASK, RESET, reverse=reverse)
         assert {a.dtype.name for a in jax.tree.leaves((final, ys))} == {dtype}
         close(ys, want_ys, TOLERANCE[dtype])

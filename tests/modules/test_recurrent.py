@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqnets.cells import GRU, LSTM, Elman, GRUCarry, GRUResetBefore
-from seqnets.dropout import dropout, fold_in_rows
+from seqnets.cells import GRU, LSTM, Elman, GatedParams, GRUCarry, GRUResetBefore
+from seqnets.dropout import dropout, fold_in, fold_in_rows
 from seqnets.modules import RNN, Bidirectional, BidirectionalCarry, Stack
-from seqnets.recurrence import lengths_to_mask, unroll
+from seqnets.recurrence import Regularization, lengths_to_mask, unroll
 
 # Compiled once for equal arguments, where each plain call would compile its loop anew.
 run = jax.jit(unroll, static_argnums=0, static_argnames="reverse")
@@ -223,3 +223,112 @@ def test_stack_errors(xs, rng):
         stack.apply(variables, xs, dropout_keys=jax.random.split(key, 3))
     with pytest.raises(ValueError, match=r"rate: expected a value in \[0, 1\), got 1.5"):
         Stack((GRU(4), GRU(4)), dropout=1.5).init(key, xs)
+
+
+# --- regularization and precision ------------------------------------------------------------
+
+EVERYTHING = Regularization(recurrent_dropout=0.3, zoneout=(("h", 0.3),), weight_drop=0.3)
+
+
+def test_a_layer_hands_its_draws_to_the_engine(xs, rng, dropout_keys):
+    layer = RNN(GRU(4), reverse=True, regularization=EVERYTHING)
+    variables = draw(layer, rng)
+    params, key = variables["params"]["cell"], jax.random.key(3)
+    got = apply(layer, variables, xs, dropout_keys=dropout_keys, weight_key=key)
+    want = unroll(
+        GRU(4),
+        EVERYTHING.drop_weights(params, key),
+        None,
+        xs,
+        reverse=True,
+        noise=EVERYTHING.noise(GRU(4), params, B, T, dropout_keys),
+    )
+    close(got, want)
+    still = apply(layer, variables, xs)[1]
+    close(still, apply(layer, variables, xs)[1], 0)
+    assert np.all(np.any(got[1] != still, axis=(1, 2)))
+
+
+def test_layers_and_directions_draw_apart(xs, rng, dropout_keys):
+    """Equal layers with equal inputs would put out the same, were they given the same noise."""
+    for chosen in (Regularization(recurrent_dropout=0.5), Regularization(weight_drop=0.5)):
+        both = Bidirectional(GRU(20), GRU(20), regularization=chosen)
+        variables = draw(both, rng)
+        variables["params"]["backward"] = variables["params"]["forward"]
+        keys = {"dropout_keys": dropout_keys, "weight_key": jax.random.key(1)}
+        palindrome = jnp.concatenate([xs, xs[:, ::-1]], axis=1)
+        _, ys = apply(both, variables, palindrome, **keys)
+        assert not np.allclose(ys[..., :20], ys[:, ::-1, 20:], atol=1e-3)
+        _, ys = apply(both, variables, palindrome)
+        np.testing.assert_allclose(ys[..., :20], ys[:, ::-1, 20:], atol=1e-6)
+
+        stack = Stack((GRU(D), GRU(D)), regularization=chosen)
+        variables = draw(stack, rng)
+        _, noisy = apply(stack, variables, xs, **keys)
+        alone = RNN(GRU(D), regularization=chosen)
+        keys = {
+            "dropout_keys": fold_in_rows(fold_in_rows(dropout_keys, 1), 1),
+            "weight_key": fold_in(jax.random.key(1), 1),
+        }
+        first = {"params": {"cell": variables["params"]["layer_0"]["cell"]}}
+        second = {"params": {"cell": variables["params"]["layer_1"]["cell"]}}
+        before = {
+            "dropout_keys": fold_in_rows(fold_in_rows(dropout_keys, 0), 1),
+            "weight_key": fold_in(jax.random.key(1), 0),
+        }
+        _, middle = apply(alone, first, xs, **before)
+        close(apply(alone, second, middle, **keys)[1], noisy)
+
+
+def test_variational_dropout_is_the_same_at_all_steps(rng, dropout_keys):
+    xs = jnp.asarray(rng.normal(size=(B, T, D)), "float32")
+    stack = Stack((Elman(6), Elman(6)), dropout=0.5, variational=True)
+    variables = draw(stack, rng)
+    _, middle = apply(RNN(Elman(6)), {"params": variables["params"]["layer_0"]}, xs)
+    dropped = dropout(middle, fold_in_rows(dropout_keys, 1), 0.5, same_steps=True)
+    zero = np.asarray(dropped == 0)
+    assert zero.any()
+    np.testing.assert_array_equal(zero, np.broadcast_to(zero[:, :1], zero.shape))
+    want = apply(RNN(Elman(6)), {"params": variables["params"]["layer_1"]}, dropped)[1]
+    close(apply(stack, variables, xs, dropout_keys=dropout_keys)[1], want)
+
+
+@pytest.mark.parametrize("cell", [LSTM(8), GRU(8), GRUResetBefore(8)])
+def test_bfloat16_layers_keep_float32_state_and_gradients(cell, rng):
+    """Against the same layer in float32: off by bfloat16's 8 bits, and not by more over time."""
+    layers = {dtype: Stack((cell, cell), dtype=dtype) for dtype in (None, "bfloat16")}
+    steps = 60
+    xs = jnp.asarray(rng.normal(size=(B, steps, D)), "float32")
+    variables = layers[None].init(jax.random.key(0), xs)
+    assert shapes(layers["bfloat16"].init(jax.random.key(0), xs)) == shapes(variables)
+
+    def total(variables, layer):
+        carry, ys = layer.apply(variables, xs)
+        return jnp.mean(jnp.square(ys.astype("float32"))), (carry, ys)
+
+    results = {}
+    for dtype, layer in layers.items():
+        function = jax.jit(jax.grad(lambda v, layer=layer: total(v, layer), has_aux=True))
+        results[dtype] = function(variables)
+    (wide, (_, ys)), (narrow, (carry, zs)) = results[None], results["bfloat16"]
+    assert zs.dtype == "bfloat16"
+    assert {leaf.dtype.name for leaf in jax.tree.leaves((carry, narrow))} == {"float32"}
+    np.testing.assert_allclose(zs.astype("float32"), ys, atol=0.03)
+    for got, want in zip(jax.tree.leaves(narrow), jax.tree.leaves(wide), strict=True):
+        np.testing.assert_allclose(got, want, atol=0.03 * np.abs(want).max())
+
+
+def test_a_float32_state_moves_where_a_bfloat16_one_would_stand_still():
+    """A state near 1 that gains 0.001 a step: bfloat16 there has steps of 0.004 to 0.008."""
+
+    class Adder(Elman):
+        def pointwise(self, extra, z_x, z_h, carry):
+            return carry._replace(h=carry.h + z_x)
+
+    cell = Adder(1)
+    layer = RNN(cell, dtype="bfloat16")
+    xs = jnp.full((1, 100, 1), 0.001)
+    params = GatedParams(w_x=jnp.ones((1, 1)), w_h=jnp.zeros((1, 1)), b=jnp.zeros(1))
+    start = cell.initial_carry(params, 1, "float32")._replace(h=jnp.ones((1, 1)))
+    carry, _ = layer.apply({"params": {"cell": params}}, xs, start)
+    np.testing.assert_allclose(carry.h, [[1.1]], atol=1e-3)

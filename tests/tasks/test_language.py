@@ -126,3 +126,38 @@ def test_dropout_follows_the_row(tokens):
     _, none = model.apply({"params": params}, tokens)
     np.testing.assert_allclose(whole[1:2], row, rtol=1e-5, atol=1e-6)
     assert np.any(np.abs(whole - none) > 1e-3)
+
+
+def test_penalties_are_added_in_training_only_and_reported(model, params, tokens):
+    keys = jax.random.split(jax.random.key(1), B)
+    start, batch = initial_carry(model, params, B), batch_of(tokens)
+    plain, (_, nothing) = language_loss(model)(params, start, batch, keys)
+    assert nothing == {}
+    penalized = language_loss(model, activity_weight=2.0, temporal_weight=3.0)
+    loss, (_, metrics) = penalized(params, start, batch, keys)
+    _, ys = model.apply({"params": params}, tokens[:, :-1], start, method="outputs")
+    ys = np.asarray(ys, np.float64)
+    changes = np.square(ys[:, 1:] - ys[:, :-1]).mean(-1).sum()
+    np.testing.assert_allclose(
+        metrics["activity"].total, 2 * np.square(ys).mean(-1).sum(), rtol=1e-5
+    )
+    np.testing.assert_allclose(metrics["temporal_activity"].total, 3 * changes, rtol=1e-5)
+    added = sum(part.total for part in metrics.values())
+    np.testing.assert_allclose(loss.total, plain.total + added, rtol=1e-6)
+    assert loss.weight == plain.weight == B * T
+    evaluated, (_, metrics) = penalized(params, start, batch, None)
+    assert metrics == {}
+    np.testing.assert_allclose(evaluated.total, plain.total, rtol=1e-6)
+
+
+def test_bfloat16_logits_are_float32_and_near(params, tokens):
+    for tied in (False, True):
+        wide, narrow = (
+            LanguageModel(V, 5, (LSTM(6), GRU(6)), tied=tied, dtype=dtype)
+            for dtype in (None, "bfloat16")
+        )
+        params = wide.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+        (_, want), (carry, got) = (m.apply({"params": params}, tokens) for m in (wide, narrow))
+        assert got.dtype == "float32"
+        assert {leaf.dtype.name for leaf in jax.tree.leaves(carry)} == {"float32"}
+        np.testing.assert_allclose(got, want, atol=0.03)
