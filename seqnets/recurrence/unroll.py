@@ -18,6 +18,7 @@ from seqnets.recurrence.contract import (
     check_steps,
     segment_starts,
 )
+from seqnets.recurrence.cudnn import cudnn, why_not_cudnn
 from seqnets.recurrence.fused import fused
 from seqnets.recurrence.remat import in_chunks
 from seqnets.recurrence.scan import scan
@@ -38,6 +39,9 @@ class Strategy(enum.Enum):
     """One plain scan: any cell, both modes of differentiation."""
     FUSED = "fused"
     """Gated cells only, with a derivative of its own: faster, but no forward mode."""
+    CUDNN = "cudnn"
+    """NVIDIA's kernel: plain LSTM, float32, rows of equal length, first derivatives. Never chosen
+    by AUTO, since it has not been measured beside FUSED."""
 
 
 def unroll(
@@ -87,7 +91,8 @@ def unroll(
       ValueError: if xs is not [B, T, D], mask or reset is not [B, T], or the carry does not
         have the structure and shapes of the cell's initial carry, or remat is below 1.
       TypeError: if mask or reset is not of bools, or the carry not of floats where the initial
-        one is, or the strategy is FUSED and the cell not a gated one.
+        one is, or the strategy is FUSED and the cell not a gated one, or it is CUDNN and the device
+        or an argument is not for it.
 
     Example:
       >>> import jax
@@ -125,7 +130,12 @@ def unroll(
         fresh = jax.tree.map(lambda new, old: new.astype(old.dtype), initial, carry)
     steps = Steps(xs, mask, starts, fresh, noise)
 
+    if strategy is Strategy.CUDNN and (reason := why_not_cudnn(inner, weights, carry, steps)):
+        raise TypeError(f"strategy CUDNN: {reason}")
+
     def run(carry: PyTree, steps: Steps) -> tuple[PyTree, Array]:
+        if strategy is Strategy.CUDNN:
+            return cudnn(inner, weights, carry, steps, reverse=reverse)
         if strategy is not Strategy.SCAN and isinstance(inner, GatedCell):
             return fused(inner, weights, carry, steps, reverse=reverse)
         return scan(inner, weights, carry, steps, reverse=reverse)
