@@ -55,6 +55,8 @@ def fused(
       ``(carry, ys)``, ys [B, T, ...] at the positions of their inputs.
     """
     check_inputs(params, steps.xs)
+    if steps.xs.shape[1] == 0:
+        return scan(cell, params, carry, steps, reverse=reverse)
     return _run(cell, reverse, params, carry, steps)
 
 
@@ -139,11 +141,11 @@ def _pull(
         # A padded step hands its cotangent on, a step after a reset gives it to the new carry.
         d_after, d_kept = (d.carry, None) if now.real is None else _divide(now.real, d.carry)
         d_after = d_after._replace(h=d_after.h + d_h)
-        gates = [jnp.split(lax.dynamic_index_in_dim(z, t, 0, False), cell.gates) for z in d.z]
+        gates = [jnp.split(z, cell.gates) for z in d.z_now]
         _, pull = jax.vjp(_of_gates(cell, now.updates), params.extra, gates, before)
         d_extra, d_gates, d_before = lax.optimization_barrier(pull(d_after))
         d_z = [_put(z, t, parts) for z, parts in zip(d.z, d_gates, strict=True)]
-        last = lax.optimization_barrier(lax.dynamic_index_in_dim(d_z[-1], t, 0, False))
+        last = lax.optimization_barrier(_at(d_z[-1], t))
         d_read = _dot(weight, last.astype(dtypes.factors), dtypes).astype(d_before.h.dtype)
         d_before = d_before._replace(h=d_before.h + _times(d_read, hidden))
         d_reset, d_before = (None, d_before) if now.start is None else _divide(now.start, d_before)
@@ -152,14 +154,20 @@ def _pull(
             extra=_add(d.extra, d_extra),
             fresh=_add(d.fresh, d_reset),
             z=d_z,
+            z_now=[_at(z, t + 1 if reverse else t - 1) for z in d_z],
         ), None
 
+    T = steps.xs.shape[1]
+    # Unsigned, because a signed index would be looked at for being negative.
+    ts = jnp.arange(T, dtype=jnp.uint32)
     zeros = functools.partial(jax.tree.map, jnp.zeros_like)
     start = _Cotangents(
-        jax.tree.map(_last, d_carry), zeros(params.extra), zeros(fresh), list(saved.z)
+        carry=jax.tree.map(_last, d_carry),
+        extra=zeros(params.extra),
+        fresh=zeros(fresh),
+        z=list(saved.z),
+        z_now=[z[0 if reverse else T - 1] for z in saved.z],
     )
-    # Unsigned, because a signed index would be looked at for being negative.
-    ts = jnp.arange(steps.xs.shape[1], dtype=jnp.uint32)
     d, _ = lax.scan(step, start, (ts, now, before, d_hs), reverse=not reverse)
     d_params, d_xs = _gather(cell, params, now.x, _times(before.h, hidden), d.z, dtypes)
     return (
@@ -181,6 +189,9 @@ class _Cotangents(NamedTuple):
     """Of what resets put back, the sum so far; None where there are none."""
     z: list[Array]
     """``[T, G·H, B]``: z itself at the steps to come, its cotangent at those done."""
+    z_now: list[Array]
+    """``[G·H, B]``: z of the step to come, read ahead. A step that read from the whole after it
+    had written to it would make XLA copy the whole."""
 
 
 def _divide(flags: Array, d: PyTree) -> tuple[PyTree, PyTree]:
@@ -195,6 +206,10 @@ def _put(z: Array, t: Array, gates: list[Array]) -> Array:
     for number, gate in enumerate(gates):
         z = lax.dynamic_update_slice(z, gate[None], (t, zero + number * width, zero))
     return z
+
+
+def _at(z: Array, t: Array) -> Array:
+    return lax.dynamic_index_in_dim(z, t, 0, keepdims=False)
 
 
 def _add(a: PyTree, b: PyTree) -> PyTree:

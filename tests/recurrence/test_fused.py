@@ -2,14 +2,15 @@
 
 import functools
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqnets.cells import GRU, LSTM, Elman, GRUResetBefore
-from seqnets.recurrence import Noise, Strategy, unroll
+from seqnets.cells import GRU, LSTM, Elman, GRUResetBefore, LayerNormGRU
+from seqnets.recurrence import Noise, Strategy, lengths_to_mask, unroll
 
 B, T, D, H = 3, 6, 4, 5
 CELLS = {"elman": Elman(H), "lstm": LSTM(H), "gru": GRU(H)}
@@ -142,3 +143,20 @@ def test_fused_needs_a_gated_cell():
     params = cell.init(jax.random.key(0), D)
     with pytest.raises(TypeError, match="FUSED needs a GatedCell, got GRUResetBefore"):
         unroll(cell, params, None, jnp.zeros((B, T, D)), strategy=Strategy.FUSED)
+
+
+@pytest.mark.parametrize(
+    "cell", [LSTM(H), GRU(H), LayerNormGRU(H)], ids=lambda cell: type(cell).__name__
+)
+@pytest.mark.parametrize("masked", [False, True])
+def test_no_step_copies_what_all_steps_share(cell, masked):
+    """A buffer of T steps that a step copies makes the time quadratic, and shows in no result."""
+    steps = 50
+    params, xs = cell.init(jax.random.key(0), D), jnp.ones((B, steps, D))
+    mask = lengths_to_mask(jnp.array([steps, 7, 0]), steps) if masked else None
+    function = jax.grad(lambda p, x: jnp.sum(unroll(cell, p, None, x, mask=mask)[1] ** 2), (0, 1))
+    program = jax.jit(function).lower(params, xs).compile().as_text()
+    loops = [part for part in re.split(r"\n(?=%)", program) if part.startswith("%")]
+    assert sum(" while(" in line for line in program.splitlines()) == 2
+    copied = [re.findall(rf"%copy\S* = f32\[{steps},\d+,{B}\]", part) for part in loops]
+    assert not any(copied)
