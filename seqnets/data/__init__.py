@@ -3,6 +3,15 @@
 Every mistake in a file is a `DataError`, one line that names the file and the place.
 """
 
+from seqnets.data.bucketing import (
+    BucketBatch,
+    BucketBatches,
+    Buckets,
+    Packed,
+    Padded,
+    pack_sequences,
+    pad_sequences,
+)
 from seqnets.data.builtin.mauna_loa import mauna_loa
 from seqnets.data.builtin.standard_library import standard_library
 from seqnets.data.errors import DataError
@@ -27,10 +36,15 @@ from seqnets.data.tokenizers import (
 from seqnets.data.windows import SeriesWindows, Window, WindowShape
 
 __all__ = [
+    "BucketBatch",
+    "BucketBatches",
+    "Buckets",
     "ByteTokenizer",
     "CharacterTokenizer",
     "DataError",
     "EvaluationBatch",
+    "Packed",
+    "Padded",
     "Series",
     "SeriesWindows",
     "TextBatch",
@@ -42,6 +56,8 @@ __all__ = [
     "evaluation_batches",
     "future_times",
     "mauna_loa",
+    "pack_sequences",
+    "pad_sequences",
     "read_series",
     "read_texts",
     "season_of",
