@@ -3,12 +3,17 @@
     python benchmarks/recurrent.py --quick
     python benchmarks/recurrent.py --json results.json
 
-Every system runs one layer on the same inputs, as its users would: seqnets data-parallel over
-one CPU device per core with gradients summed (``seqnets``) and as a single `jax.jit`
-(``seqnets-jit``), flax.linen.RNN under `jax.jit`, PyTorch with all cores, Keras on JAX. The loss
-is the mean of the squared outputs; gradients are those of weights and inputs. Figures are medians
-of interleaved repetitions; trust ratios, not milliseconds. Peers that are not installed are left
-out (``pip install "seqnets[bench]"``).
+Every system runs one layer on the same inputs, as its users would: seqnets by its own
+data-parallel step over one CPU device per core, the update by SGD included (``seqnets``), and as a
+single `jax.jit` (``seqnets-jit``), flax.linen.RNN under `jax.jit`, PyTorch with all cores, Keras
+on JAX. The inputs are multiplied by trainable gains, one a feature, and the loss is the sum of the
+squared outputs at real steps; so the gradient is that of a layer within a network, which goes on
+to what is below it. Ragged rows are between half and all of T long.
+
+Figures are medians of interleaved repetitions; trust ratios, not milliseconds. Compile time is
+that of one fresh compilation, and peak memory the compiler's count of temporary and output bytes
+on all devices; PyTorch has neither. Peers that are not installed are left out
+(``pip install "seqnets[bench]"``), and a peer that fails on a case is, for that case.
 """
 
 from __future__ import annotations
@@ -23,7 +28,8 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
@@ -31,10 +37,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from seqnets.cells import GRU, LSTM, Elman
+from seqnets.files import write_atomically
 from seqnets.recurrence import lengths_to_mask, unroll
-from seqnets.training.parallel import use_all_cores
+from seqnets.reduction import Weighted
+from seqnets.training.parallel import DataParallel, use_all_cores
+from seqnets.training.state import create_state
 
 SHAPES = (
     (1, 128, 128, 256),
@@ -80,88 +90,109 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A system, ready to run."""
+    """A system, ready to run; what it gives holds the loss and, where asked for, the gradient."""
 
-    run: Callable[[], object]
+    run: Callable[[], Any]
     compile_seconds: float | None = None
     peak_bytes: int | None = None
+
+
+class Trained(NamedTuple):
+    """What the gradient is taken of."""
+
+    gains: Any
+    """[D], times the inputs."""
+    layer: Any
+
+
+def arrays(case: Case) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """Gains [D], inputs [B, T, D] and mask [B, T]."""
+    _, T, D, _ = case.shape
+    mask = lengths_to_mask(jnp.asarray(case.lengths), T) if case.ragged else None
+    return jnp.ones(D), jnp.asarray(case.inputs), mask
 
 
 def squares(ys: jax.Array, mask: jax.Array | None) -> jax.Array:
     return jnp.sum(jnp.square(ys if mask is None else jnp.where(mask[..., None], ys, 0)))
 
 
-def with_gradient(case: Case, loss: Callable) -> Callable:
-    return jax.value_and_grad(loss, argnums=(0, 1)) if case.mode != "forward" else loss
-
-
-def compiled(function: Callable, *arguments: object) -> Subject:
-    """Compile a jitted or pmapped function, and measure that."""
+def compiled(function: Any, *arguments: Any) -> tuple[Callable, float, int | None]:
+    """Compile a jitted or pmapped function: program, seconds, and bytes on one device."""
     began = time.perf_counter()
     program = function.lower(*arguments).compile()
     seconds = time.perf_counter() - began
     memory = program.memory_analysis()
     peak = memory.temp_size_in_bytes + memory.output_size_in_bytes if memory else None
+    return program, seconds, peak
+
+
+def jitted(case: Case, loss: Callable, *arguments: Any) -> Subject:
+    """The loss, and its gradient by the first argument, as one program."""
+    function = loss if case.mode == "forward" else jax.value_and_grad(loss)
+    program, seconds, peak = compiled(jax.jit(function), *arguments)
     return Subject(lambda: jax.block_until_ready(program(*arguments)), seconds, peak)
 
 
-def seqnets_loss(case: Case) -> tuple[Callable, object, jax.Array | None]:
+def seqnets_loss(case: Case) -> tuple[Callable, Trained]:
     cell = CELLS[case.cell](case.shape[3])
-    params = cell.init(jax.random.key(0), case.shape[2])
-    mask = lengths_to_mask(jnp.asarray(case.lengths), case.shape[1]) if case.ragged else None
+    gains, _, _ = arrays(case)
 
-    def loss(params: object, xs: jax.Array, mask: jax.Array | None) -> jax.Array:
-        return squares(unroll(cell, params, None, xs, mask=mask)[1], None)
+    def loss(trained: Trained, xs: jax.Array, mask: jax.Array | None) -> jax.Array:
+        _, ys = unroll(cell, trained.layer, None, trained.gains[None, None] * xs, mask=mask)
+        return squares(ys, None)
 
-    return loss, params, mask
+    return loss, Trained(gains, cell.init(jax.random.key(0), case.shape[2]))
 
 
 def seqnets_jit(case: Case) -> Subject:
-    loss, params, mask = seqnets_loss(case)
-    return compiled(jax.jit(with_gradient(case, loss)), params, jnp.asarray(case.inputs), mask)
+    loss, trained = seqnets_loss(case)
+    return jitted(case, loss, trained, *arrays(case)[1:])
 
 
 def seqnets_parallel(case: Case) -> Subject | None:
-    """Rows split over the devices, the loss and the gradients of the weights summed over them."""
-    devices = jax.local_devices()
-    if len(devices) == 1 or case.shape[0] % len(devices):
+    """The library's own steps over all devices; None where they do not divide the rows."""
+    layout = DataParallel(jax.local_devices())
+    if layout.size == 1 or case.shape[0] % layout.size:
         return None
-    loss, params, mask = seqnets_loss(case)
-    function = with_gradient(case, loss)
+    loss, trained = seqnets_loss(case)
 
-    def step(params: object, xs: jax.Array, mask: jax.Array | None) -> object:
-        out = function(params, xs, mask)
-        if case.mode == "forward":
-            return jax.lax.psum(out, "devices")
-        total, (weights, inputs) = out
-        return jax.lax.psum((total, weights), "devices"), inputs
+    def loss_fn(params: Trained, carry: Any, batch: Any, keys: Any) -> Any:
+        total = loss(params, *batch)
+        return Weighted(total, jnp.asarray(batch[0].shape[0], total.dtype)), (carry, {})
 
-    mesh = jax.sharding.Mesh(np.asarray(devices), ("devices",))
-    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("devices"))
-    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    optimizer = optax.sgd(1e-6)
+    state = layout.place(create_state(trained, optimizer, jax.random.key(0)))
+    mesh = jax.sharding.Mesh(np.asarray(layout.devices), ("rows",))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
+    batch = jax.device_put(layout.split(arrays(case)[1:]), rows)
+    if case.mode == "forward":
+        step = layout.evaluation_step(loss_fn)
+        program, seconds, peak = compiled(step, state.params, (), batch)
+        run = functools.partial(program, state.params, (), batch)
+        return Subject(lambda: jax.block_until_ready(run()), seconds, peak and peak * layout.size)
+    step = layout.train_step(loss_fn, optimizer)
+    program, seconds, peak = compiled(step, state, batch, np.float32(0))
+    states = [state]
 
-    def split(x: jax.Array | np.ndarray) -> jax.Array:
-        x = np.asarray(x)
-        return jax.device_put(x.reshape(len(devices), -1, *x.shape[1:]), rows)
+    def train() -> Any:
+        states[0], info = program(states[0], batch, np.float32(0))  # the state before is used up
+        return jax.block_until_ready((states[0], info))
 
-    masks = None if mask is None else split(mask)
-    out_axes = None if case.mode == "forward" else (None, 0)
-    mapped = jax.pmap(step, axis_name="devices", in_axes=(None, 0, 0), out_axes=out_axes)
-    return compiled(mapped, jax.device_put(params, everywhere), split(case.inputs), masks)
+    return Subject(train, seconds, peak and peak * layout.size)
 
 
 def flax_layer(case: Case) -> Subject:
     cells = {"LSTM": nn.OptimizedLSTMCell, "GRU": nn.GRUCell, "Elman": nn.SimpleCell}
     layer = nn.RNN(cells[case.cell](case.shape[3]))
-    xs = jnp.asarray(case.inputs)
+    gains, xs, mask = arrays(case)
     lengths = jnp.asarray(case.lengths) if case.ragged else None
-    mask = lengths_to_mask(lengths, case.shape[1]) if case.ragged else None
-    variables = layer.init(jax.random.key(0), xs)
+    trained = Trained(gains, layer.init(jax.random.key(0), xs))
 
-    def loss(variables: object, xs: jax.Array) -> jax.Array:
-        return squares(layer.apply(variables, xs, seq_lengths=lengths), mask)
+    def loss(trained: Trained, xs: jax.Array) -> jax.Array:
+        ys: Any = layer.apply(trained.layer, trained.gains[None, None] * xs, seq_lengths=lengths)
+        return squares(ys, mask)
 
-    return compiled(jax.jit(with_gradient(case, loss)), variables, xs)
+    return jitted(case, loss, trained, xs)
 
 
 def keras_layer(case: Case) -> Subject:
@@ -169,44 +200,50 @@ def keras_layer(case: Case) -> Subject:
 
     kinds = {"LSTM": keras.layers.LSTM, "GRU": keras.layers.GRU, "Elman": keras.layers.SimpleRNN}
     layer = kinds[case.cell](case.shape[3], return_sequences=True)
-    xs = jnp.asarray(case.inputs)
-    mask = lengths_to_mask(jnp.asarray(case.lengths), case.shape[1]) if case.ragged else None
+    gains, xs, mask = arrays(case)
     layer.build(xs.shape)
-    weights = [variable.value for variable in layer.trainable_variables]
+    trained = Trained(gains, [variable.value for variable in layer.trainable_variables])
+    others = [variable.value for variable in layer.non_trainable_variables]
 
-    def loss(weights: list, xs: jax.Array) -> jax.Array:
-        ys, _ = layer.stateless_call(weights, layer.non_trainable_variables, xs, mask=mask)
-        return squares(ys, mask)
+    def loss(trained: Trained, xs: jax.Array) -> jax.Array:
+        xs = trained.gains[None, None] * xs
+        return squares(layer.stateless_call(trained.layer, others, xs, mask=mask)[0], mask)
 
-    return compiled(jax.jit(with_gradient(case, loss)), weights, xs)
+    return jitted(case, loss, trained, xs)
 
 
 def torch_layer(case: Case) -> Subject:
     import torch
 
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(cores())
     kinds = {"LSTM": torch.nn.LSTM, "GRU": torch.nn.GRU, "Elman": torch.nn.RNN}
     layer = kinds[case.cell](case.shape[2], case.shape[3], batch_first=True)
     backward = case.mode != "forward"
-    xs = torch.tensor(case.inputs, requires_grad=backward)
-    lengths = torch.tensor(case.lengths)
+    xs, lengths = torch.tensor(case.inputs), torch.tensor(case.lengths)
+    trained = Trained(torch.ones(case.shape[2], requires_grad=True), list(layer.parameters()))
 
-    def run() -> object:
+    def run() -> Any:
         with torch.set_grad_enabled(backward):
-            layer.zero_grad(set_to_none=True)
-            xs.grad = None
-            inputs = xs
+            inputs = trained.gains * xs
             if case.ragged:
                 inputs = torch.nn.utils.rnn.pack_padded_sequence(
-                    xs, lengths, batch_first=True, enforce_sorted=False
+                    inputs, lengths, batch_first=True, enforce_sorted=False
                 )
             ys, _ = layer(inputs)
             total = torch.square(ys.data if case.ragged else ys).sum()
-            if backward:
-                total.backward()
-            return total
+            if not backward:
+                return total
+            gains, *weights = torch.autograd.grad(total, [trained.gains, *trained.layer])
+            return total.detach(), Trained(gains, weights)
 
     return Subject(run)
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 SYSTEMS = {
@@ -218,15 +255,34 @@ SYSTEMS = {
 }
 
 
+def prepared(case: Case, systems: list[str]) -> dict[str, Subject]:
+    """Each system compiled and run once; a peer that fails is told of and left out."""
+    subjects = {}
+    for name in systems:
+        try:
+            subject = SYSTEMS[name](case)
+            if subject is not None:
+                subject.run()
+                subjects[name] = subject
+        except Exception as error:  # whatever a peer may raise
+            if name not in PEERS:
+                raise
+            told = (str(error).splitlines() or [""])[0]
+            print(f"{name} fails on {case}: {type(error).__name__}: {told}", file=sys.stderr)
+    return subjects
+
+
 def medians(subjects: dict[str, Subject], seconds: float) -> dict[str, float]:
-    """Median seconds of each, run in turns until about ``seconds`` have passed for every one."""
-    for subject in subjects.values():
-        subject.run()
-        subject.run()
+    """Median seconds of each, run in turns until about ``seconds`` have passed for every one.
+
+    The first run of each turn is not timed: threads of the system before may still be spinning,
+    and the caches hold its data.
+    """
     times: dict[str, list[float]] = {name: [] for name in subjects}
     end = time.perf_counter() + seconds * len(subjects)
-    while time.perf_counter() < end or len(times[next(iter(times))]) < 5:
+    while time.perf_counter() < end or len(times[next(iter(times))]) < 3:
         for name, subject in subjects.items():
+            subject.run()
             began = time.perf_counter()
             subject.run()
             times[name].append(time.perf_counter() - began)
@@ -244,6 +300,7 @@ def product_limit() -> float:
         import torch
 
         y = torch.tensor(a)
+        torch.set_num_threads(cores())
         subjects["torch"] = Subject(lambda: torch.mm(y, y))
     return 2 * n**3 / min(medians(subjects, 1.0).values())
 
@@ -252,17 +309,15 @@ def installed(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-def cases(arguments: argparse.Namespace) -> Iterator[Case]:
-    names = ("LSTM", "GRU") if arguments.quick else tuple(CELLS)
-    modes = MODES[1:] if arguments.quick else MODES
-    ragged = (False,) if arguments.quick else (False, True)
-    for values in itertools.product(names, modes, SHAPES, ragged):
+def cases(*, quick: bool) -> Iterator[Case]:
+    names = ("LSTM", "GRU") if quick else tuple(CELLS)
+    modes = MODES[1:] if quick else MODES
+    for values in itertools.product(names, modes, SHAPES, (False, True)):
         yield Case(*values)
 
 
 def measure(case: Case, systems: list[str], limit: float, seconds: float) -> list[dict]:
-    made = {name: SYSTEMS[name](case) for name in systems}
-    subjects = {name: subject for name, subject in made.items() if subject is not None}
+    subjects = prepared(case, systems)
     taken = medians(subjects, seconds)
     return [
         {
@@ -282,30 +337,64 @@ def measure(case: Case, systems: list[str], limit: float, seconds: float) -> lis
 
 def row(case: Case, rows: list[dict], systems: list[str]) -> str:
     taken = {r["system"]: r["seconds"] for r in rows}
-    ours = taken.get("seqnets", taken["seqnets-jit"])
-    cells = [f"{taken[s] * 1e3:9.2f}" if s in taken else f"{'-':>9}" for s in systems]
-    ratios = [f"{taken[s] / ours:8.2f}" for s in systems if s in PEERS]
-    share = next(r["share_of_limit"] for r in rows if r["seconds"] == ours)
-    kind = f"{case.cell} {case.mode}{' ragged' if case.ragged else ''}"
-    return f"{kind:30}{case.shape!s:22}" + "".join(cells + ratios) + f"{share:8.0%}"
+    ours = "seqnets" if "seqnets" in taken else "seqnets-jit"
+    peers = [name for name in systems if name in PEERS]
+    ratios = [taken[name] / taken[ours] if name in taken else None for name in peers]
+    share = next(r["share_of_limit"] for r in rows if r["system"] == ours)
+    line = f"{kind(rows[0]):30}{case.shape!s:22}"
+    line += columns(taken[name] * 1e3 if name in taken else None for name in systems)
+    return line + columns(ratios) + f"{share:9.0%}"
+
+
+def kind(row: dict) -> str:
+    return f"{row['cell']} {row['mode']}{' ragged' if row['ragged'] else ''}"
+
+
+def columns(values: Iterable[float | str | None]) -> str:
+    """Nine characters each; what is missing is a dash."""
+    given = ["-" if value is None else value for value in values]
+    return "".join(f"{v:>9}" if isinstance(v, str) else f"{v:9.2f}" for v in given)
+
+
+def mean_ratio(rows: list[dict], over: dict, under: dict) -> float | None:
+    """Geometric mean, over the shapes of both, of the seconds of ``over`` by those of ``under``."""
+
+    def seconds(wanted: dict) -> dict[tuple[int, ...], float]:
+        return {tuple(r["shape"]): r["seconds"] for r in rows if wanted.items() <= r.items()}
+
+    first, second = seconds(over), seconds(under)
+    ratios = [first[shape] / second[shape] for shape in first if shape in second]
+    return statistics.geometric_mean(ratios) if ratios else None
+
+
+def ratio_table(
+    rows: list[dict], names: list[str], over: dict[str, Any], under: dict[str, Any]
+) -> Iterator[str]:
+    """A line for each kind and a column for each system: `mean_ratio`.
+
+    What ``over`` and ``under`` say takes the place of the kind's and the column's own.
+    """
+    kinds = {kind(r): {key: r[key] for key in ("cell", "mode", "ragged")} for r in rows}
+    for label, own in kinds.items():
+        if own["ragged"] == over.get("ragged", own["ragged"]):
+            each = [own | {"system": name} for name in names]
+            means = [mean_ratio(rows, e | over, e | under) for e in each]
+            yield f"{label:30}" + columns(means)
 
 
 def summary(rows: list[dict], systems: list[str]) -> Iterator[str]:
-    """Geometric means of the ratios over the shapes with more than one row."""
-    kinds = dict.fromkeys((r["cell"], r["mode"], r["ragged"]) for r in rows)
-    for kind in kinds:
-        chosen = [r for r in rows if (r["cell"], r["mode"], r["ragged"]) == kind]
-        taken = {(tuple(r["shape"]), r["system"]): r["seconds"] for r in chosen}
-        for peer in (s for s in systems if s in PEERS):
-            ratios = [
-                taken[shape, peer] / seconds
-                for (shape, system), seconds in taken.items()
-                if system == "seqnets" and shape[0] > 1
-            ]
-            if ratios:
-                cell, mode, ragged = kind
-                mean = statistics.geometric_mean(ratios)
-                yield f"{cell} {mode}{' ragged' if ragged else ''}: {mean:.2f} x {peer}"
+    """Geometric means over shapes; above 1 is slower than what it is compared with."""
+    peers = [name for name in systems if name in PEERS]
+    many = [r for r in rows if r["shape"][0] > 1]
+    one = [r for r in rows if r["shape"][0] == 1]
+    for title, names, chosen, over, under in (
+        ("time / seqnets, B > 1", peers, many, {}, {"system": "seqnets"}),
+        ("time / jit, B > 1", peers, many, {}, {"system": "seqnets-jit"}),
+        ("time / jit, B = 1", peers, one, {}, {"system": "seqnets-jit"}),
+        ("time ragged / full, B > 1", systems, many, {"ragged": True}, {"ragged": False}),
+    ):
+        yield f"\n{title:30}" + columns(name.replace("seqnets-", "") for name in names)
+        yield from ratio_table(chosen, names, over, under)
 
 
 def main() -> None:
@@ -313,29 +402,28 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="LSTM and GRU, forward+backward")
-    parser.add_argument("--json", metavar="FILE", help="also write the rows as JSON")
-    parser.add_argument("--seconds", type=float, default=1.5, help="for each figure (1.5)")
+    parser.add_argument("--json", metavar="FILE", help="also write the rows, after every case")
+    parser.add_argument("--seconds", type=float, help="for each figure (1.5, 0.3 with --quick)")
     arguments = parser.parse_args()
+    seconds = arguments.seconds or (0.3 if arguments.quick else 1.5)
     use_all_cores()
+    jax.config.update("jax_enable_compilation_cache", False)
     systems = [name for name in SYSTEMS if name not in PEERS or installed(name)]
     for name in set(SYSTEMS) - set(systems):
         print(f"{name} is not installed and left out", file=sys.stderr)
     limit = product_limit()
     print(f"limit: {limit / 1e9:.0f} GFLOP/s, a product of 2048 x 2048 in float32\n")
-    ratios = [f"x {name}" for name in systems if name in PEERS]
     print(f"{'milliseconds':30}{'(B, T, D, H)':22}", end="")
-    print("".join(f"{name.replace('seqnets-', ''):>9}" for name in systems), end="")
-    print("".join(f"{name:>8}" for name in ratios) + f"{'limit':>8}")
+    heads = [*systems, *(f"x {name}" for name in systems if name in PEERS), "limit"]
+    print(columns(head.replace("seqnets-", "") for head in heads))
     rows: list[dict] = []
-    for case in cases(arguments):
-        new = measure(case, systems, limit, arguments.seconds)
+    for case in cases(quick=arguments.quick):
+        new = measure(case, systems, limit, seconds)
         print(row(case, new, systems), flush=True)
         rows += new
-    print("\ngeometric means over the shapes with B > 1, seqnets data-parallel:")
-    print("\n".join(f"  {line}" for line in summary(rows, systems)))
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(rows, file, indent=1)
+        if arguments.json:
+            write_atomically(arguments.json, json.dumps(rows, indent=1, allow_nan=False).encode())
+    print("\n".join(summary(rows, systems)))
 
 
 if __name__ == "__main__":
