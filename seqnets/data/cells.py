@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 from seqnets.data.errors import DataError
 
-__all__ = ["Cells", "is_missing", "is_number", "numbers", "rows"]
+__all__ = ["Cells", "is_missing", "is_number", "numbers", "rows", "shown"]
+
+MAXIMUM_COLUMNS = 2**20
+"""Rows of more cells are refused."""
 
 MISSING = frozenset({"", "na", "nan", "n/a", "null", "none"})
 """What stands for a missing value, in any case."""
@@ -31,20 +34,32 @@ class Cells:
     def wrong(self, i: int, expected: str) -> DataError:
         """Return the exception for cell ``i``."""
         got = self.texts[i]
-        shown = repr(got if len(got) <= 40 else got[:40] + "…")
         hint = "; columns are separated by commas" if ";" in got or "\t" in got else ""
-        return DataError(f"{self.path}: {self.where(i)}: expected {expected}, got {shown}{hint}")
+        return DataError(
+            f"{self.path}: {self.where(i)}: expected {expected}, got {shown(got)}{hint}"
+        )
+
+
+def shown(text: str) -> str:
+    """``text`` in quotation marks, shortened to 40 characters."""
+    return repr(text if len(text) <= 40 else text[:40] + "…")
 
 
 def rows(path: str, text: str) -> Iterator[tuple[int, list[str]]]:
     """Yield line number (from 1) and stripped cells of each row, without the blank lines.
 
     Raises:
-      DataError: if a quotation is not closed, or a field is longer than 128 Ki characters.
+      DataError: if a quotation is not closed, a field is longer than 128 Ki characters, or a row
+        has more than 1 Mi cells.
     """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         for cells in reader:
+            if len(cells) > MAXIMUM_COLUMNS:
+                raise DataError(
+                    f"{path}: line {reader.line_num}: expected at most {MAXIMUM_COLUMNS} columns, "
+                    f"got {len(cells)}"
+                )
             blank = not cells or (len(cells) == 1 and cells[0].isspace())
             if not blank:
                 yield reader.line_num, [cell.strip() for cell in cells]

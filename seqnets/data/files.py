@@ -16,6 +16,7 @@ __all__ = ["MAXIMUM_BYTES", "decode_utf8", "read_bytes", "write_file"]
 MAXIMUM_BYTES = 2**31
 """Files of more than 2 GiB, counted after decompression, are refused rather than read."""
 
+_PART = 2**20
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -47,8 +48,16 @@ def _content(file: io.BufferedReader, limit: int) -> bytes:
     """Return at most ``limit + 1`` bytes of the (decompressed) content."""
     if file.peek(2)[:2] == _GZIP_MAGIC:
         with gzip.GzipFile(fileobj=file) as unpacked:
-            return unpacked.read(limit + 1)
-    return file.read(limit + 1)
+            return _read(unpacked, limit + 1)
+    return _read(file, limit + 1)
+
+
+def _read(file: io.BufferedIOBase, limit: int) -> bytes:
+    """Read at most ``limit`` bytes part by part: `read` at once would allocate them all before."""
+    content = io.BytesIO()
+    while part := file.read(min(limit - content.tell(), _PART)):
+        content.write(part)
+    return content.getvalue()
 
 
 def _reason(error: Exception) -> str:

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from seqnets.data.cells import Cells, is_missing, is_number, numbers, rows
+from seqnets.data.cells import Cells, is_missing, is_number, numbers, rows, shown
 from seqnets.data.errors import DataError
 from seqnets.data.files import decode_utf8, read_bytes
 from seqnets.data.times import is_time, parse_times
@@ -41,6 +41,10 @@ TIME_NAMES = frozenset(
 
 SAMPLE = 100
 """Rows from which the form is told."""
+
+MAXIMUM_ROWS = 2**24
+MAXIMUM_CELLS = 2**26
+"""Files of more lines or commas are refused."""
 
 Row = tuple[int, list[str]]
 Times = pd.DatetimeIndex | NDArray[np.int64]
@@ -81,7 +85,7 @@ class _Table:
 
     def place(self, column: int) -> str:
         named = self.names is not None and self.names[column]
-        return f"column {self.name(column)!r}" if named else f"column {column + 1}"
+        return f"column {shown(self.name(column))}" if named else f"column {column + 1}"
 
 
 def written_series(path: str, limit: int) -> list[Written]:
@@ -99,7 +103,9 @@ def written_series(path: str, limit: int) -> list[Written]:
 
 
 def _open(path: str, limit: int) -> _Table:
-    text = decode_utf8(path, read_bytes(path, limit)).removeprefix("\N{BYTE ORDER MARK}")
+    data = read_bytes(path, limit)
+    _check_size(path, data)
+    text = decode_utf8(path, data).removeprefix("\N{BYTE ORDER MARK}")
     source = rows(path, text)
     head = list(itertools.islice(source, SAMPLE + 1))
     names = head.pop(0)[1] if head and _is_header(head[0][1]) else None
@@ -113,6 +119,16 @@ def _open(path: str, limit: int) -> _Table:
     return table
 
 
+def _check_size(path: str, data: bytes) -> None:
+    """Raise if there are too many cells; each takes far more memory than it has bytes."""
+    lines = data.count(b"\n") + data.count(b"\r") - data.count(b"\r\n")
+    if lines > MAXIMUM_ROWS:
+        raise DataError(f"{path}: expected at most {MAXIMUM_ROWS} lines, got {lines}")
+    commas = data.count(b",")
+    if commas > MAXIMUM_CELLS:
+        raise DataError(f"{path}: expected at most {MAXIMUM_CELLS} commas, got {commas}")
+
+
 def _is_header(cells: Sequence[str]) -> bool:
     """A row with a cell that is no value, the first not counted: it may be an identifier."""
     named = cells[1:] if len(cells) > 1 else cells
@@ -120,12 +136,13 @@ def _is_header(cells: Sequence[str]) -> bool:
 
 
 def _check_names(table: _Table) -> None:
-    names = table.names or []
-    for column, name in enumerate(names):
+    before: set[str] = set()
+    for column, name in enumerate(table.names or []):
         if not name and column:
             raise DataError(f"{table.path}: header: column {column + 1} has no name")
-        if name in names[:column]:
-            raise DataError(f"{table.path}: header: two columns are called {name!r}")
+        if name in before:
+            raise DataError(f"{table.path}: header: two columns are called {shown(name)}")
+        before.add(name)
 
 
 def _is_long(table: _Table) -> bool:
@@ -160,8 +177,8 @@ def _long(table: _Table) -> list[Written]:
     for needed in LONG:
         if needed not in names:
             near = difflib.get_close_matches(needed, names, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            listed = ", ".join(map(repr, names[:10]))
+            hint = f"; did you mean {shown(near[0])}?" if near else ""
+            listed = ", ".join(map(shown, names[:10]))
             raise DataError(
                 f"{table.path}: header: expected the columns unique_id, ds, y, got {listed} "
                 f"without {needed!r}{hint}"
@@ -190,7 +207,7 @@ def _series_a_row(table: _Table) -> list[Written]:
         if not name or name in found:
             raise DataError(
                 f"{table.path}: line {line}: expected an identifier of its own in the first "
-                f"column, got {name!r}"
+                f"column, got {shown(name)}"
             )
         values = numbers(_row_cells(table.path, line, texts))
         length = np.max(np.flatnonzero(~np.isnan(values)), initial=-1) + 1

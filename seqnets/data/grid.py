@@ -35,8 +35,10 @@ def regular_times(times: pd.DatetimeIndex) -> tuple[pd.DatetimeIndex, str]:
     if months is not None:
         return months
     if _is_business_daily(times):
+        days = times.to_numpy().astype("datetime64[D]")
+        _check_length(times.asi8, int(np.busday_count(days[0], days[-1])) + 1, _tick_name)
         return pd.date_range(times[0], times[-1], freq="B").as_unit("ns"), "B"
-    ticks = regular_steps(times.asi8, show=lambda tick: str(pd.Timestamp(tick)))
+    ticks = regular_steps(times.asi8, show=_tick_name)
     grid = pd.DatetimeIndex(ticks.view("datetime64[ns]"))
     return grid, _fixed_frequency(grid[1] - grid[0], grid[0])
 
@@ -55,6 +57,10 @@ def _months(times: pd.DatetimeIndex) -> tuple[pd.DatetimeIndex, str] | None:
         dates = [times[0] + pd.DateOffset(months=months) for months in ahead]
     alias = f"{ahead[1] if ahead[1] > 1 else ''}{'ME' if month_ends else 'MS'}"
     return pd.DatetimeIndex(dates).as_unit("ns"), alias
+
+
+def _tick_name(tick: int) -> str:
+    return str(pd.Timestamp(tick))
 
 
 def _month_name(count: int) -> str:
@@ -91,14 +97,19 @@ def regular_steps(ticks: Ticks, show: Callable[[int], str] = str) -> Ticks:
         raise ValueError("expected steps of less than 292 years")
     step = np.gcd.reduce(gaps)
     length = (int(ticks[-1]) - int(ticks[0])) // int(step) + 1
+    _check_length(ticks, length, show)
+    return ticks[0] + step * np.arange(length, dtype=np.int64)
+
+
+def _check_length(ticks: Ticks, length: int, show: Callable[[int], str]) -> None:
+    """Raise if a grid of this length is too long for its ticks; it has not been made yet."""
     if length > GRID_LIMIT * len(ticks):
-        odd = _oddest(gaps)
+        odd = _oddest(np.diff(ticks))
         raise ValueError(
             f"expected times on a regular grid with few gaps; {show(ticks[0])}, {show(ticks[1])} "
             f"come first, but {show(ticks[odd + 1])} follows {show(ticks[odd])}, and a grid "
             f"through all {len(ticks)} has {length} steps"
         )
-    return ticks[0] + step * np.arange(length, dtype=np.int64)
 
 
 def _oddest(gaps: Ticks) -> int:

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from seqnets.checks import check_range, check_rank, check_shape
+from seqnets.data.cells import shown
 from seqnets.data.errors import DataError
 from seqnets.data.forms import Times, Written, written_series
 from seqnets.data.grid import continue_times, regular_steps, regular_times, season_of
@@ -70,7 +71,8 @@ def read_series(path: str | os.PathLike[str], shortest: int = 2) -> list[Series]
     file leaves out become missing values, so that every series lies on a regular grid.
 
     Args:
-      path: the file, UTF-8 with commas, at most 512 MiB after decompression.
+      path: the file, UTF-8 with commas, after decompression at most 512 MiB, 16 Mi lines and
+        64 Mi cells.
       shortest: fewest values of a series; one alone lies on no grid, so 2 unless that will do.
 
     Returns:
@@ -89,7 +91,7 @@ def read_series(path: str | os.PathLike[str], shortest: int = 2) -> list[Series]
 
 def _on_grid(path: str, written: Written, shortest: int) -> Series:
     """Order the values by time, and put NaN where the regular grid has no value."""
-    label = f"{path}: series {written.id!r}"
+    label = f"{path}: series {shown(written.id)}"
     if len(written.values) < shortest:
         raise DataError(f"{label}: expected at least {shortest} values, got {len(written.values)}")
     if np.isnan(written.values).all():

@@ -141,10 +141,14 @@ class TextStream:
         """Batches before the streams start anew: (n − T) / (B · T) rounded down, at least 1."""
         return max(1, (self._tokens.size - self.steps) // (self.batch_size * self.steps))
 
-    def batch(self, k: int) -> TextBatch:
+    def batch(self, k: int, rows: slice = slice(None)) -> TextBatch:
         """Return batch number ``k``, from 0; epochs follow one another without end.
 
         ``reset`` is True at the first step of each epoch's first batch, else False.
+
+        Args:
+          k: number of the batch.
+          rows: which of its B rows.
 
         Raises:
           ValueError: if ``k`` is negative.
@@ -152,9 +156,10 @@ class TextStream:
         check_range("k", k, 0)
         epoch, chunk = divmod(k, self.steps_per_epoch)
         stretch = self.steps_per_epoch * self.steps
-        starts = self._offset(epoch) + stretch * np.arange(self.batch_size) + chunk * self.steps
+        numbers = np.arange(self.batch_size)[rows]
+        starts = self._offset(epoch) + stretch * numbers + chunk * self.steps
         read = self._tokens[starts[:, None] + np.arange(self.steps + 1)]
-        reset = np.zeros((self.batch_size, self.steps), np.bool_)
+        reset = np.zeros((len(numbers), self.steps), np.bool_)
         reset[:, 0] = chunk == 0
         return TextBatch(read[:, :-1], read[:, 1:], reset)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,8 +12,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seqnets.checks import did_you_mean
+from seqnets.data.errors import DataError
+from seqnets.files import read_json
 
-__all__ = ["ByteTokenizer", "CharacterTokenizer", "Tokenizer", "tokenizer_from_dict"]
+__all__ = [
+    "ByteTokenizer",
+    "CharacterTokenizer",
+    "Tokenizer",
+    "read_tokenizer",
+    "tokenizer_from_dict",
+]
+
+MAXIMUM_BYTES = 2**24
+"""A file of all characters there are, each written as an escape, has fewer."""
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 
@@ -153,14 +165,16 @@ def tokenizer_from_dict(description: Mapping[str, Any]) -> ByteTokenizer | Chara
     Raises:
       ValueError: if the kind is unknown, a key is missing or superfluous, or a value is wrong.
     """
-    kind = str(description.get("kind"))
+    if not isinstance(description, Mapping):
+        raise ValueError(f"tokenizer: expected an object, got {type(description).__name__}")
+    kind = str(description.get("kind"))[:40]
     keys = {"bytes": {"kind"}, "characters": {"kind", "characters"}}
     if kind not in keys:
         raise ValueError(f"kind of tokenizer: got {kind!r}; {did_you_mean(kind, keys)}")
     if set(description) != keys[kind]:
         raise ValueError(
             f"tokenizer of kind {kind!r}: expected the keys {sorted(keys[kind])}, "
-            f"got {sorted(description)}"
+            f"got {sorted(map(str, description))[:9]}"
         )
     if kind == "bytes":
         return ByteTokenizer()
@@ -168,6 +182,20 @@ def tokenizer_from_dict(description: Mapping[str, Any]) -> ByteTokenizer | Chara
     if not isinstance(characters, str):
         raise ValueError(f"characters: expected a string, got {type(characters).__name__}")
     return CharacterTokenizer(characters)
+
+
+def read_tokenizer(path: str | os.PathLike[str]) -> ByteTokenizer | CharacterTokenizer:
+    """Read a tokenizer from a JSON file of what its ``to_dict`` returned.
+
+    Raises:
+      DataError: if the file cannot be read, is larger than 16 MiB, or describes no tokenizer.
+    """
+    try:
+        return tokenizer_from_dict(read_json(path, MAXIMUM_BYTES))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise DataError(f"{path}: not a tokenizer: {error}") from error
 
 
 def _encoded(text: str, encoding: str) -> bytes:

@@ -92,7 +92,9 @@ class SeriesWindows:
         """[series] number of steps of each."""
         return self._ends - self._starts
 
-    def batch(self, k: int, size: int, seed: int, held_out: int = 0) -> Window:
+    def batch(
+        self, k: int, size: int, seed: int, held_out: int = 0, rows: slice = slice(None)
+    ) -> Window:
         """Windows at random cuts of random series, those of the training part.
 
         Args:
@@ -100,6 +102,7 @@ class SeriesWindows:
           size: windows in it, B.
           seed: what the choice depends on beside k.
           held_out: steps at the end of every series that no target may touch.
+          rows: which of the B windows.
 
         Raises:
           DataError: if no series is long enough for a window.
@@ -112,10 +115,10 @@ class SeriesWindows:
                 f"{self.lengths.max()} steps; try a smaller horizon or season"
             )
         rng = np.random.default_rng([seed, k])
-        rows = rng.choice(usable, size)
-        last = self.lengths[rows] - held_out - self.shape.horizon
+        chosen = rng.choice(usable, size)
+        last = self.lengths[chosen] - held_out - self.shape.horizon
         cuts = rng.integers(self._first_cut, last, endpoint=True)
-        return self.windows(rows, cuts)
+        return self.windows(chosen[rows], cuts[rows])
 
     def usable(self, held_out: int) -> np.ndarray:
         """Numbers of the series long enough for a window before their last ``held_out`` steps."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from seqnets.extras import require
-from seqnets.files import write_atomically
+from seqnets.files import read_at_most, write_atomically
 from seqnets.runs import strict_json
 from seqnets.training.hooks import Hook, Limits, Progress
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["MetricsFile", "ProgressBar", "TensorBoard"]
 
 REFRESH_SECONDS = 0.2
+MAXIMUM_BYTES = 2**30  # of records read back
 
 
 class MetricsFile(Hook):
@@ -38,19 +39,26 @@ class MetricsFile(Hook):
             not whole. None begins an empty file.
         """
         self.path = Path(path)
-        write_atomically(self.path, "".join(_lines_until(self.path, resume_at)).encode())
+        self._cut(resume_at)
 
     def on_record(self, record: dict[str, Any]) -> None:
         """Append a line; nothing of it is held back in memory."""
         with self.path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(strict_json(record) + "\n")
 
+    def on_rollback(self, progress: Progress) -> None:
+        """Cut off the records of later steps."""
+        self._cut(progress.step)
+
+    def _cut(self, step: int | None) -> None:
+        write_atomically(self.path, "".join(_lines_until(self.path, step)).encode())
+
 
 def _lines_until(path: Path, step: int | None) -> list[str]:
     """The whole records of the steps up to this one, as they are."""
     if step is None or not path.exists():
         return []
-    *lines, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    *lines, _ = read_at_most(path, MAXIMUM_BYTES).decode("utf-8", "replace").split("\n")
     return [f"{line}\n" for line in lines if _step_of(line) <= step]
 
 
@@ -58,7 +66,7 @@ def _step_of(line: str) -> float:
     """The step of a record; infinity if it is not one."""
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return math.inf
 
 

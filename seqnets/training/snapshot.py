@@ -4,34 +4,71 @@ It holds two items, which Orbax writes under a temporary name and renames when b
 
     arrays    the leaves of the state by name, ``.params['cell']['w']``; the key as its uint32 data
     header    JSON: format, step, metric, progress, and of every leaf dtype, shape and SHA-256
+
+A checkpoint may come from anywhere: reading one runs no code of it, opens no name that it gives,
+leaves its folder for nothing, and allocates what the wanted model says, never what the checkpoint
+says. `seqnets.training.storage` has the bounds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
+import msgspec
 import numpy as np
 
+from seqnets.files import read_json
 from seqnets.runs import bytes_of
 from seqnets.training.hooks import Progress
 from seqnets.training.state import TrainState
+from seqnets.training.storage import check_folder, read_array
 from seqnets.typing import PyTree
 
-__all__ = ["CheckpointError", "read_header", "read_params", "read_state", "write_snapshot"]
+__all__ = [
+    "CheckpointError",
+    "DamagedError",
+    "read_header",
+    "read_params",
+    "read_state",
+    "write_snapshot",
+]
 
-# Orbax is imported where it is used: reading figures or reports should not wait for it.
+# Orbax is imported where it is used: reading should not wait for it.
 
 FORMAT = 1
+HEADER_BYTES = 2**25
+
+
+class _Leaf(msgspec.Struct):
+    dtype: str
+    shape: tuple[int, ...]
+    sha256: str
+
+
+class _About(msgspec.Struct):
+    """What a header must hold, of which types."""
+
+    step: int
+    metric: float | None
+    progress: Progress
+    key: str
+    leaves: dict[str, _Leaf]
 
 
 class CheckpointError(ValueError):
     """A checkpoint is not there, cannot be read, or is of another model."""
+
+
+class DamagedError(CheckpointError):
+    """A checkpoint is not what was written."""
 
 
 def write_snapshot(path: Path, state: TrainState, progress: Progress, metric: float | None) -> None:
@@ -49,7 +86,19 @@ def write_snapshot(path: Path, state: TrainState, progress: Progress, metric: fl
     stored = {name: x for name, x in arrays.items() if x.size}  # Orbax takes no empty arrays
     header = {"format": FORMAT, "about": about, "sha256": _sha256_of_json(about)}
     items = ocp.args.Composite(arrays=ocp.args.PyTreeSave(stored), header=ocp.args.JsonSave(header))
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as orbax:
+    alone = ocp.options.MultiprocessingOptions(  # it is this process that writes, the others do not
+        primary_host=jax.process_index(),
+        active_processes={jax.process_index()},
+        barrier_sync_key_prefix="alone",
+    )
+    handler = ocp.CompositeCheckpointHandler(
+        composite_options=ocp.CompositeOptions(multiprocessing_options=alone),
+        arrays=ocp.PyTreeCheckpointHandler(
+            use_ocdbt=True, use_zarr3=False, multiprocessing_options=alone
+        ),
+        header=ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+    )
+    with ocp.Checkpointer(handler, multiprocessing_options=alone) as orbax:
         orbax.save(path, args=items)
 
 
@@ -59,16 +108,24 @@ def read_header(path: Path) -> dict[str, Any]:
     Raises:
       CheckpointError: if it is damaged, or of another format.
     """
-    import orbax.checkpoint as ocp
-
-    header = _read(path, header=ocp.args.JsonRestore())
+    with _telling(path):
+        check_folder(path / "header", 0)
+        header = read_json(path / "header" / "metadata", HEADER_BYTES)
     if not isinstance(header, dict) or not {"format", "about", "sha256"} <= header.keys():
         _damaged(path, "its header is not one")
     if header["format"] != FORMAT:
-        raise CheckpointError(f"{path}: expected format {FORMAT}, got {header['format']}")
-    if header["sha256"] != _sha256_of_json(header["about"]):
-        _damaged(path, "its header is not what was written")
-    return header["about"]
+        raise CheckpointError(
+            f"{path}: expected a checkpoint of format {FORMAT}, got {_short(header['format'])}; "
+            f"it was written by another version of seqnets"
+        )
+    about = header["about"]
+    with _telling(path):
+        if header["sha256"] != _sha256_of_json(about):
+            _damaged(path, "its header is not what was written")
+        known = msgspec.convert(about, _About)
+    if known.metric is not None and not math.isfinite(known.metric):
+        _damaged(path, f"its metric is {known.metric}")
+    return about
 
 
 def read_state(path: Path, like: TrainState) -> tuple[TrainState, Progress]:
@@ -79,10 +136,11 @@ def read_state(path: Path, like: TrainState) -> tuple[TrainState, Progress]:
     """
     header = read_header(path)
     state = _read_leaves(path, header, _with_key_data(like))
-    key = jax.random.wrap_key_data(state.key, impl=header["key"])
+    with _telling(path):
+        key = jax.random.wrap_key_data(state.key, impl=header["key"])
     if key.dtype != like.key.dtype:
         raise CheckpointError(f"{path}: leaf .key: expected {like.key.dtype}, got {key.dtype}")
-    return state._replace(key=key), Progress(**header["progress"])
+    return state._replace(key=key), msgspec.convert(header["progress"], Progress)
 
 
 def read_params(path: Path, like: PyTree) -> PyTree:
@@ -99,47 +157,42 @@ def _read_leaves(path: Path, header: dict[str, Any], like: PyTree, prefix: str =
     wanted = _named(like, prefix)
     stored = {n: about for n, about in header["leaves"].items() if n.startswith(prefix)}
     for name in [*wanted, *stored]:
-        expected = _in_words(_kind(wanted[name]) if name in wanted else None)
-        got = _in_words(stored.get(name))
+        expected = _kind(wanted[name]) if name in wanted else None
+        got = {part: stored[name][part] for part in ("dtype", "shape")} if name in stored else None
         if expected != got:
             raise CheckpointError(
-                f"{path}: is of another model: leaf {name}: expected {expected}, got {got}"
+                f"{path}: is of another model: leaf {_short(name)}: "
+                f"expected {_in_words(expected)}, got {_in_words(got)}"
             )
+    with _telling(path):
+        check_folder(path, sum(x.size * x.dtype.itemsize for x in wanted.values()))
     return jax.tree.unflatten(
-        jax.tree.structure(like), [_read_leaf(path, name, stored[name]) for name in wanted]
+        jax.tree.structure(like),
+        [_read_leaf(path, name, x, stored[name]["sha256"]) for name, x in wanted.items()],
     )
 
 
-def _read_leaf(path: Path, name: str, about: dict[str, Any]) -> np.ndarray:
-    """Read one array. One by one: where one of many fails, Orbax leaves the others running."""
-    import orbax.checkpoint as ocp
-
-    array = np.empty(about["shape"], about["dtype"])
-    if array.size:
-        restore = ocp.args.PyTreeRestore(
-            item={name: array},
-            restore_args={name: ocp.RestoreArgs(restore_type=np.ndarray)},
-            partial_restore=True,
-        )
-        array = _read(path, arrays=restore)[name]
-    if _sha256(array) != about["sha256"]:
+def _read_leaf(path: Path, name: str, like: Any, sha256: str) -> np.ndarray:
+    with _telling(path):
+        array = read_array(path, name, like) if like.size else np.empty(like.shape, like.dtype)
+    if _sha256(array) != sha256:
         _damaged(path, f"leaf {name} is not what was written")
     return array
 
 
-def _read(path: Path, **item: Any) -> Any:
-    """Read one item; whatever Orbax raises means that the checkpoint cannot be read."""
-    import orbax.checkpoint as ocp
-
+@contextlib.contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """Say of whatever cannot be read that the checkpoint is damaged."""
     try:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as orbax:
-            return orbax.restore(path, args=ocp.args.Composite(**item))[next(iter(item))]
-    except Exception as error:
-        _damaged(path, f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}", error)
+        yield
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
+        _damaged(path, f"{type(error).__name__}: {_short(error)}", error)
 
 
 def _damaged(path: Path, why: str, cause: Exception | None = None) -> NoReturn:
-    raise CheckpointError(f"{path}: is damaged or not a checkpoint: {why}") from cause
+    raise DamagedError(f"{path}: is damaged or not a checkpoint: {why}") from cause
 
 
 def _with_key_data(state: TrainState) -> TrainState:
@@ -160,7 +213,12 @@ def _kind(x: Any) -> dict[str, Any]:
 
 
 def _in_words(kind: dict[str, Any] | None) -> str:
-    return f"{kind['dtype']} {kind['shape']}" if kind else "no such leaf"
+    return _short(f"{kind['dtype']} {kind['shape']}") if kind else "no such leaf"
+
+
+def _short(value: Any) -> str:
+    """The first line of a text, shortened; lone surrogates, which nobody can print, spelled out."""
+    return str(value).partition("\n")[0][:200].encode("utf-8", "backslashreplace").decode()
 
 
 def _sha256(array: np.ndarray) -> str:

@@ -1,7 +1,9 @@
+import contextlib
 import errno
 import gzip
 import os
 import stat
+import tracemalloc
 
 import pytest
 
@@ -9,6 +11,7 @@ from seqnets.data.errors import DataError
 from seqnets.data.files import decode_utf8, read_bytes, write_file
 
 CONTENT = "zwölf Boxkämpfer\r\njagen\n".encode()
+PACKED = gzip.compress(CONTENT, mtime=0)  # without the time: it names tests, the same everywhere
 
 
 @pytest.fixture
@@ -38,11 +41,23 @@ def test_the_limit_counts_unpacked_bytes(stored, pack):
         read_bytes(path, 99)
 
 
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_no_more_memory_than_content(stored, pack):
+    """Neither the limit nor what a gzip file would become is allocated."""
+    path = stored(pack(bytes(2**25)))
+    for limit, peak in ((2**31, 2**27), (2**20, 2**23)):
+        tracemalloc.start()
+        with contextlib.suppress(DataError):
+            read_bytes(path, limit)
+        assert tracemalloc.get_traced_memory()[1] < peak
+        tracemalloc.stop()
+
+
 def test_one_byte_is_a_file(stored):
     assert read_bytes(stored(b"\x1f")) == b"\x1f"
 
 
-@pytest.mark.parametrize("data", [b"", gzip.compress(b"")])
+@pytest.mark.parametrize("data", [b"", gzip.compress(b"", mtime=0)])
 def test_an_empty_file_is_an_error(stored, data):
     with pytest.raises(DataError, match="got an empty file"):
         read_bytes(stored(data))
@@ -53,10 +68,10 @@ def test_an_empty_file_is_an_error(stored, data):
     [
         b"\x1f\x8b",
         b"\x1f\x8b not gzip after all",
-        gzip.compress(CONTENT)[:-9],
-        gzip.compress(CONTENT)[:-8] + bytes(8),
-        gzip.compress(CONTENT)[:12] + b"\xff" * 30,
-        gzip.compress(CONTENT) + b"rubbish",
+        PACKED[:-9],
+        PACKED[:-8] + bytes(8),
+        PACKED[:12] + b"\xff" * 30,
+        PACKED + b"rubbish",
     ],
 )
 def test_damaged_gzip_is_an_error_naming_the_file(stored, damaged):

@@ -96,6 +96,17 @@ def test_the_widest_step_that_meets_all():
     assert regular_steps(np.array([3, 9, 21])).tolist() == [3, 9, 15, 21]
 
 
+def test_business_days_far_apart_are_no_grid(monkeypatch):
+    """A few lines of a file must not become the days of centuries."""
+    times = pd.to_datetime(
+        ["2024-01-05", "2024-01-08", "2024-01-09", "2024-01-10", "2024-01-11", "2260-01-05"]
+    ).as_unit("ns")
+    assert regular_times(times[:-1])[1] == "B"
+    monkeypatch.setattr(pd, "date_range", None)  # nothing is made before it is counted
+    with pytest.raises(ValueError, match="a grid through all 6 has 61570 steps"):
+        regular_times(times)
+
+
 def test_irregular_times_are_refused():
     times = pd.to_datetime(
         ["2024-01-01", "2024-01-02", "2024-01-03 00:00:01"], format="ISO8601"

@@ -6,8 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seqnets.data.errors import DataError
 from seqnets.data.text import read_texts
-from seqnets.data.tokenizers import ByteTokenizer, CharacterTokenizer, tokenizer_from_dict
+from seqnets.data.tokenizers import (
+    ByteTokenizer,
+    CharacterTokenizer,
+    read_tokenizer,
+    tokenizer_from_dict,
+)
 
 TEXTS = ["", "a", "naïve café", "漢字と𝄞 clef", "line\r\nline\n\0", "�"]
 SAMPLE = "".join(TEXTS) + "bcd"
@@ -128,3 +134,48 @@ def test_tiny_shakespeare_has_65_characters(data_dir):
     tokenizer = CharacterTokenizer.from_text(text)
     assert (len(text), tokenizer.size - 1) == (1_115_394, 65)
     assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+def test_a_tokenizer_is_read_from_its_file(tmp_path, tokenizer):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(tokenizer.to_dict()))
+    assert read_tokenizer(path) == tokenizer
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "not a tokenizer: Expecting"),
+        ("[1]", "not a tokenizer: tokenizer: expected an object, got list"),
+        ("null", "expected an object, got NoneType"),
+        ("[" * 100_000, "nested too deep"),
+        ('{"kind": "bytes", "size": 99}', "expected the keys"),
+        ('{"kind": {"a": "b"}}', "kind of tokenizer: got "),
+        ('{"kind": "characters", "characters": ["a"]}', "expected a string, got list"),
+        ('{"kind": "characters", "characters": "ba"}', "distinct characters in ascending order"),
+    ],
+)
+def test_a_file_that_is_no_tokenizer(tmp_path, content, told):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=told) as caught:
+        read_tokenizer(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_the_file_of_a_tokenizer_may_not_fill_the_memory(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    with path.open("wb") as file:
+        file.truncate(2**24 + 1)
+    with pytest.raises(DataError, match="expected at most 16777216 bytes"):
+        read_tokenizer(path)
+    with pytest.raises(DataError, match="cannot be read: No such file"):
+        read_tokenizer(tmp_path / "none")
+
+
+def test_all_characters_there_are_fit_into_the_file(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    every = CharacterTokenizer("".join(map(chr, (*range(0xD800), *range(0xE000, 0x110000)))))
+    path.write_text(json.dumps(every.to_dict()))
+    assert read_tokenizer(path) == every

@@ -1,6 +1,10 @@
 """One checkpoint: exact, and never silently wrong."""
 
+import hashlib
+import importlib.util
+import json
 import shutil
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -176,17 +180,14 @@ def test_values_are_checked_against_their_sums(tmp_path, rng, monkeypatch):
     """Damage that the storage does not notice: other bytes of the right length."""
     state = new_state(rng)
     write_snapshot(tmp_path / "7", state, PROGRESS, None)
-    read = snapshot._read
+    read = snapshot.read_array
 
-    def bent(path, **item):
-        got = read(path, **item)
-        if "arrays" in item:
-            got = {name: x.copy() for name, x in got.items()}
-            for x in got.values():
-                x.reshape(-1).view(np.uint8)[-1] ^= 1
+    def bent(path, name, like):
+        got = read(path, name, like).copy()
+        got.reshape(-1).view(np.uint8)[-1] ^= 1
         return got
 
-    monkeypatch.setattr(snapshot, "_read", bent)
+    monkeypatch.setattr(snapshot, "read_array", bent)
     with pytest.raises(CheckpointError, match=r"damaged .*leaf \.step is not what was written"):
         read_state(tmp_path / "7", state)
 
@@ -202,7 +203,7 @@ def test_header_is_checked(tmp_path, rng):
     with pytest.raises(CheckpointError, match="header is not what was written"):
         read_header(path)
     file.write_text(text.replace('"format": 1', '"format": 2'))
-    with pytest.raises(CheckpointError, match="expected format 1, got 2"):
+    with pytest.raises(CheckpointError, match=r"of format 1, got 2; .* another version of seqnets"):
         read_header(path)
     file.write_text("[1]")
     with pytest.raises(CheckpointError, match="header is not one"):
@@ -215,3 +216,121 @@ def test_what_is_not_a_checkpoint(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match="damaged or not a checkpoint"):
         read_header(tmp_path / "empty")
+
+
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+
+
+def golden():
+    spec = importlib.util.spec_from_file_location("golden", CHECKPOINTS / "golden.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("number", range(1, snapshot.FORMAT + 1))
+def test_checkpoints_of_every_format_are_read(number):
+    path, made = CHECKPOINTS / f"format-{number}", golden()
+    state = made.golden_state()
+    got, progress = read_state(path, state)
+    assert_same_bits(got._replace(key=()), state._replace(key=()))
+    np.testing.assert_array_equal(jax.random.bits(got.key, (9,)), jax.random.bits(state.key, (9,)))
+    assert repr(progress) == repr(made.golden_progress())
+    assert_same_bits(read_params(path, state.params), state.params)
+    assert read_header(path)["metric"] == 0.25
+
+
+def put(about, *keys, value):
+    *outer, last = keys
+    for key in outer:
+        about = about[key]
+    about[last] = value
+
+
+CELL = ".params['cell']['w/x.y']"
+HOSTILE = {
+    "shape beyond memory": lambda a: put(a, "leaves", CELL, "shape", value=[10**12, 10**12]),
+    "shape beyond 64 bits": lambda a: put(a, "leaves", CELL, "shape", value=[10**30]),
+    "negative shape": lambda a: put(a, "leaves", CELL, "shape", value=[-2, -3]),
+    "shape in words": lambda a: put(a, "leaves", CELL, "shape", value="[2, 3]"),
+    "shape of floats": lambda a: put(a, "leaves", CELL, "shape", value=[2.0, 3.0]),
+    "split otherwise": lambda a: a["leaves"][CELL].update(dtype="float32 [2,", shape="3]"),
+    "objects": lambda a: put(a, "leaves", CELL, "dtype", value="object"),
+    "no dtype": lambda a: put(a, "leaves", CELL, "dtype", value=None),
+    "no sum": lambda a: put(a, "leaves", CELL, "sha256", value=7),
+    "upwards": lambda a: put(a, "leaves", ".params/../../../x", value=a["leaves"][CELL]),
+    "absolute": lambda a: put(a, "leaves", "/etc/passwd", value=a["leaves"][CELL]),
+    "unprintable": lambda a: put(a, "leaves", "\ud800\n", value=a["leaves"][CELL]),
+    "leaves in a row": lambda a: put(a, "leaves", value=[1, 2]),
+    "a leaf of text": lambda a: put(a, "leaves", CELL, value="w"),
+    "unknown key": lambda a: put(a, "key", value="os.system"),
+    "another key": lambda a: put(a, "key", value="rbg"),
+    "key of no text": lambda a: put(a, "key", value=["threefry2x32"]),
+    "step in words": lambda a: put(a, "step", value="7"),
+    "metric in words": lambda a: put(a, "metric", value="best"),
+    "infinite metric": lambda a: put(a, "metric", value=float("-inf")),
+    "progress of text": lambda a: put(a, "progress", value="all of it"),
+    "sums of text": lambda a: put(a, "progress", "sums", value={"loss": "much"}),
+    "progress in words": lambda a: put(a, "progress", "step", value="7"),
+    "nothing": lambda a: a.clear(),
+}
+
+
+def rewrite(path, change):
+    """Change a header and its sum, as one would who wants it to pass."""
+    file = path / "header" / "metadata"
+    header = json.loads(file.read_text())
+    change(header["about"])
+    written = json.dumps(header["about"], sort_keys=True).encode()
+    file.write_text(json.dumps({**header, "sha256": hashlib.sha256(written).hexdigest()}))
+
+
+@pytest.mark.parametrize("how", HOSTILE)
+def test_headers_made_to_deceive_are_refused(tmp_path, how):
+    path, rng = tmp_path / "7", np.random.default_rng(0)
+    state = new_state(rng)
+    write_snapshot(path, state, PROGRESS, None)
+    rewrite(path, lambda about: None)
+    read_state(path, state)
+    rewrite(path, HOSTILE[how])
+    with pytest.raises(CheckpointError) as caught:
+        read_state(path, state)
+    message = str(caught.value).encode()  # it can be printed
+    assert len(message) < 1000
+    assert b"\n" not in message
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"format": ' + "9" * 5000 + "}", '{"format": 1', "\ufeff{}", "\0"]
+)
+def test_headers_that_json_cannot_read_are_refused(tmp_path, text):
+    (tmp_path / "header").mkdir()
+    (tmp_path / "header" / "metadata").write_text(text, encoding="utf-8")
+    with pytest.raises(CheckpointError, match="damaged or not a checkpoint"):
+        read_header(tmp_path)
+
+
+def test_a_header_may_not_fill_the_memory(tmp_path):
+    (tmp_path / "header").mkdir()
+    with (tmp_path / "header" / "metadata").open("wb") as file:
+        file.truncate(snapshot.HEADER_BYTES + 1)
+    with pytest.raises(CheckpointError, match="expected at most 33554432 bytes"):
+        read_header(tmp_path)
+
+
+@pytest.mark.parametrize("link", ["header", "header/metadata", "arrays", "arrays/manifest.ocdbt"])
+def test_links_are_not_followed(tmp_path, rng, link):
+    path, state = tmp_path / "7", new_state(rng)
+    write_snapshot(path, state, PROGRESS, None)
+    moved = (path / link).rename(tmp_path / "elsewhere")
+    (path / link).symlink_to(moved)
+    with pytest.raises(CheckpointError, match="is a link"):
+        read_state(path, state)
+
+
+def test_a_link_is_no_checkpoint(tmp_path, rng):
+    state = new_state(rng)
+    write_snapshot(tmp_path / "elsewhere", state, PROGRESS, None)
+    (tmp_path / "7").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match="7 is a link"):
+        read_state(tmp_path / "7", state)
