@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 
-.PHONY: install demo test slow check coverage clean
+.PHONY: install demo test slow soak check coverage clean
 
 install: $(STAMP)
 
@@ -25,6 +25,11 @@ test: install
 
 slow: install
 	$(BIN)/python -m pytest -n 2 -m slow
+
+# The long forms of tests/faults: fifty kills, then an hour of kills and resumes.
+soak: install
+	$(BIN)/python tests/faults/kills.py --kills 50
+	$(BIN)/python tests/faults/soak.py --minutes 60
 
 check: install
 	$(BIN)/ruff check .

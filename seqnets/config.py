@@ -12,7 +12,7 @@ import inspect
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import msgspec
 import tomli_w
@@ -20,7 +20,10 @@ import tomli_w
 from seqnets import cells, optimizers
 from seqnets.checks import did_you_mean
 from seqnets.data.tokenizers import ByteTokenizer, CharacterTokenizer, Tokenizer
+from seqnets.files import read_at_most
 from seqnets.heads import GaussianHead, Head, QuantileHead, StudentTHead
+from seqnets.recurrence import Regularization
+from seqnets.training.recovery import OnNonFinite
 from seqnets.typing import Cell
 
 __all__ = [
@@ -88,7 +91,9 @@ TOKENIZERS: Mapping[str, Callable[[str], Tokenizer]] = {
     "character": CharacterTokenizer.from_text,
 }
 
-Positive = Annotated[int, msgspec.Meta(ge=1)]
+MAXIMUM_BYTES = 2**15
+
+Positive = Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
@@ -158,6 +163,8 @@ class TrainConfig:
       accumulate: parts into which each device cuts its rows to save memory.
       report_every, evaluate_every, checkpoint_every: in steps.
       keep: newest checkpoints kept, beside the best.
+      on_nonfinite, max_skips, max_rollbacks, spike: what to do about steps that are not finite,
+        and about spikes of the loss; see `seqnets.training.recovery.Recovery`.
     """
 
     batch_size: Positive = 32
@@ -170,6 +177,10 @@ class TrainConfig:
     evaluate_every: Positive = 500
     checkpoint_every: Positive = 500
     keep: Positive = 2
+    on_nonfinite: OnNonFinite = "stop"
+    max_skips: Positive = 10
+    max_rollbacks: Positive = 3
+    spike: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,16 +209,38 @@ class RecurrentModel:
       hidden: size of each layer H.
       layers: number of layers L.
       dropout: rate between layers and before the output.
+      variational: draw that dropout once for all steps of a row.
+      recurrent_dropout, zoneout, weight_drop: of the recurrence, see
+        `seqnets.recurrence.Regularization`; zoneout by part of the carry, ``{c = 0.5, h = 0.05}``.
+      dtype: of the products; with bfloat16 the state, all sums and the parameters stay float32.
     """
 
     cell: str = "lstm"
     hidden: Positive = 64
     layers: Positive = 1
     dropout: Fraction = 0.0
+    variational: bool = False
+    recurrent_dropout: Fraction = 0.0
+    zoneout: dict[str, Fraction] = dataclasses.field(default_factory=dict)
+    weight_drop: Fraction = 0.0
+    dtype: Literal["float32", "bfloat16"] = "float32"
 
     def cells(self) -> tuple[Cell, ...]:
         """One cell a layer."""
         return (look_up("model.cell", CELLS, self.cell)(self.hidden),) * self.layers
+
+    def recurrence(self) -> dict[str, Any]:
+        """What the modules are told about the layers, beside the cells."""
+        return {
+            "dropout": self.dropout,
+            "variational": self.variational,
+            "regularization": Regularization(
+                recurrent_dropout=self.recurrent_dropout,
+                zoneout=tuple(sorted(self.zoneout.items())),
+                weight_drop=self.weight_drop,
+            ),
+            "dtype": None if self.dtype == "float32" else self.dtype,
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,12 +251,16 @@ class TextModel(RecurrentModel):
       embedding: size of a token's vector.
       residual: add each layer's input to its output, from the second layer on.
       tied: the output layer is the embedding table.
+      activity_weight, temporal_weight: of the penalties on the size of the last layer's outputs
+        and on their change in time (AR, TAR); 2 and 1 are usual, 0 is none.
     """
 
     hidden: Positive = 256
     embedding: Positive = 64
     residual: bool = False
     tied: bool = False
+    activity_weight: NotNegative = 0.0
+    temporal_weight: NotNegative = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -291,13 +328,14 @@ def load(
         the key out.
 
     Raises:
-      ConfigError: if the file cannot be read, a key does not exist or a value is of a wrong type.
+      ConfigError: if the file cannot be read or has more than 32 KiB, a key does not exist or a
+        value is of a wrong type.
     """
     try:
-        values = tomllib.loads(Path(path).read_text("utf-8"))
+        values = tomllib.loads(read_at_most(path, MAXIMUM_BYTES).decode())
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from error
     for key, value in (settings or {}).items():
         _put(values, key, value)
@@ -320,7 +358,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set: expected section.key=value, got {text!r}")
     try:
         return path, tomllib.loads(f"value = {written}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return path, written
 
 

@@ -1,6 +1,7 @@
 """Run directories: what a training run leaves behind, and the figures that identify it.
 
 config.toml     the resolved configuration, from which the run can be rebuilt
+data.json       the SHA-256 of the data
 metrics.jsonl   one JSON object a line, a report each
 result.json     final figures
 checkpoints/    states to resume from and to use
@@ -12,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,32 +44,56 @@ class RunDirectory:
           ValueError: if there is a file, or a folder that is not empty.
         """
         path = Path(path)
-        if path.is_dir() and any(path.iterdir()):
+        if path.is_dir() and any(not _is_partial(part) for part in path.iterdir()):
             raise ValueError(f"{path}: expected a new or empty folder, it has files in it")
         try:
             path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
             raise ValueError(f"{path}: expected a folder, got a file in its place") from error
-        return cls(path)
+        return cls(path)._without_partial_files()
+
+    @classmethod
+    def resume(cls, path: str | Path) -> RunDirectory:
+        """Open the folder of an earlier run to go on with it.
+
+        An empty folder will do: that is all there is where a run was killed at its very start.
+
+        Raises:
+          ValueError: if it is not there, or has no ``config.toml`` but other files.
+        """
+        folder = Path(path)
+        if folder.is_dir() and all(map(_is_partial, folder.iterdir())):
+            return cls.create(folder)
+        return cls.open(folder)._without_partial_files()
 
     @classmethod
     def open(cls, path: str | Path) -> RunDirectory:
         """Open the folder of an earlier run.
 
         Raises:
-          ValueError: if it is not there, or has no ``config.toml``.
+          ValueError: if it is not there, has no ``config.toml``, or has a link in it: through one
+            a run from elsewhere could make this one write or remove files outside the folder.
         """
         run = cls(Path(path))
         if not run.path.is_dir():
             raise ValueError(f"{path}: expected the folder of a run, there is no such folder")
         if not run.config_file.is_file():
             raise ValueError(f"{path}: expected the folder of a run, it has no config.toml")
+        for folder, folders, files in os.walk(run.path):
+            for part in (os.path.join(folder, name) for name in (*folders, *files)):
+                if os.path.islink(part):
+                    raise ValueError(f"{path}: expected a folder without links, got {part}")
         return run
 
     @property
     def config_file(self) -> Path:
         """The resolved configuration."""
         return self.path / "config.toml"
+
+    @property
+    def data_file(self) -> Path:
+        """The sums of the data."""
+        return self.path / "data.json"
 
     @property
     def metrics_file(self) -> Path:
@@ -83,6 +109,12 @@ class RunDirectory:
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
         return self.path / "checkpoints"
+
+    def _without_partial_files(self) -> RunDirectory:
+        """Remove what a run that was killed had begun to write."""
+        for path in filter(_is_partial, self.path.iterdir()):
+            path.unlink(missing_ok=True)
+        return self
 
     def write_config(self, text: str) -> None:
         """Write ``config.toml``, whole or not at all."""
@@ -101,6 +133,11 @@ def strict_json(value: Any, indent: int | None = None) -> str:
       indent: spaces of indentation; None for one line.
     """
     return json.dumps(_plain(value), indent=indent, allow_nan=False, ensure_ascii=False)
+
+
+def _is_partial(path: Path) -> bool:
+    """Whether it is a file that `write_atomically` did not come to put in its place."""
+    return path.name.startswith(".") and path.name.endswith(".partial")
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ import pytest
 
 from seqnets import config
 from seqnets.config import ConfigError, ForecastConfig, TextConfig, dump, load, parse_setting
-from seqnets.recurrence import unroll
+from seqnets.recurrence import Regularization, unroll
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -171,3 +171,41 @@ def test_what_is_written_holds_every_default(write):
     assert written["train"]["seed"] == 3
     assert written["train"]["batch_size"] == 32
     assert written["model"]["cell"] == "lstm"
+
+
+@pytest.mark.parametrize(
+    "text", ["[train]\nseed = " + "9" * 5000, "a = " + "[" * 9000, "a.b", "\0", "a = 1\na = 2"]
+)
+def test_what_toml_cannot_read_is_a_mistake_of_the_configuration(write, text):
+    with pytest.raises(ConfigError, match="not a TOML file"):
+        load(TextConfig, write(text))
+    assert parse_setting("train.seed=" + "9" * 5000) == ("train.seed", "9" * 5000)
+    assert parse_setting("train.seed=" + "[" * 9000) == ("train.seed", "[" * 9000)
+
+
+def test_a_large_file_is_not_parsed(write):
+    """What TOML's parser takes grows with the square of a key's parts."""
+    with pytest.raises(ConfigError, match="expected at most 32768 bytes"):
+        load(TextConfig, write("a." * 50_000 + "b = 1"))
+
+
+def test_what_the_layers_are_told_of_the_recurrence(write):
+    text = '[model]\nzoneout = {h = 0.05, c = 0.5}\nweight_drop = 0.3\ndtype = "bfloat16"\n'
+    model = load(TextConfig, write(text)).model
+    assert model.recurrence() == {
+        "dropout": 0.0,
+        "variational": False,
+        "regularization": Regularization(zoneout=(("c", 0.5), ("h", 0.05)), weight_drop=0.3),
+        "dtype": "bfloat16",
+    }
+    assert load(TextConfig, write(dump(load(TextConfig, write(text))))).model == model
+    plain = ForecastConfig().model.recurrence()
+    assert plain["dtype"] is None
+    assert plain["regularization"] == Regularization(zoneout=())
+    for wrong, message in (
+        ("zoneout = {c = 1.0}", r"model\.zoneout"),
+        ("zoneout = 0.5", r"model\.zoneout: Expected `object`"),
+        ('dtype = "float8"', r"model\.dtype"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load(TextConfig, write(f"[model]\n{wrong}\n"))

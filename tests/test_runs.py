@@ -124,3 +124,19 @@ def test_sum_sees_every_difference(rng):
 def test_minus_zero_is_not_zero():
     zeros = [{"w": np.array([value], np.float32)} for value in (0.0, -0.0)]
     assert parameters_sha256(zeros[0]) != parameters_sha256(zeros[1])
+
+
+@pytest.mark.parametrize("link", ["checkpoints", "tensorboard/events", "metrics.jsonl"])
+def test_a_run_with_links_is_refused(tmp_path, link):
+    """A run from elsewhere could make this one write, or remove checkpoints, somewhere else."""
+    run = RunDirectory.create(tmp_path / "run")
+    run.write_config("x = 1\n")
+    (tmp_path / "run" / "tensorboard").mkdir()
+    RunDirectory.open(run.path)
+    (run.path / link).symlink_to(tmp_path)
+    for read in (RunDirectory.open, RunDirectory.resume):
+        with pytest.raises(ValueError, match=rf"expected a folder without links, got .*{link}"):
+            read(run.path)
+    (tmp_path / "short").symlink_to(run.path)  # the way to the run may have some
+    (run.path / link).unlink()
+    RunDirectory.open(tmp_path / "short")

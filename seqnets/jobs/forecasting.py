@@ -18,7 +18,8 @@ from seqnets.data.builtin.mauna_loa import mauna_loa
 from seqnets.data.errors import DataError
 from seqnets.data.series import Series, future_times, read_series, season_of
 from seqnets.data.windows import SeriesWindows, Window, WindowShape
-from seqnets.jobs.running import Trained, Work, layout_for, run_job
+from seqnets.jobs.fingerprints import sums_of_files, sums_of_text
+from seqnets.jobs.running import Trained, Work, evaluation_layout, layout_for, rows_of, run_job
 from seqnets.metrics.series import evaluate_forecasts
 from seqnets.modules import apply
 from seqnets.runs import RunDirectory
@@ -67,6 +68,7 @@ def train_forecast(
       ValueError: if the series, the configuration or the directory cannot be used.
       NonFiniteError: if the loss stops being finite.
     """
+    sums = sums_of_files([] if config.data.file is None else [config.data.file])
     series = read_or_builtin(config)
     config = _resolve(config, series)
     model, shape = _model(config), _shape(config)
@@ -74,14 +76,17 @@ def train_forecast(
     rows, seed = config.train.batch_size, config.train.seed
     held_out = shape.horizon if windows.usable(shape.horizon).size else 0
     example = windows.batch(0, 1, seed, held_out)
+    layout = layout_for(rows)
+    own = layout.rows(rows)
     work = Work(
         init=lambda key: model.init(key, example)["params"],
         carry=lambda params: (),
         loss_fn=forecasting_loss(model),
-        batch=lambda k: windows.batch(k, rows, seed, held_out),
+        batch=lambda k: windows.batch(k, rows, seed, held_out, own),
         evaluate=_validation(model, windows, held_out),
         metric="loss",
-        layout=layout_for(rows),
+        layout=layout,
+        data=sums or sums_of_text("the CO2 record of Mauna Loa", *_in_words(series)),
     )
     return run_job(config, work, out, resume=resume, tensorboard=tensorboard)
 
@@ -107,8 +112,7 @@ def load_forecast_run(path: str | Path) -> ForecastRun:
     windows = SeriesWindows([Series("example", np.zeros(1), None, None)], shape)
     example = windows.windows(np.array([0]), np.array([1]))
     like = jax.eval_shape(lambda: model.init(jax.random.key(0), example)["params"])
-    with CheckpointStore(run.checkpoints, keep=config.train.keep) as store:
-        params = store.restore_params(like, store.best_or_newest())
+    params = CheckpointStore(run.checkpoints).restore_best_params(like)
     return ForecastRun(config, shape, model, params)
 
 
@@ -139,7 +143,7 @@ def forecast(
     for start in range(0, len(series), ROWS):
         rows = np.arange(start, min(start + ROWS, len(series)))
         cuts = windows.lengths[rows]
-        window = _pad_rows(windows.windows(rows, cuts), ROWS)
+        window = rows_of(windows.windows(rows, cuts), slice(0, ROWS))
         raw = raw_of(run.params, window)[: len(rows)]
         forecasts.extend(windows.restore(rows, cuts, run.model.head.quantiles(raw, levels)))
     return forecasts
@@ -228,6 +232,11 @@ def _first_time(series: Series) -> pd.Timestamp | int | None:
     return None if series.steps is None else series.steps[0]
 
 
+def _in_words(series: Sequence[Series]) -> list[str]:
+    """The series' values, to the last bit."""
+    return [repr(one.values.tolist()) for one in series]
+
+
 def _resolve(config: ForecastConfig, series: Sequence[Series]) -> ForecastConfig:
     """The configuration with horizon, season and context as numbers."""
     data = config.data
@@ -249,7 +258,7 @@ def _model(config: ForecastConfig) -> Forecaster:
     return Forecaster(
         cells=config.model.cells(),
         head=look_up("model.head", HEADS, config.model.head)(),
-        dropout=config.model.dropout,
+        **config.model.recurrence(),
     )
 
 
@@ -261,10 +270,10 @@ def _validation(
     chosen = np.random.default_rng(0).permutation(usable)[:VALIDATION_WINDOWS]
     chosen = np.sort(chosen)
     cuts = windows.lengths[chosen] - windows.shape.horizon
-    layout = layout_for(ROWS)
+    layout, share = evaluation_layout(ROWS)
     step = layout.evaluation_step(forecasting_loss(model))
     batches = [
-        layout.split(_pad_rows(windows.windows(chosen[i : i + ROWS], cuts[i : i + ROWS]), ROWS))
+        layout.split(rows_of(windows.windows(chosen[i : i + ROWS], cuts[i : i + ROWS]), share))
         for i in range(0, len(chosen), ROWS)
     ]
 
@@ -273,9 +282,3 @@ def _validation(
         return {name: float(part.mean()) for name, part in sums.items()}
 
     return evaluate
-
-
-def _pad_rows(window: Window, rows: int) -> Window:
-    """As many rows of zeros (of weight 0) as are missing, so that one program serves all."""
-    missing = rows - len(window.target)
-    return Window(*(np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)) for x in window))

@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from seqnets.config import ConfigError, TrainConfig, dump, load
 from seqnets.files import write_atomically
+from seqnets.jobs.fingerprints import check_data
 from seqnets.runs import RunDirectory, parameters_sha256
 from seqnets.training.checkpoint import Checkpointing, CheckpointStore
 from seqnets.training.loop import Hook, Job, Limits, Outcome, Progress, train
 from seqnets.training.parallel import DataParallel
+from seqnets.training.processes import copy_of_lead, from_lead, leads
+from seqnets.training.recovery import Recovery
 from seqnets.training.reporting import MetricsFile, ProgressBar, TensorBoard
 from seqnets.training.state import TrainState, create_state
 from seqnets.training.step import LossFn
 from seqnets.typing import Key, PyTree
 
-__all__ = ["Trained", "Work", "count_parameters", "layout_for", "run_job"]
+__all__ = [
+    "Trained",
+    "Work",
+    "count_parameters",
+    "evaluation_layout",
+    "layout_for",
+    "rows_of",
+    "run_job",
+]
 
-MAY_CHANGE = ("max_steps", "max_seconds", "report_every", "evaluate_every", "keep")
+MAY_CHANGE = (
+    *("max_steps", "max_seconds", "report_every", "evaluate_every", "keep"),
+    *("on_nonfinite", "max_skips", "max_rollbacks", "spike"),
+)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +52,12 @@ class Work:
       init: parameters from a key.
       carry: recurrent state before the first batch, from the parameters; () where none is kept.
       loss_fn: loss of one batch.
-      batch: batch number k, host arrays [B, ...].
+      batch: batch number k, host arrays [B, ...]; of several processes each gives the rows that
+        are its own.
       evaluate: figures of parameters on held-out data.
       metric: the figure that decides which checkpoint is best, lower is better.
       layout: the devices.
+      data: the SHA-256 of the data, by what it is of.
       files: further files of the run directory by name, to use the model later.
     """
 
@@ -48,6 +68,7 @@ class Work:
     evaluate: Callable[[PyTree], dict[str, float]]
     metric: str
     layout: DataParallel
+    data: Mapping[str, str]
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -62,9 +83,46 @@ class Trained:
 
 
 def layout_for(rows: int) -> DataParallel:
-    """The largest number of local devices that divides the rows."""
-    devices = jax.local_devices()
-    return DataParallel(devices[: math.gcd(rows, len(devices))])
+    """The largest number of devices that divides the rows, as many of each process.
+
+    Raises:
+      ValueError: if the processes do not divide the rows.
+    """
+    owned: dict[int, list[jax.Device]] = {}
+    for device in jax.devices():
+        owned.setdefault(device.process_index, []).append(device)
+    if rows % len(owned):
+        raise ValueError(
+            f"train.batch_size: expected a multiple of the {len(owned)} processes, got {rows}"
+        )
+    number = math.gcd(rows // len(owned), min(map(len, owned.values())))
+    return DataParallel([device for index in sorted(owned) for device in owned[index][:number]])
+
+
+def evaluation_layout(rows: int) -> tuple[DataParallel, slice]:
+    """Devices of this process alone, and its share of rows that are evaluated apart.
+
+    Args:
+      rows: in all.
+
+    Returns:
+      ``(layout, share)``: all shares are of one size, and the last may reach beyond the rows.
+    """
+    each = -(-rows // jax.process_count())
+    first, devices = each * jax.process_index(), jax.local_devices()
+    layout = DataParallel(devices[: math.gcd(each, len(devices))])
+    return layout, slice(first, first + each)
+
+
+def rows_of(tree: PyTree, share: slice) -> PyTree:
+    """Those rows of host arrays, rows of zeros where there are none."""
+
+    def take(x: np.ndarray) -> np.ndarray:
+        own = x[share]
+        missing = share.stop - share.start - len(own)
+        return np.pad(own, [(0, missing)] + [(0, 0)] * (x.ndim - 1))
+
+    return jax.tree.map(take, tree)
 
 
 def count_parameters(params: PyTree) -> int:
@@ -81,55 +139,86 @@ def run_job(
       config: resolved configuration with the sections ``optimizer`` and ``train``.
       work: the task.
       out: the run directory; a new run's must be empty or not exist.
-      resume: continue from the newest checkpoint, as if the run had not stopped.
+      resume: continue from the newest checkpoint that is whole, as if the run had not stopped;
+        from the start, if it was killed before its first.
       tensorboard: also write TensorBoard's files.
 
     Raises:
       ValueError: if the directory is not empty; or, when resuming, if there is nothing to
-        resume, or the configuration differs in more than limits and reports.
-      NonFiniteError: if the loss or its gradient stops being finite.
+        resume, the data has changed, or the configuration differs in more than limits and
+        reports.
+      NonFiniteError: if the loss or its gradient stops being finite, and ``train.on_nonfinite``
+        does not say otherwise.
     """
     optimizer = config.optimizer.build()
     key = jax.random.key(config.train.seed)
     params = jax.jit(work.init)(key)
     state = create_state(params, optimizer, key, work.carry(params))
-    run = _prepare(config, out, resume=resume)
-    for name, text in work.files.items():
-        write_atomically(run.path / name, text.encode())
-    with CheckpointStore(run.checkpoints, keep=config.train.keep) as store:
-        progress, resumed_at = Progress(), None
-        if resume:
-            state, progress = _newest(store, state, run.path)
-            resumed_at = progress.step
-        hooks: list[Hook] = [
+    run = RunDirectory(Path(out))
+    store = CheckpointStore(run.checkpoints, keep=config.train.keep)
+    state, progress = _begin(config, work, store, run, state, resume=resume)
+    resumed_at = progress.step or None
+    hooks: list[Hook] = []
+    if leads():
+        hooks = [
             MetricsFile(run.metrics_file, resume_at=resumed_at),
             ProgressBar(_limits(config.train)),
             *([TensorBoard(run.path / "tensorboard", resumed_at)] if tensorboard else []),
             Checkpointing(store, metric=work.metric),
         ]
-        job = Job(
-            loss_fn=work.loss_fn,
-            optimizer=optimizer,
-            batch=work.batch,
-            evaluate=work.evaluate,
-            limits=_limits(config.train),
-            layout=work.layout,
-            accumulate=config.train.accumulate,
-        )
-        outcome = train(job, state, hooks, progress)
-        result = _result(outcome, work.layout, store.best())
-    run.write_result(result)
+    job = Job(
+        loss_fn=work.loss_fn,
+        optimizer=optimizer,
+        batch=work.batch,
+        evaluate=work.evaluate,
+        limits=_limits(config.train),
+        layout=work.layout,
+        accumulate=config.train.accumulate,
+        recovery=_recovery(config.train),
+    )
+    outcome = train(job, state, hooks, progress)
+    result = _result(outcome, work.layout, from_lead(store.best))
+    if leads():
+        run.write_result(result)
     return Trained(result, outcome.signal)
 
 
-def _prepare(config: Any, path: str | Path, *, resume: bool) -> RunDirectory:
+def _begin(
+    config: Any,
+    work: Work,
+    store: CheckpointStore,
+    run: RunDirectory,
+    state: TrainState,
+    *,
+    resume: bool,
+) -> tuple[TrainState, Progress]:
+    """Make the run directory ready, and say where to go on: process 0 does it for all."""
+    found = [(state, Progress())]
+
+    def begin() -> dict[str, Any]:
+        prepared = _prepare(config, work.data, run.path, resume=resume)
+        for name, text in work.files.items():
+            write_atomically(prepared.path / name, text.encode())
+        if resume and (newest := _newest(store, state, prepared)):
+            found[0] = newest
+        return dataclasses.asdict(found[0][1])
+
+    progress = Progress(**from_lead(begin))
+    return copy_of_lead(found[0][0]), progress
+
+
+def _prepare(
+    config: Any, data: Mapping[str, str], path: str | Path, *, resume: bool
+) -> RunDirectory:
     """Make the run directory with its ``config.toml``, or open it to go on."""
-    if resume:
-        run = RunDirectory.open(path)
+    run = RunDirectory.resume(path) if resume else RunDirectory.create(path)
+    if run.config_file.exists():
         _check_same(load(type(config), run.config_file), config, run.path)
+        check_data(run.data_file, data)
+        run.write_config(dump(config))
     else:
-        run = RunDirectory.create(path)
-    run.write_config(dump(config))
+        run.write_config(dump(config))
+        check_data(run.data_file, data)
     return run
 
 
@@ -138,11 +227,21 @@ def _limits(train: TrainConfig) -> Limits:
     return Limits(**{name: getattr(train, name) for name in names})
 
 
-def _newest(store: CheckpointStore, state: TrainState, path: Path) -> tuple[TrainState, Progress]:
-    step = store.newest()
-    if step is None:
-        raise ValueError(f"{path}: there is no checkpoint to resume from")
-    return store.restore(state, step)
+def _recovery(train: TrainConfig) -> Recovery:
+    names = [field.name for field in dataclasses.fields(Recovery)]
+    return Recovery(**{name: getattr(train, name) for name in names})
+
+
+def _newest(
+    store: CheckpointStore, state: TrainState, run: RunDirectory
+) -> tuple[TrainState, Progress] | None:
+    """Where to go on; None for a run that was killed before its first checkpoint."""
+    newest = store.restore_newest(state)
+    if newest is None:
+        if run.result_file.exists():  # it ended, and ending saves
+            raise ValueError(f"{run.path}: there is no checkpoint to resume from")
+        logger.warning("%s: there is no checkpoint yet; starting anew", run.path)
+    return newest
 
 
 def _check_same(before: Any, now: Any, path: Path) -> None:
@@ -168,8 +267,12 @@ def _result(outcome: Outcome, layout: DataParallel, best: int | None) -> dict[st
         "parameters": count_parameters(outcome.state.params),
         "parameters_sha256": parameters_sha256(outcome.state.params),
         "devices": layout.size,
+        "processes": jax.process_count(),
         "platform": layout.devices[0].platform,
         "jax": jax.__version__,
         "stopped_by_signal": outcome.signal,
+        "skipped_steps": progress.skipped,
+        "rollbacks": progress.rollbacks,
+        "batches_passed_by": progress.batches_passed_by,
         **{f"validation_{name}": value for name, value in progress.validation.items()},
     }

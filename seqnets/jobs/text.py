@@ -18,9 +18,10 @@ from seqnets.config import TOKENIZERS, TextConfig, load, look_up
 from seqnets.data.builtin.standard_library import standard_library
 from seqnets.data.errors import DataError
 from seqnets.data.text import TextSplit, TextStream, evaluation_batches, read_texts, split_tail
-from seqnets.data.tokenizers import Tokenizer, tokenizer_from_dict
+from seqnets.data.tokenizers import Tokenizer, read_tokenizer
 from seqnets.decoding import Sampling, generate
-from seqnets.jobs.running import Trained, Work, layout_for, run_job
+from seqnets.jobs.fingerprints import sums_of_files, sums_of_text
+from seqnets.jobs.running import Trained, Work, evaluation_layout, layout_for, rows_of, run_job
 from seqnets.metrics.text import bits_per_character, perplexity
 from seqnets.modules import apply
 from seqnets.runs import RunDirectory
@@ -57,6 +58,7 @@ def train_text(
       ValueError: if the text, the configuration or the directory cannot be used.
       NonFiniteError: if the loss stops being finite.
     """
+    sums = sums_of_files(config.data.files)
     split = read_split(config)
     tokenizer = look_up("data.tokenizer", TOKENIZERS, config.data.tokenizer)(split.train)
     model = _model(config, tokenizer)
@@ -68,14 +70,21 @@ def train_text(
         seed=config.train.seed,
     )
     measure = _measurement(model, tokenizer, split.validation)
+    layout = layout_for(rows)
+    own = layout.rows(rows)
     work = Work(
         init=lambda key: model.init(key, jnp.zeros((1, 1), jnp.int32))["params"],
         carry=lambda params: initial_carry(model, params, rows),
-        loss_fn=language_loss(model),
-        batch=stream.batch,
+        loss_fn=language_loss(
+            model,
+            activity_weight=config.model.activity_weight,
+            temporal_weight=config.model.temporal_weight,
+        ),
+        batch=lambda k: stream.batch(k, own),
         evaluate=lambda params: _figures(measure(params)),
         metric="nats",
-        layout=layout_for(rows),
+        layout=layout,
+        data=sums or sums_of_text("the source of Python's standard library", *split),
         files={TOKENIZER: json.dumps(tokenizer.to_dict())},
     )
     return run_job(config, work, out, resume=resume, tensorboard=tensorboard)
@@ -100,17 +109,12 @@ def load_text_run(path: str | Path) -> TextRun:
     """
     run = RunDirectory.open(path)
     config = load(TextConfig, run.config_file)
-    try:
-        described = json.loads((run.path / TOKENIZER).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{run.path / TOKENIZER}: cannot be read: {error}") from error
-    tokenizer = tokenizer_from_dict(described)
+    tokenizer = read_tokenizer(run.path / TOKENIZER)
     model = _model(config, tokenizer)
     like = jax.eval_shape(
         lambda: model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
     )
-    with CheckpointStore(run.checkpoints, keep=config.train.keep) as store:
-        params = store.restore_params(like, store.best_or_newest())
+    params = CheckpointStore(run.checkpoints).restore_best_params(like)
     return TextRun(config, tokenizer, model, params)
 
 
@@ -210,11 +214,11 @@ def _measurement(
     if len(tokens) < 2:
         raise DataError(f"text to measure: expected at least 2 tokens, got {len(tokens)}")
     rows = min(EVALUATION_ROWS, max(1, len(tokens) // SHORTEST_ROW))
-    layout = layout_for(rows)
-    batches = evaluation_batches(tokens, rows, EVALUATION_STEPS)
+    layout, share = evaluation_layout(rows)
+    batches = [rows_of(b, share) for b in evaluation_batches(tokens, rows, EVALUATION_STEPS)]
     characters = len(text) - 1
     step = layout.evaluation_step(language_loss(model))
-    start = jax.jit(functools.partial(initial_carry, model, rows=rows))
+    start = jax.jit(functools.partial(initial_carry, model, rows=share.stop - share.start))
 
     def measure(params: PyTree) -> _Measured:
         carry = layout.split(start(params))
@@ -233,7 +237,7 @@ def _model(config: TextConfig, tokenizer: Tokenizer) -> LanguageModel:
         vocabulary=tokenizer.size,
         embedding=config.model.embedding,
         cells=config.model.cells(),
-        dropout=config.model.dropout,
         residual=config.model.residual,
         tied=config.model.tied,
+        **config.model.recurrence(),
     )

@@ -13,6 +13,7 @@ from seqnets.heads import Head
 from seqnets.modules import Stack, apply
 from seqnets.recurrence import Regularization
 from seqnets.reduction import Weighted, weighted, widen
+from seqnets.training.state import StepKeys
 from seqnets.training.step import LossFn
 from seqnets.typing import Array, Cell, Float, Key, PyTree
 
@@ -86,9 +87,9 @@ def forecasting_loss(model: Forecaster) -> LossFn:
     """The head's loss of every observed step to come, in units of the window's scale."""
 
     def loss_fn(
-        params: PyTree, carry: PyTree, batch: Window, keys: Key | None
+        params: PyTree, carry: PyTree, batch: Window, keys: StepKeys | None
     ) -> tuple[Weighted, tuple[PyTree, dict[str, Weighted]]]:
-        raw = apply(model, params, batch, keys)
+        raw = apply(model, params, batch, *(keys or (None, None)))
         loss = weighted(model.head.loss(raw, batch.target), batch.weight)
         return loss, (carry, {})
 

@@ -14,6 +14,7 @@ from seqnets.losses import activity, cross_entropy, temporal_activity
 from seqnets.modules import Stack, apply
 from seqnets.recurrence import Regularization
 from seqnets.reduction import Weighted, weighted, widen
+from seqnets.training.state import StepKeys
 from seqnets.training.step import LossFn
 from seqnets.typing import Array, Bool, Cell, Float, Int, Key, PyTree
 
@@ -164,7 +165,7 @@ def language_loss(
     """
 
     def loss_fn(
-        params: PyTree, carry: PyTree, batch: TextBatch | EvaluationBatch, keys: Key | None
+        params: PyTree, carry: PyTree, batch: TextBatch | EvaluationBatch, keys: StepKeys | None
     ) -> tuple[Weighted, tuple[PyTree, dict[str, Weighted]]]:
         mask = jnp.asarray(batch.mask) if isinstance(batch, EvaluationBatch) else None
         reset = None
@@ -172,8 +173,11 @@ def language_loss(
             reset = jnp.asarray(batch.reset)
         bound = model.bind({"params": params})
         inputs = jnp.asarray(batch.inputs)
-        carry, ys = bound.outputs(inputs, carry, mask=mask, reset=reset, dropout_keys=keys)
-        dropped = bound.dropped(ys, keys)
+        rows, shared = keys or (None, None)
+        carry, ys = bound.outputs(
+            inputs, carry, mask=mask, reset=reset, dropout_keys=rows, weight_key=shared
+        )
+        dropped = bound.dropped(ys, rows)
         loss = weighted(cross_entropy(bound.logits(dropped), jnp.asarray(batch.targets)), mask)
         penalties = {}
         if keys is not None and activity_weight:

@@ -5,8 +5,9 @@ from seqnets.training.hooks import Hook, Limits, Progress
 from seqnets.training.interruption import Interruption
 from seqnets.training.loop import Job, NonFiniteError, Outcome, sums_to_host, train
 from seqnets.training.parallel import DataParallel, use_all_cores
+from seqnets.training.recovery import Recovery
 from seqnets.training.reporting import MetricsFile, ProgressBar, TensorBoard
-from seqnets.training.state import StepInfo, TrainState, create_state
+from seqnets.training.state import StepInfo, StepKeys, TrainState, create_state
 from seqnets.training.step import LossFn, make_evaluation_step, make_train_step
 
 __all__ = [
@@ -24,7 +25,9 @@ __all__ = [
     "Outcome",
     "Progress",
     "ProgressBar",
+    "Recovery",
     "StepInfo",
+    "StepKeys",
     "TensorBoard",
     "TrainState",
     "create_state",

@@ -78,6 +78,16 @@ class Progress:
     """The newest evaluation."""
     validation_step: int | None = None
     """The step it is of."""
+    skipped: int = 0
+    """Steps left out because they were not finite."""
+    skipped_in_a_row: int = 0
+    """Those of them after the last that was kept."""
+    rollbacks: int = 0
+    """How often the run went back."""
+    batches_passed_by: int = 0
+    """Batches left out by going back: step number k, from 0, takes batch k + this."""
+    recent_losses: list[float] = dataclasses.field(default_factory=list)
+    """By which a spike is told."""
 
     @property
     def evaluated(self) -> bool:
@@ -92,10 +102,23 @@ class Hook:
         """After every step; must not wait for the devices."""
 
     def on_record(self, record: dict[str, Any]) -> None:
-        """A report: ``{"step": k, "split": "train" | "validation", name: value, ...}``."""
+        """A report: ``{"step": k, "split": name, name: value, ...}``.
+
+        The splits are ``"train"``, ``"validation"`` and ``"rollback"``; the step of the last is
+        the first that is taken anew.
+        """
+
+    def on_rollback(self, progress: Progress) -> None:
+        """The run went back to this step; reports of later ones no longer count."""
 
     def on_checkpoint(self, state: TrainState, progress: Progress, *, evaluated: bool) -> None:
-        """A host copy of the state to keep; ``evaluated`` if ``progress.validation`` is of it."""
+        """A host copy of the state to keep; ``evaluated`` if ``progress.validation`` is of it.
+
+        Both are the hook's own: nobody changes them later.
+        """
+
+    def wait(self) -> None:
+        """Before a run ends well: finish what was begun, and raise what went wrong with it."""
 
     def on_end(self) -> None:
         """When the run is left, in whatever way."""

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
 import signal
+import socket
 import threading
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["Interruption"]
+__all__ = ["AbandonedError", "Interruption"]
+
+PATIENCE = 2.0  # seconds for native code to come back, out of the 10 or so that schedulers give
+
+logger = logging.getLogger(__name__)
+
+
+class AbandonedError(Exception):
+    """A signal came in the middle of work that could be given up."""
 
 
 class Interruption:
@@ -15,14 +28,27 @@ class Interruption:
 
     A SIGINT after one that was noted raises KeyboardInterrupt. Outside the main thread, where
     Python lets nobody set handlers, nothing is noted.
+
+    Python runs a handler only between two of its own instructions. Where native code does not
+    come back, as in a long compilation, a thread sees SIGTERM all the same: it lets the work be
+    rescued and ends the process with the status 143, which is the shell's for this signal.
     """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
+        self._lock = threading.RLock()
+        self._noted = threading.Event()
+        self._rescue: Callable[[], None] | None = None
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
+            self._bell, bell = socket.socketpair()
+            bell.setblocking(False)
+            self._ringer = bell
+            self._bell_before = signal.set_wakeup_fd(bell.fileno(), warn_on_full_buffer=False)
+            self._watcher = threading.Thread(target=self._watch, name="signals", daemon=True)
+            self._watcher.start()
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._note)
         return self
@@ -33,11 +59,63 @@ class Interruption:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if not self._before:
+            return
         for number, handler in self._before.items():
             # None stands for a handler that was not set by Python and cannot be put back.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        signal.set_wakeup_fd(self._bell_before)
+        self._noted.set()
+        self._ringer.close()
+        self._watcher.join()
+        self._bell.close()
+
+    @contextlib.contextmanager
+    def abandonable(self, rescue: Callable[[], None]) -> Iterator[None]:
+        """Context of work that changes nothing: a signal in it raises `AbandonedError`.
+
+        Args:
+          rescue: called in another thread before SIGTERM ends the process, where native code
+            in this context does not come back within two seconds.
+        """
+        if self.signal is not None:
+            raise AbandonedError
+        try:
+            with self._lock:
+                self._rescue = rescue
+            yield
+        finally:
+            with self._lock:
+                self._rescue = None
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.signal = signal.Signals(number)
+        with self._lock:  # for ever, where the thread is rescuing already
+            self.signal = signal.Signals(number)
+            self._noted.set()
+            if self._rescue is not None:
+                self._rescue = None
+                raise AbandonedError
+
+    def _watch(self) -> None:
+        """Wait for SIGTERM, give the main thread time to note it, else act in its place."""
+        while number := self._bell.recv(1):
+            if number[0] == signal.SIGTERM:
+                break
+        else:
+            return
+        while not self._noted.wait(PATIENCE):
+            with self._lock:
+                if self.signal is None and self._rescue is not None:
+                    self._leave(self._rescue)
+
+    @staticmethod
+    def _leave(rescue: Callable[[], None]) -> None:
+        try:
+            rescue()
+            logger.warning("stopped by SIGTERM, saved; go on with --resume")
+        except BaseException as error:
+            logger.error("stopped by SIGTERM, not saved: %s", error)
+        finally:
+            os._exit(128 + signal.SIGTERM)

@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from seqnets.reduction import Weighted
 from seqnets.typing import Array, Key, PyTree
 
-__all__ = ["StepInfo", "TrainState", "create_state", "row_keys"]
+__all__ = ["StepInfo", "StepKeys", "TrainState", "create_state", "row_keys", "step_keys"]
 
 
 class TrainState(NamedTuple):
@@ -27,6 +28,15 @@ class TrainState(NamedTuple):
     """Recurrent state kept from batch to batch, every leaf [B, ...]; () where none is kept."""
     key: Key
     """Root of the run's randomness; never changes, steps fold their number into it."""
+
+
+class StepKeys(NamedTuple):
+    """The randomness of a step, the same whatever the devices."""
+
+    rows: Key
+    """[B] random keys, one a row."""
+    shared: Key
+    """One random key, the same for all rows on all devices."""
 
 
 class StepInfo(NamedTuple):
@@ -47,6 +57,13 @@ def create_state(
 ) -> TrainState:
     """State before the first step."""
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), carry, key)
+
+
+def step_keys(key: Key, step: Array, rows: int, axis_name: str | None) -> StepKeys:
+    """Keys of a step, from the root key and the step's number; see `row_keys`."""
+    key = jax.random.fold_in(key, step)
+    # Rows are numbered from 0 in int32: their numbers never come here.
+    return StepKeys(row_keys(key, rows, axis_name), jax.random.fold_in(key, np.uint32(2**32 - 1)))
 
 
 def row_keys(key: Key, rows: int, axis_name: str | None) -> Key:

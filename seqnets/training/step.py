@@ -7,11 +7,12 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from seqnets.checks import check_range
 from seqnets.reduction import Weighted
-from seqnets.training.state import StepInfo, TrainState, row_keys
+from seqnets.training.state import StepInfo, StepKeys, TrainState, step_keys
 from seqnets.typing import Array, Key, PyTree
 
 __all__ = ["LossFn", "Rows", "Sums", "make_evaluation_step", "make_train_step"]
@@ -21,7 +22,7 @@ class LossFn(Protocol):
     """What a task says about one batch of rows, on one device."""
 
     def __call__(
-        self, params: PyTree, carry: PyTree, batch: Any, keys: Key | None
+        self, params: PyTree, carry: PyTree, batch: Any, keys: StepKeys | None
     ) -> tuple[Weighted, tuple[PyTree, dict[str, Weighted]]]:
         """Compute the loss of the rows at hand.
 
@@ -29,8 +30,8 @@ class LossFn(Protocol):
           params: parameters.
           carry: recurrent state kept since the batch before, leaves [B, ...], or ().
           batch: pytree of arrays [B, ...].
-          keys: [B] random keys, one a row, the same for a row wherever it is computed; None
-            for evaluation.
+          keys: one random key a row, the same for a row wherever it is computed, and one that
+            all rows share; None for evaluation.
 
         Returns:
           ``(loss, (carry, metrics))``: the summed loss with its weight, the state for the next
@@ -51,7 +52,7 @@ class Sums(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What goes with the rows, every leaf [B, ...]: the arguments of `LossFn` after params."""
+    """What goes with the rows, every leaf [B, ...]."""
 
     carry: PyTree
     """Recurrent state."""
@@ -98,10 +99,14 @@ def make_train_step(
 
     def step(state: TrainState, batch: Any, progress: Array) -> tuple[TrainState, StepInfo]:
         number = jax.tree.leaves(batch)[0].shape[0]
-        keys = row_keys(jax.random.fold_in(state.key, state.step), number, axis_name)
-        rows = Rows(state.carry, batch, keys)
-        sums, carry = _accumulated_sums(loss_fn, state.params, rows, accumulate)
-        grads, loss, metrics = sums if axis_name is None else jax.lax.psum(sums, axis_name)
+        keys = step_keys(state.key, state.step, number, axis_name)
+        rows = Rows(state.carry, batch, keys.rows)
+
+        def loss_of(params: PyTree, rows: Rows) -> Any:
+            return loss_fn(params, rows.carry, rows.batch, keys._replace(rows=rows.keys))
+
+        sums, carry = _accumulated_sums(loss_of, state.params, rows, accumulate)
+        grads, loss, metrics = sums if axis_name is None else _add_up(sums, axis_name)
         scale = 1 / jnp.where(loss.weight > 0, loss.weight, 1)
         grads = jax.tree.map(lambda g: g * scale.astype(g.dtype), grads)
         norm = optax.tree.norm(grads)
@@ -121,12 +126,29 @@ def make_train_step(
     return step
 
 
+def _add_up(sums: Sums, axis_name: str) -> Sums:
+    """The sums of all devices; between processes as one message, in the widest of their dtypes.
+
+    The library that carries them between CPU processes, gloo, mixes up those of one program that
+    are under way at the same time, and each costs the way between the hosts.
+    """
+    if jax.process_count() == 1:
+        return jax.lax.psum(sums, axis_name)
+    leaves, structure = jax.tree.flatten(sums)
+    ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
+    dtype = jnp.result_type(*leaves)
+    message = jnp.concatenate([leaf.reshape(-1).astype(dtype) for leaf in leaves])
+    parts = jnp.split(jax.lax.psum(message, axis_name), ends)
+    added = [p.reshape(x.shape).astype(x.dtype) for p, x in zip(parts, leaves, strict=True)]
+    return jax.tree.unflatten(structure, added)
+
+
 def _accumulated_sums(
-    loss_fn: LossFn, params: PyTree, rows: Rows, parts: int
+    loss_of: Callable[[PyTree, Rows], Any], params: PyTree, rows: Rows, parts: int
 ) -> tuple[Sums, PyTree]:
     """`_sums` of all rows and their carries [B, ...], computed in ``parts`` equal parts."""
     if parts == 1:
-        return _sums(loss_fn, params, rows)
+        return _sums(loss_of, params, rows)
     number = rows.keys.shape[0]
     if number % parts:
         raise ValueError(
@@ -134,22 +156,24 @@ def _accumulated_sums(
         )
     cut = jax.tree.map(lambda x: x.reshape(parts, number // parts, *x.shape[1:]), rows)
     first = jax.tree.map(lambda x: x[0], cut)
-    like, _ = jax.eval_shape(lambda rows: _sums(loss_fn, params, rows), first)
+    like, _ = jax.eval_shape(lambda rows: _sums(loss_of, params, rows), first)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
 
     def body(before: Sums, part: Rows) -> tuple[Sums, PyTree]:
-        sums, carry = _sums(loss_fn, params, part)
+        sums, carry = _sums(loss_of, params, part)
         return jax.tree.map(jnp.add, before, sums), carry
 
     sums, carry = jax.lax.scan(body, zeros, cut)
     return sums, jax.tree.map(lambda x: x.reshape(number, *x.shape[2:]), carry)
 
 
-def _sums(loss_fn: LossFn, params: PyTree, rows: Rows) -> tuple[Sums, PyTree]:
+def _sums(
+    loss_of: Callable[[PyTree, Rows], Any], params: PyTree, rows: Rows
+) -> tuple[Sums, PyTree]:
     """Gradient, loss and metrics summed over the rows, and the rows' next carries."""
 
     def total(params: PyTree) -> tuple[Array, tuple]:
-        loss, (carry, metrics) = loss_fn(params, *rows)
+        loss, (carry, metrics) = loss_of(params, rows)
         return loss.total, (loss, carry, metrics)
 
     grads, (loss, carry, metrics) = jax.grad(total, has_aux=True)(params)

@@ -7,7 +7,9 @@ import pytest
 
 from seqnets.cells import GRU, LSTM
 from seqnets.data.text import EvaluationBatch, TextBatch
+from seqnets.recurrence import Regularization
 from seqnets.tasks.language import LanguageModel, initial_carry, language_loss
+from seqnets.training.state import StepKeys
 
 B, T, V = 3, 7, 11
 
@@ -129,7 +131,7 @@ def test_dropout_follows_the_row(tokens):
 
 
 def test_penalties_are_added_in_training_only_and_reported(model, params, tokens):
-    keys = jax.random.split(jax.random.key(1), B)
+    keys = StepKeys(jax.random.split(jax.random.key(1), B), jax.random.key(2))
     start, batch = initial_carry(model, params, B), batch_of(tokens)
     plain, (_, nothing) = language_loss(model)(params, start, batch, keys)
     assert nothing == {}
@@ -161,3 +163,20 @@ def test_bfloat16_logits_are_float32_and_near(params, tokens):
         assert got.dtype == "float32"
         assert {leaf.dtype.name for leaf in jax.tree.leaves(carry)} == {"float32"}
         np.testing.assert_allclose(got, want, atol=0.03)
+
+
+def test_every_regularizer_acts_in_training_and_none_in_evaluation(params, tokens):
+    keys = StepKeys(jax.random.split(jax.random.key(1), B), jax.random.key(2))
+    plain = LanguageModel(V, 5, (LSTM(6), GRU(6)))
+    start, batch = initial_carry(plain, params, B), batch_of(tokens)
+    want = language_loss(plain)(params, start, batch, None)[0].total
+    for chosen in (
+        Regularization(recurrent_dropout=0.5),
+        Regularization(zoneout=(("h", 0.5),)),
+        Regularization(weight_drop=0.5),
+    ):
+        loss_fn = language_loss(LanguageModel(V, 5, (LSTM(6), GRU(6)), regularization=chosen))
+        assert abs(loss_fn(params, start, batch, keys)[0].total - want) > 1e-3
+        still = loss_fn(params, start, batch, None)[0].total
+        if not chosen.zoneout:  # which moves by its expectation
+            np.testing.assert_allclose(still, want, rtol=1e-6)

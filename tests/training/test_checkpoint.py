@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import jax
@@ -39,18 +40,31 @@ def assert_holds(store, step):
     state, progress = store.restore(LIKE, step)
     assert progress.step == int(state.step) == step
     np.testing.assert_array_equal(state.params["w"], state_at(step).params["w"])
-    params = store.restore_params(LIKE.params, step)
-    np.testing.assert_array_equal(params["w"], state.params["w"])
+
+
+def assert_best(store, step):
+    params = store.restore_best_params(LIKE.params)
+    np.testing.assert_array_equal(params["w"], state_at(step).params["w"])
+
+
+def damage(tmp_path, step, *, part="arrays"):
+    """Flip a bit in the middle of every file: which of them Orbax reads is its own affair."""
+    for file in (tmp_path / str(step) / part).rglob("*"):
+        if file.is_file():
+            content = bytearray(file.read_bytes())
+            content[len(content) // 2] ^= 1
+            file.write_bytes(content)
 
 
 def test_an_empty_store(tmp_path):
-    with CheckpointStore(tmp_path / "none") as store:
-        assert store.newest() is None
-        assert store.best() is None
-        with pytest.raises(CheckpointError, match="there is no checkpoint"):
-            store.best_or_newest()
-        with pytest.raises(CheckpointError, match="no checkpoint of step 3; found: none"):
-            store.restore(LIKE, 3)
+    store = CheckpointStore(tmp_path / "none")
+    assert store.newest() is None
+    assert store.best() is None
+    assert store.restore_newest(LIKE) is None
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        store.restore_best_params(LIKE.params)
+    with pytest.raises(CheckpointError, match="no checkpoint of step 3; found: none"):
+        store.restore(LIKE, 3)
     assert not (tmp_path / "none").exists()
 
 
@@ -65,7 +79,7 @@ def test_the_newest_are_kept(tmp_path, keep):
     for step in kept(store):
         assert_holds(store, step)
     with pytest.raises(CheckpointError, match="no checkpoint of step 7; found: "):
-        store.restore_params(LIKE.params, 7)
+        store.restore(LIKE, 7)
 
 
 def test_the_best_is_kept_besides(tmp_path):
@@ -78,7 +92,7 @@ def test_the_best_is_kept_besides(tmp_path):
         there.append(kept(store))
     assert best == [0, 1, 1, 1, 1, 1, 1, 7, 7]
     assert there == [[0], [1], [1, 2], [1, 3], [1, 4], [1, 5], [1, 6], [7], [7, 8]]
-    assert store.best_or_newest() == 7
+    assert_best(store, 7)
     assert_holds(store, 7)
 
 
@@ -93,7 +107,7 @@ def test_without_metrics_the_newest_serves(tmp_path):
     store = CheckpointStore(tmp_path)
     save(store, 3, 4)
     assert store.best() is None
-    assert store.best_or_newest() == 4
+    assert_best(store, 4)
 
 
 def test_a_step_saved_again_is_replaced(tmp_path):
@@ -186,22 +200,175 @@ def test_a_relative_directory(tmp_path, monkeypatch):
     assert_holds(CheckpointStore(tmp_path / "run" / "checkpoints"), 1)
 
 
+@pytest.mark.parametrize("part", ["arrays", "header"])
+def test_the_newest_that_is_whole_is_gone_back_to(tmp_path, caplog, part):
+    store = CheckpointStore(tmp_path, keep=3)
+    save(store, 3, 6, 9)
+    damage(tmp_path, 6)
+    damage(tmp_path, 9, part=part)
+    state, progress = store.restore_newest(LIKE)
+    assert progress.step == int(state.step) == 3
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.split(":")[0] for line in lines] == [str(tmp_path / "9"), str(tmp_path / "6")]
+    assert all("damaged" in line and line.endswith("going on from step 3") for line in lines)
+    assert not any("\n" in line for line in lines)
+    # They are in nobody's way now, and were not thrown away.
+    assert store.newest() == 3
+    save(store, 6)
+    assert kept(store) == [3, 6]
+    assert_holds(store, 6)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["3", "6", "6.damaged", "9.damaged"]
+    damage(tmp_path, 6)
+    store.restore_newest(LIKE)
+    assert kept(store) == [3]
+
+
+def test_a_truncated_one_is_gone_back_from(tmp_path):
+    store = CheckpointStore(tmp_path)
+    save(store, 3, 6)
+    for file in (tmp_path / "6" / "arrays").rglob("*"):
+        if file.is_file() and file.stat().st_size > 100:
+            os.truncate(file, file.stat().st_size // 2)
+    assert store.restore_newest(LIKE)[1].step == 3
+
+
+def test_where_all_are_damaged_nothing_is_renamed(tmp_path):
+    store = CheckpointStore(tmp_path)
+    save(store, 3, 6)
+    damage(tmp_path, 3)
+    damage(tmp_path, 6)
+    with pytest.raises(CheckpointError, match="6: is damaged"):
+        store.restore_newest(LIKE)
+    assert kept(store) == [3, 6]
+
+
+def test_one_of_another_model_is_not_gone_back_from(tmp_path):
+    store = CheckpointStore(tmp_path)
+    save(store, 3)
+    store.save(state_at(6)._replace(params={"w": np.zeros(4)}), Progress(step=6), None)
+    with pytest.raises(CheckpointError, match="another model"):
+        store.restore_newest(LIKE)
+    assert kept(store) == [3, 6]
+
+
+def test_times_of_files_mean_nothing(tmp_path):
+    store = CheckpointStore(tmp_path, keep=2)
+    save(store, 3, 6)
+    os.utime(tmp_path / "6", (0, 0))
+    os.utime(tmp_path / "3", (2**32, 2**32))
+    assert store.newest() == 6
+    save(store, 9)
+    assert kept(store) == [6, 9]
+
+
+@pytest.mark.parametrize("part", ["arrays", "header"])
+def test_in_place_of_a_damaged_best_the_newest_serves(tmp_path, caplog, part):
+    store = CheckpointStore(tmp_path)
+    save(store, 3, metric=0.1)
+    save(store, 6, metric=0.3)
+    save(store, 9, metric=0.2)
+    assert_best(store, 3)
+    damage(tmp_path, 3, part=part)
+    assert_best(store, 9)
+    (record,) = caplog.records
+    assert record.getMessage().endswith("using checkpoint 9")
+    damage(tmp_path, 6)
+    damage(tmp_path, 9)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        store.restore_best_params(LIKE.params)
+
+
+def test_what_cannot_be_written_is_an_error_in_the_systems_words(tmp_path, monkeypatch, caplog):
+    """Whatever Orbax makes of it: here of a limit on the size of files, told as ENOSPC is."""
+    store = CheckpointStore(tmp_path)
+    save(store, 3)
+
+    def full(*args):
+        (tmp_path / "6.orbax-checkpoint-tmp").mkdir()
+        raise ValueError("OUT_OF_RANGE: Error writing\nmany lines [os_error_code='28']")
+
+    monkeypatch.setattr(checkpoint, "write_snapshot", full)
+    with pytest.raises(OSError, match=r"6: cannot be written: No space left on device$"):
+        save(store, 6)
+    assert [path.name for path in tmp_path.iterdir()] == ["3"]  # the half is not left lying
+    assert not caplog.records
+
+
+def hooked(tmp_path, monkeypatch, write):
+    """A hook whose store writes in some other way, and what it was told to write."""
+    told = []
+
+    def save(state, progress, metric):
+        told.append((int(state.step), metric))
+        write(progress.step)
+
+    store = CheckpointStore(tmp_path)
+    monkeypatch.setattr(store, "save", save)
+    return Checkpointing(store, metric="error"), told
+
+
+def on_checkpoint(hook, step, **validation):
+    progress = Progress(step=step, validation=validation)
+    hook.on_checkpoint(state_at(step), progress, evaluated=bool(validation))
+
+
+def test_the_hook_saves_beside_the_loop_one_at_a_time(tmp_path, monkeypatch):
+    go, running = threading.Event(), []
+
+    def write(step):
+        running.append(step)
+        assert len(running) == 1
+        assert threading.current_thread() is not threading.main_thread()
+        assert go.wait(10)
+        running.remove(step)
+
+    hook, told = hooked(tmp_path, monkeypatch, write)
+    on_checkpoint(hook, 3)  # comes back at once, though nothing has been written
+    assert not go.is_set()
+    go.set()
+    on_checkpoint(hook, 6, error=0.5)
+    hook.wait()
+    assert told == [(3, None), (6, 0.5)]
+    assert running == []
+    assert "background" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_an_error_of_the_hook_comes_with_the_next_call_once(tmp_path, monkeypatch, caplog):
+    def write(step):
+        raise OSError(f"disk full at {step}")
+
+    hook, told = hooked(tmp_path, monkeypatch, write)
+    on_checkpoint(hook, 3)
+    with pytest.raises(OSError, match="disk full at 3"):
+        on_checkpoint(hook, 6)
+    assert told == [(3, None)]
+    hook.wait()
+    on_checkpoint(hook, 9)
+    with pytest.raises(OSError, match="disk full at 9"):
+        hook.wait()
+    on_checkpoint(hook, 12)
+    hook.on_end()  # there is another error under way: this one is told, not raised
+    assert [record.getMessage() for record in caplog.records] == ["disk full at 12"]
+    hook.on_end()
+    assert len(caplog.records) == 1
+
+
 def test_the_hook_saves_with_the_metric_of_an_evaluation(tmp_path):
     store = CheckpointStore(tmp_path, keep=9)
     hook = Checkpointing(store, metric="error")
-    progress = Progress(step=1, validation={"loss": 9.0, "error": 0.5})
-    hook.on_checkpoint(state_at(1), progress, evaluated=True)
+    on_checkpoint(hook, 1, loss=9.0, error=0.5)
     progress = Progress(step=2, validation={"loss": 9.0, "error": 0.1})
     hook.on_checkpoint(state_at(2), progress, evaluated=False)
+    hook.wait()
     assert kept(store) == [1, 2]
     assert store.best() == 1
 
 
 def test_the_hook_names_a_metric_that_is_not_there_and_saves(tmp_path):
     store = CheckpointStore(tmp_path)
-    progress = Progress(step=1, validation={"loss": 9.0, "accuracy": 0.5})
     with pytest.raises(ValueError, match=r"metric: .* no 'los'; did you mean 'loss'\?"):
-        Checkpointing(store, "los").on_checkpoint(state_at(1), progress, evaluated=True)
+        on_checkpoint(Checkpointing(store, "los"), 1, loss=9.0, accuracy=0.5)
     assert_holds(store, 1)
 
 

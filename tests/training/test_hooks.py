@@ -69,5 +69,7 @@ def test_every_method_of_a_hook_may_be_left_out():
     hook = Hook()
     hook.on_step(Progress(), 0.5)
     hook.on_record({"step": 1, "split": "train"})
+    hook.on_rollback(Progress())
+    hook.wait()
     hook.on_checkpoint(None, Progress(), evaluated=False)
     hook.on_end()

@@ -1,5 +1,6 @@
 """The loop, on a linear model with noise, a carry and a schedule: all that a state can hold."""
 
+import gc
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 
 from seqnets.reduction import Weighted, weighted
 from seqnets.runs import parameters_sha256
+from seqnets.training import checkpoint, loop
 from seqnets.training.checkpoint import Checkpointing, CheckpointStore
 from seqnets.training.loop import (
     Hook,
@@ -25,6 +27,7 @@ from seqnets.training.loop import (
     train,
 )
 from seqnets.training.parallel import DataParallel
+from seqnets.training.recovery import Recovery
 from seqnets.training.reporting import MetricsFile
 from seqnets.training.state import StepInfo, create_state
 from seqnets.training.step import make_train_step
@@ -40,7 +43,7 @@ class Carry(NamedTuple):
 def loss_fn(params, carry, batch, keys):
     """Squared error of a linear model that sees a running mean, and noise on its inputs."""
     x, y, weight = batch
-    noise = jax.vmap(lambda key: jax.random.normal(key, (FEATURES,)))(keys)
+    noise = jax.vmap(lambda key: jax.random.normal(key, (FEATURES,)))(keys.rows)
     mean = 0.5 * carry.mean + 0.5 * x.mean(axis=1)
     error = (x + 0.1 * noise) @ params["w"] + params["b"] * mean - y
     return weighted(error**2, weight), (Carry(mean), {"absolute": weighted(abs(error), weight)})
@@ -238,7 +241,7 @@ def test_stopped_by_a_signal_and_resumed_leaves_the_same_files(tmp_path, straigh
     assert stopped.signal == signal.SIGINT
     assert stopped.progress.step == k
     assert CheckpointStore(tmp_path / "checkpoints").newest() == k
-    assert stopped.progress.evaluated == (k == 8)
+    assert not stopped.progress.evaluated
     resumed = run_in(tmp_path, resume=True)
     assert resumed.signal is None
     assert_same_state(resumed.state, expected.state)
@@ -375,7 +378,8 @@ class SlowDevices:
 
     def __init__(self):
         self.waited = []
-        self.place = self.gather = self.split = lambda tree: tree
+        self.spread = False
+        self.place = self.gather = self.split = self.here = lambda tree: tree
 
     def train_step(self, loss_fn, optimizer, accumulate):
         return self
@@ -435,3 +439,246 @@ def test_sums_to_host_adds_in_double_precision(rng):
     assert float(total.total) == pytest.approx(wide[:, 0].sum(), rel=1e-12, abs=1e-12)
     assert float(total.weight) == pytest.approx(abs(wide[:, 1]).sum(), rel=1e-12)
     assert sums_to_host([]) == {}
+
+
+def spoiled(*numbers, by=np.nan):
+    """The batches, some of them with inputs multiplied."""
+
+    def batch(k):
+        x, y, weight = batch_of(k)
+        return (x * by if k in numbers else x), y, np.ones_like(weight)
+
+    return batch
+
+
+def without(batch, first, last):
+    """Batches as if those numbers had never been."""
+    return lambda k: batch(k if k < first else k + last - first + 1)
+
+
+def test_skipped_steps_change_nothing_and_are_counted(tmp_path):
+    settings = {"batch": spoiled(3, 6, 7), "recovery": Recovery("skip", max_skips=2)}
+    outcome = run_in(tmp_path, **settings)
+    assert outcome.progress.skipped == 3
+    assert outcome.progress.skipped_in_a_row == 0
+    # The oracle: the step itself, which keeps what it had, in a plain loop.
+    step = jax.jit(make_train_step(loss_fn, OPTIMIZER))
+    state, losses = new_state(), []
+    for k in range(20):
+        state, info = step(state, spoiled(3, 6, 7)(k), np.float32(k / 20))
+        losses.append(float(info.loss.mean()))
+    # float32 sums over the rows of two devices and of one: some ulps.
+    np.testing.assert_allclose(outcome.state.params["w"], state.params["w"], rtol=1e-5)
+    train = {r["step"]: r for r in records_in(tmp_path) if r["split"] == "train"}
+    assert [train[step].get("skipped") for step in (5, 10, 15, 20)] == [1, 3, 3, 3]
+    assert train[5]["loss"] == pytest.approx(np.mean([losses[k] for k in (0, 1, 2, 4)]), rel=1e-5)
+    assert train[10]["loss"] == pytest.approx(np.mean([losses[k] for k in (5, 8, 9)]), rel=1e-5)
+
+
+def test_too_many_skips_in_a_row_stop_the_run():
+    job = new_job(batch=spoiled(6, 7, 8), recovery=Recovery("skip", max_skips=2))
+    with pytest.raises(NonFiniteError, match="at step 9 "):
+        train(job, new_state(), [])
+
+
+def test_a_report_of_skipped_steps_only():
+    recorder = Recorder()
+    job = new_job(batch=spoiled(*range(5, 10)), recovery=Recovery("skip"))
+    train(job, new_state(), [recorder])
+    (record,) = [r for r in recorder.records if r["split"] == "train" and r["step"] == 10]
+    assert record == {"step": 10, "split": "train", "skipped": 5}
+
+
+def test_going_back_passes_by_the_batches_and_cuts_the_records(tmp_path, caplog):
+    """Batch 13 is met at step 14, past the record of 10 and the checkpoint of step 12."""
+    settings = {"limits": {"report_every": 1}, "recovery": Recovery("rollback")}
+    outcome = run_in(tmp_path, batch=spoiled(13), **settings)
+    # The oracle: the batches after checkpoint 12 up to that one had never been.
+    folder = tmp_path / "oracle"
+    folder.mkdir()
+    expected = run_in(folder, batch=without(spoiled(), 12, 13), **settings)
+    assert_same_state(outcome.state, expected.state)
+    assert (outcome.progress.rollbacks, outcome.progress.batches_passed_by) == (1, 2)
+    told = {"from_step": 14, "rollbacks": 1, "batches_passed_by": 2}
+    (rollback,) = [r for r in records_in(tmp_path) if r["split"] == "rollback"]
+    assert rollback == {"step": 13, "split": "rollback", **told}
+    assert [r for r in records_in(tmp_path) if r != rollback] == records_in(folder)
+    (record,) = caplog.records
+    assert "not finite at step 14 " in record.getMessage()
+    assert record.getMessage().endswith("going back to step 12")
+
+
+def test_going_back_to_the_start_and_again(tmp_path):
+    settings = {"recovery": Recovery("rollback", max_rollbacks=2)}
+    outcome = run_in(tmp_path, batch=spoiled(2, 7), **settings)
+    folder = tmp_path / "oracle"
+    folder.mkdir()
+    expected = run_in(folder, batch=without(spoiled(), 0, 7), **settings)
+    assert_same_state(outcome.state, expected.state)
+    assert (outcome.progress.rollbacks, outcome.progress.batches_passed_by) == (2, 8)
+
+
+def test_the_run_stops_where_going_back_does_not_help(tmp_path):
+    always = spoiled(*range(10, 1000))
+    with pytest.raises(NonFiniteError):
+        run_in(tmp_path, batch=always, recovery=Recovery("rollback", max_rollbacks=3))
+    assert CheckpointStore(tmp_path / "checkpoints").newest() == 8
+
+
+@pytest.mark.parametrize("k", [13, 14, 17])
+def test_killed_after_going_back_and_resumed_equals_straight_on(tmp_path, k):
+    settings = {"batch": spoiled(13), "recovery": Recovery("rollback")}
+    folder = tmp_path / "straight"
+    folder.mkdir()
+    expected = run_in(folder, **settings)
+    seen = []
+
+    class Kill(Hook):
+        def on_step(self, progress, fraction):
+            seen.append(progress.step)
+            if progress.step == k and progress.rollbacks:
+                raise SystemExit
+
+    with pytest.raises(SystemExit):
+        run_in(tmp_path, Kill(), **settings)
+    assert seen.count(13) == 2
+    resumed = run_in(tmp_path, resume=True, **settings)
+    assert_same_state(resumed.state, expected.state)
+    counted = [(o.progress.rollbacks, o.progress.batches_passed_by) for o in (resumed, expected)]
+    assert counted[0] == counted[1] == (1, 2)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
+
+
+def test_a_spike_of_the_loss_is_gone_back_from(tmp_path, caplog):
+    settings = {"limits": {"steps": 40}, "recovery": Recovery(spike=30.0)}
+    outcome = run_in(tmp_path, batch=spoiled(27, by=1000), **settings)
+    folder = tmp_path / "oracle"
+    folder.mkdir()
+    expected = run_in(folder, batch=without(spoiled(), 24, 27), **settings)
+    assert expected.progress.rollbacks == 0
+    assert_same_state(outcome.state, expected.state)
+    assert (outcome.progress.rollbacks, outcome.progress.batches_passed_by) == (1, 4)
+    assert "a spike of the loss at step 28" in caplog.text
+    # Left alone it is a step like any other.
+    alone = train(new_job(batch=spoiled(27, by=1000), limits={"steps": 40}), new_state(), [])
+    assert alone.progress.rollbacks == 0
+    assert parameters_sha256(alone.state.params) != parameters_sha256(outcome.state.params)
+
+
+def test_time_spent_on_what_was_gone_back_from_is_spent():
+    """Or a run bounded by time that goes back would never end."""
+    recorder = Recorder()
+    limits = {"max_seconds": 0.3, "report_every": 3, "checkpoint_every": 1000}
+    job = new_job(
+        batch=lambda k: (time.sleep(0.01), spoiled(*range(5, 1000))(k))[1],
+        limits=limits,
+        recovery=Recovery("rollback", max_rollbacks=1000),
+    )
+    outcome = train(job, new_state(), [recorder])
+    assert outcome.progress.training_seconds >= 0.3
+    assert outcome.progress.rollbacks >= 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_an_evaluation_gives_it_up_and_the_resumed_run_begins_with_it(
+    tmp_path, straight, number
+):
+    expected, folder = straight
+
+    def interrupted(params):
+        if not stopped_once:
+            stopped_once.append(True)
+            os.kill(os.getpid(), number)
+            time.sleep(30)
+        return evaluate(params)
+
+    stopped_once = []
+    began = time.monotonic()
+    stopped = run_in(tmp_path, evaluate=interrupted)
+    assert time.monotonic() - began < 20
+    assert (stopped.signal, stopped.progress.step) == (number, 8)
+    assert not stopped.progress.evaluated
+    assert CheckpointStore(tmp_path / "checkpoints").newest() == 8
+    resumed = run_in(tmp_path, resume=True, evaluate=interrupted)
+    assert_same_state(resumed.state, expected.state)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
+    assert CheckpointStore(tmp_path / "checkpoints").best() == 20
+
+
+def test_a_signal_while_compiling_takes_no_step(tmp_path, straight):
+    expected, folder = straight
+
+    def slow(params, carry, batch, keys):
+        if not stopped_once:
+            stopped_once.append(True)
+            interrupt()
+            time.sleep(30)
+        return loss_fn(params, carry, batch, keys)
+
+    stopped_once = []
+    stopped = run_in(tmp_path, loss_fn=slow)
+    assert (stopped.signal, stopped.progress.step) == (signal.SIGINT, 0)
+    resumed = run_in(tmp_path, resume=True)
+    assert_same_state(resumed.state, expected.state)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
+
+
+def test_a_signal_after_the_last_look_loses_no_step(tmp_path, straight):
+    """It comes between looking up and the question whether to go on: at step 7 nothing is due."""
+    expected, folder = straight
+
+    with pytest.MonkeyPatch.context() as patch:
+        real = loop._Run._look_up
+
+        def look_up(self):
+            real(self)
+            if self.progress.step == 7:
+                self.interruption.signal = signal.SIGTERM
+
+        patch.setattr(loop._Run, "_look_up", look_up)
+        assert run_in(tmp_path).progress.step == 7
+    resumed = run_in(tmp_path, resume=True)
+    assert_same_state(resumed.state, expected.state)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+def test_a_jump_of_the_clock_changes_nothing(tmp_path, straight, monkeypatch):
+    """Not even in the middle of a checkpoint, where Orbax takes it for a timeout."""
+    expected, folder = straight
+    real, write, times, tries = time.time, checkpoint.write_snapshot, [], []
+
+    def jumping():
+        times.append(1)
+        return real() + (-1) ** len(times) * (2e9 if tries[-1:] == [8] else 20)
+
+    def counting(path, state, progress, metric):
+        tries.append(progress.step)
+        if tries.count(8) == 2:
+            tries.append(None)
+        write(path, state, progress, metric)
+
+    monkeypatch.setattr(time, "time", jumping)
+    monkeypatch.setattr(checkpoint, "write_snapshot", counting)
+    outcome = run_in(tmp_path)
+    gc.collect()
+    assert tries.count(8) == 2
+    assert_same_state(outcome.state, expected.state)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
+    stores = [CheckpointStore(path / "checkpoints") for path in (tmp_path, folder)]
+    assert stores[0].best() == stores[1].best()
+    progress = outcome.progress
+    assert 0 <= progress.training_seconds < 60
+    assert 0 <= progress.evaluation_seconds < 60
+    assert 0 <= progress.compilation_seconds < 60
+
+
+def test_an_error_of_saving_ends_the_run(tmp_path, monkeypatch):
+    def full(self, state, progress, metric):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(CheckpointStore, "save", full)
+    with pytest.raises(OSError, match="disk full"):
+        run_in(tmp_path)
+    with pytest.raises(OSError, match="disk full"):  # of the last, too
+        run_in(tmp_path, limits={"steps": 4})

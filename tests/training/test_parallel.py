@@ -16,7 +16,7 @@ from seqnets.reduction import Weighted, weighted
 from seqnets.training import parallel
 from seqnets.training.loop import sums_to_host
 from seqnets.training.parallel import DataParallel
-from seqnets.training.state import TrainState, create_state, row_keys
+from seqnets.training.state import TrainState, create_state, step_keys
 
 B, T, D, H = 8, 5, 3, 4
 CELL = LSTM(H)
@@ -26,7 +26,10 @@ LENGTHS = np.array([5, 5, 4, 5, 1, 0, 2, 1])  # 19 real steps on the first half,
 def loss_fn(params, carry, batch, keys):
     """A recurrent regression with a carried state, noise by rows, and ragged rows."""
     carry, ys = unroll(CELL, params, carry, batch["xs"], mask=batch["mask"])
-    errors = jnp.sum((dropout(ys, keys, 0.4) - batch["targets"]) ** 2, -1)
+    rows, shared = keys or (None, None)
+    errors = jnp.sum((dropout(ys, rows, 0.4) - batch["targets"]) ** 2, -1)
+    if keys is not None:
+        errors *= 0.5 + jax.random.uniform(shared)
     loss = weighted(errors, batch["mask"])
     return loss, (
         carry,
@@ -58,12 +61,14 @@ def close(got, want, tolerance):
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_gradient_is_that_of_the_global_mean(size, rng):
     batch, state = draw_batch(rng), draw_state(rng, optax.sgd(1.0))
-    keys = row_keys(jax.random.fold_in(state.key, 0), B, None)
+    keys = step_keys(state.key, 0, B, None)
 
     @jax.jit
     def mean(params, rows):
-        given = jax.tree.map(lambda a: jnp.asarray(a)[rows], (state.carry, batch, keys))
-        return loss_fn(params, *given)[0].mean()
+        carry, given, own = jax.tree.map(
+            lambda a: jnp.asarray(a)[rows], (state.carry, batch, keys.rows)
+        )
+        return loss_fn(params, carry, given, keys._replace(rows=own))[0].mean()
 
     grad = jax.jit(jax.grad(mean))
     want = grad(state.params, np.arange(B))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from seqnets.training.state import create_state, row_keys
+from seqnets.training.state import create_state, row_keys, step_keys
 
 
 def test_create_state():
@@ -30,3 +30,17 @@ def test_row_keys_belong_to_the_row_of_the_global_batch():
     np.testing.assert_array_equal(data(row_keys(key, 3, None)), data(alone)[:3])
     assert len(np.unique(data(alone), axis=0)) == 8
     assert not (data(row_keys(jax.random.key(6), 8, None)) == data(alone)).all(-1).any()
+
+
+def test_step_keys_depend_on_the_step_and_one_is_shared():
+    data, key = jax.random.key_data, jax.random.key(5)
+    first, second = (step_keys(key, jnp.int32(step), 4, None) for step in (0, 1))
+    np.testing.assert_array_equal(
+        data(first.rows), data(row_keys(jax.random.fold_in(key, 0), 4, None))
+    )
+    every = np.concatenate([data(part).reshape(-1, 2) for part in (*first, *second)])
+    assert len(np.unique(every, axis=0)) == 10
+    spread = jax.vmap(
+        lambda _: step_keys(key, jnp.int32(0), 2, "devices").shared, axis_name="devices"
+    )(np.arange(2))
+    np.testing.assert_array_equal(data(spread), np.stack([data(first.shared)] * 2))

@@ -12,7 +12,7 @@ from seqnets.cells import GRU
 from seqnets.dropout import dropout
 from seqnets.recurrence import unroll
 from seqnets.reduction import Weighted, weighted
-from seqnets.training.state import create_state, row_keys
+from seqnets.training.state import create_state, step_keys
 from seqnets.training.step import make_evaluation_step, make_train_step
 
 B, T, D, H = 8, 5, 3, 4
@@ -23,7 +23,10 @@ LENGTHS = np.array([5, 1, 2, 5, 0, 0, 3, 4])  # with accumulate=4, the third par
 def loss_fn(params, carry, batch, keys):
     """A recurrent regression with a carried state, noise by rows, and ragged rows."""
     carry, ys = unroll(CELL, params, carry, batch["xs"], mask=batch["mask"])
-    errors = jnp.sum((dropout(ys, keys, 0.4) - batch["targets"]) ** 2, -1)
+    rows, shared = keys or (None, None)
+    errors = jnp.sum((dropout(ys, rows, 0.4) - batch["targets"]) ** 2, -1)
+    if keys is not None:
+        errors *= 0.5 + jax.random.uniform(shared)
     longest = Weighted(jnp.sum(jnp.abs(ys)), jnp.float32(ys.size))
     return weighted(errors, batch["mask"]), (carry, {"size": longest})
 
@@ -56,7 +59,7 @@ def close(got, want, tolerance):
 
 def test_step_is_the_gradient_of_the_mean(state, batch):
     state = state._replace(step=jnp.int32(6))
-    keys = row_keys(jax.random.fold_in(state.key, 6), B, None)
+    keys = step_keys(state.key, 6, B, None)
 
     @jax.jit
     def mean(params):
@@ -100,7 +103,7 @@ def test_accumulation_computes_one_part_at_a_time(state, batch):
     seen = []
 
     def watched(params, carry, batch, keys):
-        seen.append((batch["xs"].shape[0], carry.h.shape[0], keys.shape[0]))
+        seen.append((batch["xs"].shape[0], carry.h.shape[0], keys.rows.shape[0]))
         return loss_fn(params, carry, batch, keys)
 
     jax.eval_shape(make_train_step(watched, SGD, accumulate=4), state, batch, 0.0)

@@ -1,0 +1,141 @@
+"""A process that dies is noticed by the others at once, and they stop in place of waiting for it.
+
+JAX's runtime notices too, but only by the heartbeats that fail to come, and until then a process
+hangs in the next sum over devices. Here each keeps a connection to process 0 open, which the system
+closes with the process, however that ends; one that ends as it should says so first. Where process
+0 cannot be reached, the runtime's heartbeats are what is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import secrets
+import selectors
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from seqnets.training.processes import from_lead, leads
+
+__all__ = ["Vigil"]
+
+PATIENCE = 5.0  # seconds for a connection to be made
+NUMBER = 4  # bytes of the number of a process
+LEAVING = b"\xff" * NUMBER
+WELCOME = b"+"
+
+
+class Vigil:
+    """Watch over the other processes from now on; all of them must begin it together."""
+
+    def __init__(self, alarm: Callable[[int], None], address: str | None = None) -> None:
+        """Connect.
+
+        Args:
+          alarm: called in a thread of its own with the number of a process that died.
+          address: a name of process 0's host, to be tried first.
+        """
+        self._alarm, self._lock = alarm, threading.Lock()
+        self._connections: dict[int, socket.socket] = {}
+        self._left = False
+        self._token = secrets.token_hex(16)
+        told = from_lead(lambda: self._listen(address))
+        if not leads():
+            self._token = told["token"]
+            self._connect(told["hosts"], told["port"])
+
+    def leave(self) -> None:
+        """Say that this process ends as it should."""
+        with self._lock:
+            self._left = True
+            for connection in self._connections.values():
+                _send(connection, LEAVING)
+
+    def _listen(self, address: str | None) -> dict[str, Any]:
+        family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+        server = socket.create_server(
+            ("", 0), family=family, backlog=1024, dualstack_ipv6=family == socket.AF_INET6
+        )
+        self._start(self._watch_all, server)
+        hosts = [socket.gethostname()] if address is None else [address, socket.gethostname()]
+        return {"hosts": hosts, "port": server.getsockname()[1], "token": self._token}
+
+    def _connect(self, hosts: list[str], port: int) -> None:
+        """Reach process 0 by one of its names."""
+        for host in hosts:
+            with contextlib.suppress(OSError):
+                connection = socket.create_connection((host, port), timeout=PATIENCE)
+                number = jax.process_index().to_bytes(NUMBER, "big")
+                connection.sendall(self._token.encode() + number)
+                if connection.recv(1) == WELCOME:
+                    connection.settimeout(None)
+                    self._connections[0] = connection
+                    self._start(self._watch_lead, connection)
+                    return
+                connection.close()
+
+    @staticmethod
+    def _start(watch: Callable[[socket.socket], None], connection: socket.socket) -> None:
+        threading.Thread(target=watch, args=(connection,), name="vigil", daemon=True).start()
+
+    def _watch_lead(self, connection: socket.socket) -> None:
+        """Process 0 says which one died, or that it leaves itself; or else it died."""
+        with connection:
+            word = _receive(connection, NUMBER)
+        if word != LEAVING and not self._left:
+            self._alarm(int.from_bytes(word, "big") if word else 0)
+
+    def _watch_all(self, server: socket.socket) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(server, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select():
+                    if key.fileobj is server:
+                        self._admit(server, selector)
+                    else:
+                        selector.unregister(key.fileobj)
+                        self._part(key.data)
+
+    def _admit(self, server: socket.socket, selector: selectors.BaseSelector) -> None:
+        """Take a connection from a process that knows the token."""
+        with contextlib.suppress(OSError):
+            connection, _ = server.accept()
+            connection.settimeout(PATIENCE)
+            token = _receive(connection, len(self._token))
+            number = int.from_bytes(_receive(connection, NUMBER), "big")
+            if not hmac.compare_digest(token, self._token.encode()):
+                connection.close()
+                return
+            with self._lock:
+                self._connections[number] = connection
+            selector.register(connection, selectors.EVENT_READ, number)
+            connection.sendall(WELCOME)
+
+    def _part(self, number: int) -> None:
+        """A process left, or it died and the others are told."""
+        with self._lock:
+            with self._connections.pop(number) as connection:
+                if _receive(connection, NUMBER) == LEAVING:
+                    return
+            for other in self._connections.values():
+                _send(other, number.to_bytes(NUMBER, "big"))
+        if not self._left:
+            self._alarm(number)
+
+
+def _send(connection: socket.socket, data: bytes) -> None:
+    with contextlib.suppress(OSError):  # it died: that is being noticed elsewhere
+        connection.sendall(data)
+
+
+def _receive(connection: socket.socket, size: int) -> bytes:
+    """So many bytes, or none if the connection breaks."""
+    data = b""
+    with contextlib.suppress(OSError):
+        while len(data) < size and (part := connection.recv(size - len(data))):
+            data += part
+    return data if len(data) == size else b""
