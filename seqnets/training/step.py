@@ -129,8 +129,7 @@ def make_train_step(
 def _add_up(sums: Sums, axis_name: str) -> Sums:
     """The sums of all devices; between processes as one message, in the widest of their dtypes.
 
-    The library that carries them between CPU processes, gloo, mixes up those of one program that
-    are under way at the same time, and each costs the way between the hosts.
+    Each message costs the way between the hosts.
     """
     if jax.process_count() == 1:
         return jax.lax.psum(sums, axis_name)

@@ -1,0 +1,152 @@
+"""Processes that train together: the same run as one, one end for all, only process 0 heard."""
+
+import json
+import signal
+
+import numpy as np
+import pytest
+
+
+def records(run, split="train", name="loss"):
+    """The figures of a run by step."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    found = [record for record in map(json.loads, lines) if record["split"] == split]
+    return {record["step"]: record[name] for record in found}
+
+
+def check_same(got, want):
+    """Losses of size 2, summed over the devices in another order, in float32, step after step."""
+    assert got.keys() == want.keys()
+    np.testing.assert_allclose(list(got.values()), list(want.values()), rtol=1e-5)
+
+
+def result(run):
+    return json.loads((run / "result.json").read_text())
+
+
+def test_two_processes_are_one_run_that_goes_on_elsewhere(together, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert together.alone("--out", one, "--max-steps", 16, devices=4)[0] == 0
+    together.start(2, "--out", two, "--max-steps", 8)
+    lead, other = together.end()
+    assert (lead[0], other[0]) == (0, 0), (lead, other)
+    assert lead[1:] == ("", f"trained 8 steps; the run is in {two}\n")
+    assert other[1:] == ("", "")
+    assert (result(two)["devices"], result(two)["processes"]) == (4, 2)
+    assert together.alone("--out", two, "--resume", "--max-steps", 16, devices=1)[0] == 0
+    check_same(records(two), records(one))
+    validation = records(two, "validation", "nats")
+    assert validation.keys() == {8, 16}
+    np.testing.assert_allclose(
+        validation[16], records(one, "validation", "nats")[16], rtol=1e-5
+    )  # as above
+
+
+def test_one_that_dies_ends_the_others_and_the_run_goes_on(together, tmp_path):
+    run = tmp_path / "run"
+    save = ("--set", "train.checkpoint_every=5", "--set", "train.steps=100000")
+    _, other = together.start(2, "--out", run, *save)
+    together.wait_for(run / "metrics.jsonl", 12)
+    other.send_signal(signal.SIGKILL)
+    (status, out, err), (killed, *_) = together.end(60)
+    assert killed == -signal.SIGKILL
+    assert (status, out) == (3, "")
+    assert err.splitlines()[-1].startswith("train_text.py: error: process 1 died")
+    assert "--resume" in err
+    assert "Traceback" not in err
+    seen = max(records(run))
+    again = ("--out", run, "--resume", "--max-steps", seen + 5, *save)
+    assert together.alone(*again, devices=2)[0] == 0
+    assert sorted(records(run)) == list(range(1, seen + 6))
+
+
+def test_a_signal_to_one_is_a_signal_to_all(together, tmp_path):
+    run = tmp_path / "run"
+    _, other = together.start(2, "--out", run, "--set", "train.steps=100000")
+    together.wait_for(run / "metrics.jsonl", 3)
+    other.send_signal(signal.SIGTERM)
+    (status, _, err), (other_status, *other_said) = together.end()
+    assert (status, other_status) == (143, 143)
+    assert err == f"stopped by SIGTERM after step {max(records(run))}, saved; go on with --resume\n"
+    assert other_said == ["", ""]
+    assert result(run)["steps"] == max(records(run))
+
+
+@pytest.mark.slow
+def test_a_mistake_that_only_process_0_can_see(together, tmp_path):
+    together.start(2, "--out", tmp_path, "--max-steps", 3)
+    (status, out, err), (other_status, *other_said) = together.end()
+    assert (status, other_status, out) == (2, 2, "")
+    assert err == f"train_text.py: error: {tmp_path}: expected a new or empty folder, it has " \
+        "files in it\n"  # fmt: skip
+    assert other_said == ["", ""]
+
+
+@pytest.mark.slow
+def test_all_layouts_give_the_same_losses_over_200_steps(together, tmp_path):
+    for devices in (1, 2, 4):
+        status, _, err = together.alone("--out", tmp_path / f"{devices}", devices=devices)
+        assert status == 0, err
+    for processes in (2, 4):
+        together.start(processes, "--out", tmp_path / f"{processes}x2")
+        assert [end[0] for end in together.end()] == [0] * processes
+    want = records(tmp_path / "1")
+    assert len(want) == 200
+    assert want[200] < 0.9 * want[1]  # it learns
+    for layout in ("2", "4", "2x2", "4x2"):
+        check_same(records(tmp_path / layout), want)
+        check_same(*(records(tmp_path / k, "validation", "nats") for k in (layout, "1")))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_four_devices_go_on_as_processes(together, tmp_path, processes):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert together.alone("--out", whole, "--max-steps", 20, devices=4)[0] == 0
+    assert together.alone("--out", parts, "--max-steps", 10, devices=4)[0] == 0
+    together.start(processes, "--out", parts, "--resume", "--max-steps", 20, devices=1)
+    assert [end[0] for end in together.end()] == [0] * processes
+    check_same(records(parts), records(whole))
+
+
+@pytest.mark.slow
+def test_all_go_by_the_seconds_of_process_0(together, tmp_path):
+    together.start(2, "--out", tmp_path / "run", "--max-seconds", 2)
+    assert [end[0] for end in together.end()] == [0, 0]
+    assert result(tmp_path / "run")["training_seconds"] >= 2
+
+
+def slurm(number):
+    return {
+        "SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2",
+        "SLURM_PROCID": f"{number}", "SLURM_LOCALID": f"{number}",
+    }  # fmt: skip
+
+
+def open_mpi(number):
+    return {
+        "OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://127.0.0.1:34911",
+        "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": f"{number}",
+        "OMPI_COMM_WORLD_LOCAL_RANK": f"{number}",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", [slurm, open_mpi])
+def test_the_cluster_is_asked(together, tmp_path, cluster):
+    port = {"JAX_COORDINATOR_PORT": str(together.free_port())}
+    variables = {number: {**cluster(number), **port} for number in range(2)}
+    together.start(2, "--out", tmp_path / "run", "--max-steps", 3, environments=variables)
+    assert [end[0] for end in together.end()] == [0, 0]
+    assert result(tmp_path / "run")["processes"] == 2
+
+
+@pytest.mark.slow
+def test_without_process_0_the_others_end(together, tmp_path):
+    lead, _ = together.start(2, "--out", tmp_path / "run", "--set", "train.steps=100000")
+    together.wait_for(tmp_path / "run" / "metrics.jsonl", 3)
+    lead.send_signal(signal.SIGKILL)
+    _, (status, out, err) = together.end(60)
+    assert status in (3, -signal.SIGABRT)  # whichever notices first: the vigil or JAX's runtime
+    assert out == ""
+    assert "process 0 died" in err or "another task died" in err
