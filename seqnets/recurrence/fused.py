@@ -96,8 +96,8 @@ def _forward(
     cell: GatedCell, reverse: bool, params: GatedParams, carry: PyTree, steps: Steps, *, save: bool
 ) -> tuple[tuple[PyTree, Array], _Saved | None]:
     dtypes = product_dtypes(params, steps.xs, carry.h)
-    products = _products(cell, params, dtypes)
     now, fresh, hidden = _rows_last(steps, dtypes)
+    prepared, products = _products(cell, params, now.x, dtypes)
 
     def step(carry: PyTree, now: _Now) -> tuple[PyTree, tuple]:
         before = carry if now.start is None else _select(now.start, fresh, carry)
@@ -108,7 +108,8 @@ def _forward(
             after = _select(now.real, after, carry)
         return after, (z, after) if save else after.h
 
-    carry, kept = lax.scan(step, jax.tree.map(_last, carry), now, reverse=reverse)
+    start, steps_now = jax.tree.map(_last, carry), now._replace(x=prepared)
+    carry, kept = lax.scan(step, start, steps_now, reverse=reverse)
     saved = _Saved(*kept) if save else None
     ys: Any = kept if saved is None else saved.after.h
     if now.real is not None:
@@ -141,7 +142,8 @@ def _pull(
         # A padded step hands its cotangent on, a step after a reset gives it to the new carry.
         d_after, d_kept = (d.carry, None) if now.real is None else _divide(now.real, d.carry)
         d_after = d_after._replace(h=d_after.h + d_h)
-        gates = [jnp.split(z, cell.gates) for z in d.z_now]
+        z_now = d.z_now or [_at(z, t) for z in d.z]
+        gates = [jnp.split(z, cell.gates) for z in z_now]
         _, pull = jax.vjp(_of_gates(cell, now.updates), params.extra, gates, before)
         d_extra, d_gates, d_before = lax.optimization_barrier(pull(d_after))
         d_z = [_put(z, t, parts) for z, parts in zip(d.z, d_gates, strict=True)]
@@ -154,7 +156,7 @@ def _pull(
             extra=_add(d.extra, d_extra),
             fresh=_add(d.fresh, d_reset),
             z=d_z,
-            z_now=[_at(z, t + 1 if reverse else t - 1) for z in d_z],
+            z_now=[_at(z, t + 1 if reverse else t - 1) for z in d_z if len(d_z) > 1],
         ), None
 
     T = steps.xs.shape[1]
@@ -166,7 +168,7 @@ def _pull(
         extra=zeros(params.extra),
         fresh=zeros(fresh),
         z=list(saved.z),
-        z_now=[z[0 if reverse else T - 1] for z in saved.z],
+        z_now=[z[0 if reverse else T - 1] for z in saved.z if len(saved.z) > 1],
     )
     d, _ = lax.scan(step, start, (ts, now, before, d_hs), reverse=not reverse)
     d_params, d_xs = _gather(cell, params, now.x, _times(before.h, hidden), d.z, dtypes)
@@ -190,8 +192,8 @@ class _Cotangents(NamedTuple):
     z: list[Array]
     """``[T, G·H, B]``: z itself at the steps to come, its cotangent at those done."""
     z_now: list[Array]
-    """``[G·H, B]``: z of the step to come, read ahead. A step that read from the whole after it
-    had written to it would make XLA copy the whole."""
+    """``[G·H, B]``: z of the step to come, read ahead where there are two: a step that reads of
+    one after it has written to the other makes XLA copy the whole. Else empty."""
 
 
 def _divide(flags: Array, d: PyTree) -> tuple[PyTree, PyTree]:
@@ -266,17 +268,27 @@ def _rows_last(steps: Steps, dtypes: ProductDtypes) -> tuple[_Now, PyTree, Array
 
 
 def _products(
-    cell: GatedCell, params: GatedParams, dtypes: ProductDtypes
-) -> Callable[[Array, Array], tuple[Array, ...]]:
-    """``(x, h) -> z``: the sum of both products, as one, where only that counts; else both."""
+    cell: GatedCell, params: GatedParams, xs: Array, dtypes: ProductDtypes
+) -> tuple[Array, Callable[[Array, Array], tuple[Array, ...]]]:
+    """What the inputs ``xs [T, D, B]`` give all at once, and of one step of it and h the z.
+
+    z is the sum of both products where only that counts; else both.
+    """
     w_x, w_h = (w.astype(dtypes.factors).T for w in (params.w_x, params.w_h))
-    if not cell.adds_products:
-        return lambda x, h: (
-            _affine(w_x, x, params.b, dtypes),
-            _affine(w_h, h.astype(x.dtype), params.b_h, dtypes),
+    if xs.shape[2] == 1:  # a step is as slow as the weights that it reads are large
+        z_x = _affine(w_x, xs[:, :, 0].T, params.b, dtypes).T[:, :, None]
+        if cell.adds_products:
+            return z_x, lambda z, h: (z + _dot(w_h, h.astype(w_h.dtype), dtypes),)
+        return z_x, lambda z, h: (z, _affine(w_h, h.astype(w_h.dtype), params.b_h, dtypes))
+    if cell.adds_products:
+        both = jnp.concatenate([w_x, w_h], axis=1)
+        return xs, lambda x, h: (
+            _affine(both, jnp.concatenate([x, h.astype(x.dtype)]), params.b, dtypes),
         )
-    both = jnp.concatenate([w_x, w_h], axis=1)
-    return lambda x, h: (_affine(both, jnp.concatenate([x, h.astype(x.dtype)]), params.b, dtypes),)
+    return xs, lambda x, h: (
+        _affine(w_x, x, params.b, dtypes),
+        _affine(w_h, h.astype(x.dtype), params.b_h, dtypes),
+    )
 
 
 def _affine(w: Array, x: Array, b: Array | None, dtypes: ProductDtypes) -> Array:
@@ -384,7 +396,12 @@ def _first(x: Array) -> Array:
 
 def _flat(x: Array) -> Array:
     """``[T, K, B]`` as ``[T·B, K]``."""
-    return jnp.swapaxes(x, 1, 2).reshape(-1, x.shape[1])
+    return _swap(x).reshape(-1, x.shape[1])
+
+
+def _swap(x: Array) -> Array:
+    """Rows before features, and back."""
+    return jnp.swapaxes(x, 1, 2)
 
 
 def _times(h: Array, factor: Array | None) -> Array:

@@ -60,6 +60,25 @@ def test_values_and_gradients_are_those_of_the_scan(cell, rng):
 
 
 @every_cell
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_single_row(cell, reverse, rng):
+    """Its inputs' products are done before the loop."""
+    with jax.enable_x64(True):
+        params, carry, xs = draw(cell, rng, "float64")
+        point = (params, jax.tree.map(lambda leaf: leaf[:1], carry), xs[:1])
+        flags = {"reverse": reverse, "mask": jnp.asarray(rng.random((1, T)) < 0.7)}
+        got, want = (
+            jax.jit(jax.value_and_grad(functools.partial(loss, cell, way, **flags), (0, 1, 2)))(
+                *point
+            )
+            for way in (Strategy.FUSED, Strategy.SCAN)
+        )
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12), got, want
+        )
+
+
+@every_cell
 def test_bfloat16_products_with_a_float32_carry(cell, rng):
     """The carry keeps its dtype, weights' gradients are summed in float32, dtypes are kept."""
     params, carry, xs = draw(cell, rng)
