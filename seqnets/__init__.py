@@ -13,6 +13,7 @@ from seqnets.decoding import generate as generate
 from seqnets.modules import RNN as RNN
 from seqnets.modules import Bidirectional as Bidirectional
 from seqnets.modules import Stack as Stack
+from seqnets.recurrence import Regularization as Regularization
 from seqnets.recurrence import lengths_to_mask as lengths_to_mask
 from seqnets.recurrence import unroll as unroll
 from seqnets.reduction import Weighted as Weighted

@@ -21,7 +21,7 @@ from seqnets.training.loop import Hook, Job, Limits, Outcome, Progress, train
 from seqnets.training.parallel import DataParallel
 from seqnets.training.processes import copy_of_lead, from_lead, leads
 from seqnets.training.recovery import Recovery
-from seqnets.training.reporting import MetricsFile, ProgressBar, TensorBoard
+from seqnets.training.reporting import MemoryReport, MetricsFile, ProgressBar, TensorBoard
 from seqnets.training.state import TrainState, create_state
 from seqnets.training.step import LossFn
 from seqnets.typing import Key, PyTree
@@ -162,6 +162,7 @@ def run_job(
     if leads():
         hooks = [
             MetricsFile(run.metrics_file, resume_at=resumed_at),
+            MemoryReport(),
             ProgressBar(_limits(config.train)),
             *([TensorBoard(run.path / "tensorboard", resumed_at)] if tensorboard else []),
             Checkpointing(store, metric=work.metric),
@@ -258,6 +259,7 @@ def _check_same(before: Any, now: Any, path: Path) -> None:
 
 def _result(outcome: Outcome, layout: DataParallel, best: int | None) -> dict[str, Any]:
     progress = outcome.progress
+    memory = outcome.memory._asdict() if outcome.memory else {}
     return {
         "steps": progress.step,
         "best_step": best,
@@ -266,6 +268,7 @@ def _result(outcome: Outcome, layout: DataParallel, best: int | None) -> dict[st
         "evaluation_seconds": round(progress.evaluation_seconds, 3),
         "parameters": count_parameters(outcome.state.params),
         "parameters_sha256": parameters_sha256(outcome.state.params),
+        **{f"bytes_{name}": n for name, n in memory.items()},
         "devices": layout.size,
         "processes": jax.process_count(),
         "platform": layout.devices[0].platform,

@@ -4,9 +4,10 @@ from seqnets.training.checkpoint import CheckpointError, Checkpointing, Checkpoi
 from seqnets.training.hooks import Hook, Limits, Progress
 from seqnets.training.interruption import Interruption
 from seqnets.training.loop import Job, NonFiniteError, Outcome, sums_to_host, train
+from seqnets.training.memory import Memory, memory_of
 from seqnets.training.parallel import DataParallel, use_all_cores
 from seqnets.training.recovery import Recovery
-from seqnets.training.reporting import MetricsFile, ProgressBar, TensorBoard
+from seqnets.training.reporting import MemoryReport, MetricsFile, ProgressBar, TensorBoard
 from seqnets.training.state import StepInfo, StepKeys, TrainState, create_state
 from seqnets.training.step import LossFn, make_evaluation_step, make_train_step
 
@@ -20,6 +21,8 @@ __all__ = [
     "Job",
     "Limits",
     "LossFn",
+    "Memory",
+    "MemoryReport",
     "MetricsFile",
     "NonFiniteError",
     "Outcome",
@@ -33,6 +36,7 @@ __all__ = [
     "create_state",
     "make_evaluation_step",
     "make_train_step",
+    "memory_of",
     "sums_to_host",
     "train",
     "use_all_cores",

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from seqnets.checks import check_range
+from seqnets.training.memory import Memory
 from seqnets.training.state import TrainState
 
 __all__ = ["Hook", "Limits", "Progress"]
@@ -97,6 +98,9 @@ class Progress:
 
 class Hook:
     """Something that watches a run; every method may be left out."""
+
+    def on_start(self, memory: Memory) -> None:
+        """The step is compiled; the first is about to be taken."""
 
     def on_step(self, progress: Progress, fraction: float) -> None:
         """After every step; must not wait for the devices."""

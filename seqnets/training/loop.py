@@ -25,6 +25,7 @@ import numpy as np
 from seqnets.reduction import Weighted
 from seqnets.training.hooks import Hook, Limits, Progress
 from seqnets.training.interruption import AbandonedError, Interruption
+from seqnets.training.memory import Memory, memory_of
 from seqnets.training.parallel import DataParallel
 from seqnets.training.processes import Agreement, add_up, passing_words
 from seqnets.training.recovery import NonFiniteError, Recovery, Verdict
@@ -76,11 +77,15 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a run ended: the final host state, what was counted, and the signal that stopped it."""
+    """How a run ended: the final host state, what was counted, and the signal that stopped it.
+
+    The memory is None where no step was compiled.
+    """
 
     state: TrainState
     progress: Progress
     signal: int | None
+    memory: Memory | None = None
 
 
 def train(
@@ -134,6 +139,7 @@ class _Run:
             self.origin = state, copy.deepcopy(progress)
         self.saved = progress.step > 0
         self.infos: list[StepInfo] = []
+        self.memory: Memory | None = None
         self.interruption = Interruption()
         self.seconds = progress.training_seconds
         self.agreement = Agreement(self.seconds) if job.layout.spread else None
@@ -156,7 +162,7 @@ class _Run:
             for hook in self.hooks:
                 hook.wait()
         state = self.job.layout.gather(self.state)
-        return Outcome(state, self.progress, self._signal)
+        return Outcome(state, self.progress, self._signal, self.memory)
 
     @property
     def _signal(self) -> int | None:
@@ -199,6 +205,9 @@ class _Run:
         batch = layout.split(self._batch())
         with contextlib.suppress(AbandonedError), self._abandonable():
             self.step = step.lower(self.state, batch, np.float32(0)).compile()
+            self.memory = memory_of(self.state, self.step)
+            for hook in self.hooks:
+                hook.on_start(self.memory)
         self.progress.compilation_seconds += self._lap()
 
     def _batch(self) -> PyTree:

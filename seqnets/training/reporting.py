@@ -14,11 +14,12 @@ from seqnets.extras import require
 from seqnets.files import read_at_most, write_atomically
 from seqnets.runs import strict_json
 from seqnets.training.hooks import Hook, Limits, Progress
+from seqnets.training.memory import Memory
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-__all__ = ["MetricsFile", "ProgressBar", "TensorBoard"]
+__all__ = ["MemoryReport", "MetricsFile", "ProgressBar", "TensorBoard"]
 
 REFRESH_SECONDS = 0.2
 MAXIMUM_BYTES = 2**30  # of records read back
@@ -152,6 +153,14 @@ def _new_bar(stream: TextIO) -> Bar:
     bar.add_task("")
     bar.start()
     return bar
+
+
+class MemoryReport(Hook):
+    """One line on stderr before the first step: what the run takes of each device's memory."""
+
+    def on_start(self, memory: Memory) -> None:
+        """Print it."""
+        print(f"memory of each device: {memory}", file=sys.stderr)
 
 
 class TensorBoard(Hook):

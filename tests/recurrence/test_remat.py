@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqnets.cells import GRU, LSTM, GRUResetBefore
+from seqnets.cells import GRU, LSTM, GRUCarry, GRUResetBefore
 from seqnets.modules import Stack
-from seqnets.recurrence import Strategy, unroll
+from seqnets.recurrence import Noise, Strategy, unroll
 
 B, T, D, H = 3, 11, 4, 5
 
@@ -33,13 +33,17 @@ def draw(cell, rng):
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 @pytest.mark.parametrize("cell", [GRU(H), GRUResetBefore(H)], ids=["fused", "scan"])
 def test_results_do_not_depend_on_it(cell, reverse, rng):
-    """Chunks of 1, that divide T or not, of T and more; ragged rows with holes and resets."""
+    """Chunks of 1, that divide T or not, of T and more; holes, resets and noise in the rows."""
     with jax.enable_x64(True):
         point = draw(cell, rng)
         flags = {
             "mask": jnp.asarray(rng.random((B, T)) < 0.7),
             "reset": jnp.asarray(rng.random((B, T)) < 0.3),
             "reverse": reverse,
+            "noise": Noise(
+                hidden=jnp.asarray(rng.random((B, H))),
+                updates=GRUCarry(h=jnp.asarray(rng.random((B, T, H)) < 0.7)),
+            ),
         }
         want = gradient(cell, point, **flags)
         for every in (1, 3, 4, T, T + 1):

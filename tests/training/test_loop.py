@@ -682,3 +682,20 @@ def test_an_error_of_saving_ends_the_run(tmp_path, monkeypatch):
         run_in(tmp_path)
     with pytest.raises(OSError, match="disk full"):  # of the last, too
         run_in(tmp_path, limits={"steps": 4})
+
+
+def test_memory_is_told_once_before_the_first_step():
+    class Watch(Recorder):
+        memories = ()
+
+        def on_start(self, memory):
+            assert not self.fractions
+            self.memories += (memory,)
+
+    watch = Watch()
+    outcome = train(new_job(limits={"max_steps": 2}), new_state(), [watch])
+    assert watch.memories == (outcome.memory,)
+    assert outcome.memory.parameters == 4 * (FEATURES + 1)
+    assert (
+        train(new_job(limits={"max_steps": 2}), outcome.state, [], outcome.progress).memory is None
+    )
