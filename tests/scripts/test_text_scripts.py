@@ -36,7 +36,7 @@ def test_from_training_to_text(train_text, run, files, tmp_path):
     assert result(out)["validation_nats"] == validation[1]
     assert result(out)["steps"] == 150
     assert set(os.listdir(out)) == {
-        "checkpoints", "config.toml", "metrics.jsonl", "result.json", "tokenizer.json",
+        "checkpoints", "config.toml", "data.json", "metrics.jsonl", "result.json", "tokenizer.json",
     }  # fmt: skip
     resolved = tomllib.loads((out / "config.toml").read_text())
     assert resolved["train"]["max_steps"] == 150
@@ -126,7 +126,8 @@ def test_a_loss_that_breaks_down_is_told_in_one_line(train_text, tmp_path):
                       "--set", "optimizer.learning_rate=1e38", "--set", "optimizer.warmup=0",
                       "--set", "optimizer.clip_norm=0")  # fmt: skip
     assert done.status == 1
-    (line,) = done.err.splitlines()
+    memory, line = done.err.splitlines()
+    assert memory.startswith("memory of each device: parameters ")
     assert "not finite at step" in line
 
 

@@ -1,6 +1,5 @@
 """The loop, on a linear model with noise, a carry and a schedule: all that a state can hold."""
 
-import gc
 import json
 import os
 import signal
@@ -390,6 +389,9 @@ class SlowDevices:
     def compile(self):
         return self
 
+    def memory_analysis(self):
+        return None
+
     def __call__(self, state, batch, fraction):
         one = np.float32(1)
         finite = Later(int(state.step) + 1, self.waited)
@@ -642,26 +644,24 @@ def test_a_signal_after_the_last_look_loses_no_step(tmp_path, straight):
     assert (tmp_path / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
 
 
-@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 def test_a_jump_of_the_clock_changes_nothing(tmp_path, straight, monkeypatch):
-    """Not even in the middle of a checkpoint, where Orbax takes it for a timeout."""
+    """Not even in the middle of a checkpoint, where Orbax may take it for a timeout."""
     expected, folder = straight
     real, write, times, tries = time.time, checkpoint.write_snapshot, [], []
 
     def jumping():
         times.append(1)
-        return real() + (-1) ** len(times) * (2e9 if tries[-1:] == [8] else 20)
+        return real() + (-1) ** len(times) * 20
 
     def counting(path, state, progress, metric):
         tries.append(progress.step)
-        if tries.count(8) == 2:
-            tries.append(None)
+        if tries.count(8) == 1:
+            raise TimeoutError("after 2e9 seconds")  # what Orbax makes of a larger jump
         write(path, state, progress, metric)
 
     monkeypatch.setattr(time, "time", jumping)
     monkeypatch.setattr(checkpoint, "write_snapshot", counting)
     outcome = run_in(tmp_path)
-    gc.collect()
     assert tries.count(8) == 2
     assert_same_state(outcome.state, expected.state)
     assert (tmp_path / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
