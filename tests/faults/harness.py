@@ -67,7 +67,7 @@ class Trainer(contextlib.AbstractContextManager):
         self.news = queue.SimpleQueue()
         self.readers = [
             threading.Thread(target=self._read, args=(self.process.stdout, self._keep)),
-            threading.Thread(target=self._read, args=(self.process.stderr, self.err.append)),
+            threading.Thread(target=self._read, args=(self.process.stderr, self._keep_unexpected)),
         ]
         for reader in self.readers:
             reader.start()
@@ -82,6 +82,11 @@ class Trainer(contextlib.AbstractContextManager):
     def _keep(self, line):
         self.told.append(line)
         self.news.put(line)
+
+    def _keep_unexpected(self, line):
+        """What is on stderr beside the line that every training begins with."""
+        if not line.startswith("memory of each device: "):
+            self.err.append(line)
 
     def __exit__(self, *error):
         self.kill()
