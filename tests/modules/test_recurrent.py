@@ -318,6 +318,23 @@ def test_bfloat16_layers_keep_float32_state_and_gradients(cell, rng):
         np.testing.assert_allclose(got, want, atol=0.03 * np.abs(want).max())
 
 
+def test_bfloat16_layers_multiply_by_rounded_weights(xs, rng):
+    """Rounding them beforehand therefore changes nothing; of biases it would."""
+    layer = RNN(LSTM(4), dtype="bfloat16")
+    variables = draw(layer, rng)
+    params = variables["params"]["cell"]
+
+    def rounded(x):
+        return x.astype("bfloat16").astype("float32")
+
+    def outputs(params):
+        return apply(layer, {"params": {"cell": params}}, xs)[0].h  # float32: nothing hides
+
+    twice = params._replace(w_x=rounded(params.w_x), w_h=rounded(params.w_h))
+    np.testing.assert_array_equal(outputs(twice), outputs(params))
+    assert np.any(outputs(params._replace(b=rounded(params.b))) != outputs(params))
+
+
 def test_a_float32_state_moves_where_a_bfloat16_one_would_stand_still():
     """A state near 1 that gains 0.001 a step: bfloat16 there has steps of 0.004 to 0.008."""
 

@@ -75,6 +75,8 @@ def test_the_draws_have_their_rates_and_follow_the_row():
     assert abs(float((noise.hidden > 0).mean()) - 0.7) < 0.04
     assert abs(float(noise.updates.c.mean()) - 0.4) < 0.006
     assert abs(float(noise.updates.h.mean()) - 0.9) < 0.004
+    both = Regularization(zoneout=0.5).noise(cell, params, rows, steps, keys(rows=rows)).updates
+    assert abs(float((both.c == both.h).mean()) - 0.5) < 0.006  # drawn apart
     half = chosen.noise(cell, params, 20, steps, keys(rows=rows)[20:])
     jax.tree.map(lambda all_, part: np.testing.assert_array_equal(all_[20:], part), noise, half)
 
