@@ -1,6 +1,7 @@
 """Several processes on this machine, two CPU devices each, that train one small model together."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -69,11 +70,12 @@ class Together:
         self.running.append(process)
 
     def end(self, limit=LIMIT):
-        """Wait for all: ``(status, out, err)`` of each."""
+        """``(status, out, err)`` of each at its end, without the line on memory."""
         until = time.monotonic() + limit
         ends = []
         for process in self.running:
             out, err = process.communicate(timeout=max(0.1, until - time.monotonic()))
+            err = re.sub("^memory of each device: .*\n", "", err, flags=re.MULTILINE)
             ends.append((process.returncode, out, err))
         self.running = []
         return ends
