@@ -1,4 +1,4 @@
-"""Recurrent layers beside their peers: seqnets, flax, PyTorch, Keras, interleaved in one process.
+"""Recurrent layers beside their peers, interleaved, each in a process of its own.
 
     python benchmarks/recurrent.py --quick
     python benchmarks/recurrent.py --json results.json
@@ -24,6 +24,7 @@ import functools
 import importlib.util
 import itertools
 import json
+import multiprocessing
 import os
 import statistics
 import sys
@@ -255,12 +256,62 @@ SYSTEMS = {
 }
 
 
-def prepared(case: Case, systems: list[str]) -> dict[str, Subject]:
+class Apart:
+    """A system in a process of its own: no other's threads, memory and caches are in its way."""
+
+    def __init__(self, name: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        context.Process(target=serve, args=(name, theirs), daemon=True).start()
+
+    def __call__(self, case: Case) -> Subject | None:
+        """Make the system ready there."""
+        figures = self._ask(case)
+        return figures and Subject(functools.partial(self._ask, None), *figures)
+
+    def _ask(self, case: Case | None) -> Any:
+        self.pipe.send(case)
+        answer, error = self.pipe.recv()
+        if error is not None:
+            raise RuntimeError(error)
+        return answer
+
+
+def serve(name: str, pipe: Any) -> None:
+    """Answer `Apart`: a case is made ready, None runs it once more."""
+    begin()
+    subject: Subject | None = None
+    while True:
+        try:
+            case, answer, error = pipe.recv(), None, None
+        except EOFError:  # the end
+            return
+        try:
+            if case is None:
+                subject.run()  # type: ignore[union-attr]
+            else:
+                subject = None  # its memory first
+                subject = SYSTEMS[name](case)
+                answer = subject and (subject.compile_seconds, subject.peak_bytes)
+        except Exception as raised:
+            error = f"{type(raised).__name__}: {raised}"
+        pipe.send((answer, error))
+
+
+def begin() -> None:
+    """What comes before the first use of JAX."""
+    use_all_cores()
+    jax.config.update("jax_enable_compilation_cache", False)
+
+
+def prepared(
+    case: Case, systems: list[str], makers: dict[str, Any] | None = None
+) -> dict[str, Subject]:
     """Each system compiled and run once; a peer that fails is told of and left out."""
     subjects = {}
     for name in systems:
         try:
-            subject = SYSTEMS[name](case)
+            subject = (makers or SYSTEMS)[name](case)
             if subject is not None:
                 subject.run()
                 subjects[name] = subject
@@ -316,8 +367,14 @@ def cases(*, quick: bool) -> Iterator[Case]:
         yield Case(*values)
 
 
-def measure(case: Case, systems: list[str], limit: float, seconds: float) -> list[dict]:
-    subjects = prepared(case, systems)
+def measure(
+    case: Case,
+    systems: list[str],
+    limit: float,
+    seconds: float,
+    makers: dict[str, Any] | None = None,
+) -> list[dict]:
+    subjects = prepared(case, systems, makers)
     taken = medians(subjects, seconds)
     return [
         {
@@ -406,19 +463,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="for each figure (1.5, 0.3 with --quick)")
     arguments = parser.parse_args()
     seconds = arguments.seconds or (0.3 if arguments.quick else 1.5)
-    use_all_cores()
-    jax.config.update("jax_enable_compilation_cache", False)
+    begin()
     systems = [name for name in SYSTEMS if name not in PEERS or installed(name)]
     for name in set(SYSTEMS) - set(systems):
         print(f"{name} is not installed and left out", file=sys.stderr)
     limit = product_limit()
+    makers = {name: Apart(name) for name in systems}
     print(f"limit: {limit / 1e9:.0f} GFLOP/s, a product of 2048 x 2048 in float32\n")
     print(f"{'milliseconds':30}{'(B, T, D, H)':22}", end="")
     heads = [*systems, *(f"x {name}" for name in systems if name in PEERS), "limit"]
     print(columns(head.replace("seqnets-", "") for head in heads))
     rows: list[dict] = []
     for case in cases(quick=arguments.quick):
-        new = measure(case, systems, limit, seconds)
+        new = measure(case, systems, limit, seconds, makers)
         print(row(case, new, systems), flush=True)
         rows += new
         if arguments.json:
