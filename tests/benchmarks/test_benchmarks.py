@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -178,6 +179,7 @@ class TestPrepared:
         systems(seqnets=1, seqnets_jit=1, flax=1, torch=OSError("none"), keras=1)
         monkeypatch.setattr(recurrent, "installed", lambda name: name != "keras")
         monkeypatch.setattr(recurrent, "product_limit", lambda: 2e9)
+        monkeypatch.setattr(recurrent, "Apart", lambda name: recurrent.SYSTEMS[name])
         times = {"seqnets": 1.0, "seqnets-jit": 2.0, "flax": 3.0}
         monkeypatch.setattr(recurrent, "medians", lambda subjects, seconds: times)
         file = tmp_path / "rows.json"
@@ -298,3 +300,24 @@ class TestCompilation:
             "2.40",
             "1.00",
         ]
+
+
+def test_a_system_in_a_process_of_its_own():
+    code = f"""
+import subprocess
+import sys
+sys.path.insert(0, {str(FOLDER)!r})
+import recurrent
+
+apart = recurrent.Apart("flax")
+subject = apart(recurrent.Case("GRU", recurrent.MODES[0], (2, 3, 4, 5), False))
+subject.run()
+assert subject.compile_seconds > 0
+try:
+    apart(recurrent.Case("none", recurrent.MODES[0], (2, 3, 4, 5), False))
+except RuntimeError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "KeyError: 'none'\n"
