@@ -94,7 +94,10 @@ def write_snapshot(path: Path, state: TrainState, progress: Progress, metric: fl
     handler = ocp.CompositeCheckpointHandler(
         composite_options=ocp.CompositeOptions(multiprocessing_options=alone),
         arrays=ocp.PyTreeCheckpointHandler(
-            use_ocdbt=True, use_zarr3=False, multiprocessing_options=alone
+            use_ocdbt=True,
+            use_zarr3=False,
+            use_compression=False,  # parameters hardly shrink
+            multiprocessing_options=alone,
         ),
         header=ocp.JsonCheckpointHandler(multiprocessing_options=alone),
     )
