@@ -74,33 +74,16 @@ class LanguageModel(nn.Module):
         tokens: Int[Array, "B T"],
         carry: PyTree | None = None,
         *,
-        mask: Bool[Array, "B T"] | None = None,
-        reset: Bool[Array, "B T"] | None = None,
         dropout_keys: Key | None = None,
-        weight_key: Key | None = None,
+        **options: Any,
     ) -> tuple[PyTree, Float[Array, "B T V"]]:
-        """Read tokens.
-
-        Args:
-          tokens: ids in [0, V).
-          carry: state before the first token, or None for the initial one.
-          mask: True at real tokens.
-          reset: True where a new text starts.
-          dropout_keys: [B] random keys, one a row; None for no dropout.
-          weight_key: one random key of the weight drop; None for none.
+        """Read tokens; arguments are those of `outputs`.
 
         Returns:
           ``(carry, logits)``: state after each row's last real token; logits of the token that
           follows each one, in float32 or wider.
         """
-        carry, ys = self.outputs(
-            tokens,
-            carry,
-            mask=mask,
-            reset=reset,
-            dropout_keys=dropout_keys,
-            weight_key=weight_key,
-        )
+        carry, ys = self.outputs(tokens, carry, dropout_keys=dropout_keys, **options)
         return carry, self.logits(self.dropped(ys, dropout_keys))
 
     def outputs(
@@ -113,7 +96,20 @@ class LanguageModel(nn.Module):
         dropout_keys: Key | None = None,
         weight_key: Key | None = None,
     ) -> tuple[PyTree, Float[Array, "B T H"]]:
-        """State and the last layer's outputs, before their dropout; arguments as when called."""
+        """Read tokens, without the output layer.
+
+        Args:
+          tokens: ids in [0, V).
+          carry: state before the first token, or None for the initial one.
+          mask: True at real tokens.
+          reset: True where a new text starts.
+          dropout_keys: [B] random keys, one a row; None for no dropout.
+          weight_key: one random key of the weight drop; None for none.
+
+        Returns:
+          ``(carry, ys)``: state after each row's last real token; outputs of the last layer,
+          before their dropout.
+        """
         keys = fold_in_rows(dropout_keys, 0)
         xs = dropout(self.embed(tokens), keys, self.dropout, same_steps=self.variational)
         return self.stack(
