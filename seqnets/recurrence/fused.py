@@ -29,6 +29,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from seqnets.cells.gated import GatedCell, GatedParams, ProductDtypes, check_inputs, product_dtypes
+from seqnets.recurrence import rows_last as rows
 from seqnets.recurrence.contract import Steps, zone_out
 from seqnets.recurrence.scan import scan
 from seqnets.typing import Array, PyTree
@@ -100,21 +101,21 @@ def _forward(
     prepared, products = _products(cell, params, now.x, dtypes)
 
     def step(carry: PyTree, now: _Now) -> tuple[PyTree, tuple]:
-        before = carry if now.start is None else _select(now.start, fresh, carry)
+        before = carry if now.start is None else rows.select(now.start, fresh, carry)
         # Kept apart from the pointwise function, lest that begin with the sum of the products.
-        z = lax.optimization_barrier(products(now.x, _times(before.h, hidden)))
+        z = lax.optimization_barrier(products(now.x, rows.times(before.h, hidden)))
         after = _advance(cell, now.updates, params.extra, z, before)
         if now.real is not None:
-            after = _select(now.real, after, carry)
+            after = rows.select(now.real, after, carry)
         return after, (z, after) if save else after.h
 
-    start, steps_now = jax.tree.map(_last, carry), now._replace(x=prepared)
+    start, steps_now = jax.tree.map(rows.last, carry), now._replace(x=prepared)
     carry, kept = lax.scan(step, start, steps_now, reverse=reverse)
     saved = _Saved(*kept) if save else None
     ys: Any = kept if saved is None else saved.after.h
     if now.real is not None:
-        ys = _select(now.real, ys, jnp.zeros_like(ys))
-    return (jax.tree.map(_first, carry), jnp.moveaxis(ys, -1, 0)), saved
+        ys = rows.select(now.real, ys, jnp.zeros_like(ys))
+    return (jax.tree.map(rows.first, carry), jnp.moveaxis(ys, -1, 0)), saved
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -131,9 +132,9 @@ def _pull(
     d_carry, d_ys = cotangents
     dtypes = product_dtypes(params, steps.xs, carry.h)
     now, fresh, hidden = _rows_last(steps, dtypes)
-    d_hs = _last(d_ys)
+    d_hs = rows.last(d_ys)
     if now.real is not None:  # a padded step has no output
-        d_hs = _select(now.real, d_hs, jnp.zeros_like(d_hs))
+        d_hs = rows.select(now.real, d_hs, jnp.zeros_like(d_hs))
     before = _carries_before(carry, saved.after, now.start, fresh, reverse=reverse)
     weight = params.w_h.astype(dtypes.factors)
 
@@ -149,7 +150,7 @@ def _pull(
         d_z = [_put(z, t, parts) for z, parts in zip(d.z, d_gates, strict=True)]
         last = lax.optimization_barrier(_at(d_z[-1], t))
         d_read = _dot(weight, last.astype(dtypes.factors), dtypes).astype(d_before.h.dtype)
-        d_before = d_before._replace(h=d_before.h + _times(d_read, hidden))
+        d_before = d_before._replace(h=d_before.h + rows.times(d_read, hidden))
         d_reset, d_before = (None, d_before) if now.start is None else _divide(now.start, d_before)
         return _Cotangents(
             carry=_add(d_before, d_kept),
@@ -164,19 +165,19 @@ def _pull(
     ts = jnp.arange(T, dtype=jnp.uint32)
     zeros = functools.partial(jax.tree.map, jnp.zeros_like)
     start = _Cotangents(
-        carry=jax.tree.map(_last, d_carry),
+        carry=jax.tree.map(rows.last, d_carry),
         extra=zeros(params.extra),
         fresh=zeros(fresh),
         z=list(saved.z),
         z_now=[z[0 if reverse else T - 1] for z in saved.z if len(saved.z) > 1],
     )
     d, _ = lax.scan(step, start, (ts, now, before, d_hs), reverse=not reverse)
-    d_params, d_xs = _gather(cell, params, now.x, _times(before.h, hidden), d.z, dtypes)
+    d_params, d_xs = _gather(cell, params, now.x, rows.times(before.h, hidden), d.z, dtypes)
     return (
         d_params._replace(extra=d.extra),
-        jax.tree.map(_first, d.carry),
+        jax.tree.map(rows.first, d.carry),
         d_xs.astype(steps.xs.dtype),
-        jax.tree.map(_first, d.fresh),
+        jax.tree.map(rows.first, d.fresh),
     )
 
 
@@ -199,7 +200,7 @@ class _Cotangents(NamedTuple):
 def _divide(flags: Array, d: PyTree) -> tuple[PyTree, PyTree]:
     """The rows where the flag is set, and the others; zeros in their places."""
     nothing = jax.tree.map(jnp.zeros_like, d)
-    return _select(flags, d, nothing), _select(flags, nothing, d)
+    return rows.select(flags, d, nothing), rows.select(flags, nothing, d)
 
 
 def _put(z: Array, t: Array, gates: list[Array]) -> Array:
@@ -260,10 +261,10 @@ class _Now(NamedTuple):
 def _rows_last(steps: Steps, dtypes: ProductDtypes) -> tuple[_Now, PyTree, Array | None]:
     """All steps time first and rows last, what resets put back, and the factor on h."""
     real, start, updates = (
-        jax.tree.map(_last, x) for x in (steps.mask, steps.starts, steps.noise.updates)
+        jax.tree.map(rows.last, x) for x in (steps.mask, steps.starts, steps.noise.updates)
     )
-    fresh, hidden = (jax.tree.map(_last, part) for part in (steps.fresh, steps.noise.hidden))
-    xs = _last(steps.xs.astype(dtypes.factors))
+    fresh, hidden = (jax.tree.map(rows.last, part) for part in (steps.fresh, steps.noise.hidden))
+    xs = rows.last(steps.xs.astype(dtypes.factors))
     return _Now(xs, real, start, updates), fresh, hidden
 
 
@@ -330,14 +331,16 @@ def _carries_before(
     """The carry before each step, after its reset, from those after each step; [T, ..., B]."""
 
     def shifted(first: Array, after: Array) -> Array:
-        parts = [after[1:], _last(first)[None]] if reverse else [_last(first)[None], after[:-1]]
+        parts = (
+            [after[1:], rows.last(first)[None]] if reverse else [rows.last(first)[None], after[:-1]]
+        )
         return jnp.concatenate(parts)[: after.shape[0]]
 
     before = jax.tree.map(shifted, first, after)
     if starts is None:
         return before
     everywhere = jax.tree.map(lambda new, old: jnp.broadcast_to(new, old.shape), fresh, before)
-    return _select(starts, everywhere, before)
+    return rows.select(starts, everywhere, before)
 
 
 def _gather(
@@ -352,12 +355,12 @@ def _gather(
     T, D, B = xs.shape
     xs, hs = xs.astype(dtypes.factors), hs.astype(dtypes.factors)
     d_x, d_h = (
-        lax.optimization_barrier(_flat(a.astype(dtypes.factors))) for a in (d_z[0], d_z[-1])
+        lax.optimization_barrier(rows.flat(a.astype(dtypes.factors))) for a in (d_z[0], d_z[-1])
     )
     if cell.adds_products:
-        d_w_x, d_w_h = jnp.split(_outer(_flat(jnp.concatenate([xs, hs], 1)), d_x), [D])
+        d_w_x, d_w_h = jnp.split(_outer(rows.flat(jnp.concatenate([xs, hs], 1)), d_x), [D])
     else:
-        d_w_x, d_w_h = _outer(_flat(xs), d_x), _outer(_flat(hs), d_h)
+        d_w_x, d_w_h = _outer(rows.flat(xs), d_x), _outer(rows.flat(hs), d_h)
     d_params = GatedParams(
         w_x=d_w_x.astype(params.w_x.dtype),
         w_h=d_w_h.astype(params.w_h.dtype),
@@ -379,41 +382,3 @@ def _total(d_z: Array, bias: Array | None) -> Array | None:
         return None
     dtype = jnp.promote_types(jnp.float32, bias.dtype)
     return jnp.sum(d_z, axis=(0, 2), dtype=dtype).astype(bias.dtype)
-
-
-# --- rows last -------------------------------------------------------------------------------
-
-
-def _last(x: Array) -> Array:
-    """Rows from the first axis to the last; of ``[B, T, ...]`` the time is then the first."""
-    return jnp.moveaxis(x, 0, -1)
-
-
-def _first(x: Array) -> Array:
-    """Rows from the last axis to the first."""
-    return jnp.moveaxis(x, -1, 0)
-
-
-def _flat(x: Array) -> Array:
-    """``[T, K, B]`` as ``[T·B, K]``."""
-    return _swap(x).reshape(-1, x.shape[1])
-
-
-def _swap(x: Array) -> Array:
-    """Rows before features, and back."""
-    return jnp.swapaxes(x, 1, 2)
-
-
-def _times(h: Array, factor: Array | None) -> Array:
-    """``h [..., H, B]`` times the factor ``[H, B]``."""
-    return h if factor is None else h * jnp.broadcast_to(factor.astype(h.dtype), h.shape)
-
-
-def _select(flags: Array, chosen: PyTree, otherwise: PyTree) -> PyTree:
-    """Where the flag is set the first, elsewhere the second; flags ``[B]`` or ``[T, B]``."""
-
-    def leaf(a: Array, b: Array) -> Array:
-        shape = (*flags.shape[:-1], *(1,) * (b.ndim - flags.ndim), flags.shape[-1])
-        return jnp.where(flags.reshape(shape), a, b)
-
-    return jax.tree.map(leaf, chosen, otherwise)

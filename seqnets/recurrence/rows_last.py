@@ -1,0 +1,43 @@
+"""Arrays whose rows are the last axis: ``[H, B]`` of one step, ``[T, H, B]`` of all.
+
+Why the fused strategy keeps them so is told there.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from seqnets.typing import Array, PyTree
+
+__all__ = ["first", "flat", "last", "select", "times"]
+
+
+def last(x: Array) -> Array:
+    """Rows from the first axis to the last; of ``[B, T, ...]`` the time is then the first."""
+    return jnp.moveaxis(x, 0, -1)
+
+
+def first(x: Array) -> Array:
+    """Rows from the last axis to the first."""
+    return jnp.moveaxis(x, -1, 0)
+
+
+def flat(x: Array) -> Array:
+    """``[T, K, B]`` as ``[T·B, K]``."""
+    return jnp.swapaxes(x, 1, 2).reshape(-1, x.shape[1])
+
+
+def times(h: Array, factor: Array | None) -> Array:
+    """``h [..., H, B]`` times the factor ``[H, B]``."""
+    return h if factor is None else h * jnp.broadcast_to(factor.astype(h.dtype), h.shape)
+
+
+def select(flags: Array, chosen: PyTree, otherwise: PyTree) -> PyTree:
+    """Where the flag is set the first, elsewhere the second; flags ``[B]`` or ``[T, B]``."""
+
+    def leaf(a: Array, b: Array) -> Array:
+        shape = (*flags.shape[:-1], *(1,) * (b.ndim - flags.ndim), flags.shape[-1])
+        return jnp.where(flags.reshape(shape), a, b)
+
+    return jax.tree.map(leaf, chosen, otherwise)
