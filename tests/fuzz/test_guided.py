@@ -11,7 +11,8 @@ GUIDED = Path(__file__).parent / "guided.py"
 
 
 @pytest.mark.skipif(
-    importlib.util.find_spec("atheris") is None, reason="no Atheris here: it has wheels for Linux"
+    importlib.util.find_spec("atheris") is None,
+    reason="no Atheris here: it has wheels for Linux on x86-64",
 )
 def test_a_short_run_finds_nothing(tmp_path):
     ended = subprocess.run(
