@@ -258,16 +258,8 @@ def _told(own: np.ndarray) -> np.ndarray:
 
 def _all(own: np.ndarray) -> np.ndarray:
     """The arrays of all processes, [processes, ...], which are of one shape."""
-    return _receive(_send(own), own.dtype).reshape(-1, *own.shape)
-
-
-def _send(own: np.ndarray) -> jax.Array:
-    """Begin to tell; `_receive` waits for what all have told."""
-    return _gather()(_spread(own.reshape(-1).view(np.uint32)))
-
-
-def _receive(sent: jax.Array, dtype: np.dtype) -> np.ndarray:
-    return _fetch(sent).view(dtype)
+    told = _gather()(_spread(own.reshape(-1).view(np.uint32)))
+    return _fetch(told).view(own.dtype).reshape(-1, *own.shape)
 
 
 def _fetch(replicated: jax.Array) -> np.ndarray:
