@@ -1,6 +1,7 @@
 """Throughput over devices and processes at a fixed batch, and what the sums between them cost.
 
-    python benchmarks/scaling.py [--hidden 256] [--layers 2] [--batch 32] [--steps 64] [--json FILE]
+    python benchmarks/scaling.py [--hidden 256] [--layers 2] [--batch 32] [--steps 64]
+                                 [--shard-optimizer] [--json FILE]
 
 Layouts are processes x CPU devices of each. A step is the whole training step of a recurrent
 language model; the collective is timed alone, on as many bytes as the step sums. The model at the
@@ -58,6 +59,7 @@ def parse() -> argparse.Namespace:
     for name, default in (("hidden", 256), ("layers", 2), ("batch", 32), ("steps", 64)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--repetitions", type=int, default=20)
+    parser.add_argument("--shard-optimizer", action="store_true", help="as train.shard_optimizer")
     parser.add_argument("--json")
     parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -70,6 +72,7 @@ def launch(arguments: argparse.Namespace, processes: int, devices: int) -> dict:
         here = f"127.0.0.1:{one.getsockname()[1]}"
     shape = [f"--{name}={getattr(arguments, name)}"
              for name in ("hidden", "layers", "batch", "steps", "repetitions")]  # fmt: skip
+    shape += ["--shard-optimizer"] * arguments.shard_optimizer
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
     running = [
         subprocess.Popen(
@@ -90,6 +93,7 @@ def work(arguments: argparse.Namespace) -> None:
     import numpy as np
 
     from seqnets.cells import LSTM
+    from seqnets.config import TrainConfig
     from seqnets.data.text import TextBatch
     from seqnets.jobs.running import count_parameters, layout_for
     from seqnets.optimizers import adam
@@ -104,7 +108,7 @@ def work(arguments: argparse.Namespace) -> None:
     model = LanguageModel(vocabulary=96, embedding=64, cells=cells)
     key, optimizer = jax.random.key(0), adam(1e-3)
     params = jax.jit(lambda k: model.init(k, jnp.zeros((1, 1), jnp.int32))["params"])(key)
-    layout = layout_for(arguments.batch)
+    layout = layout_for(TrainConfig(arguments.batch, shard_optimizer=arguments.shard_optimizer))
     carry = initial_carry(model, params, arguments.batch)
     state = layout.place(create_state(params, optimizer, key, carry))
     own = layout.rows(arguments.batch)

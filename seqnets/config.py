@@ -161,6 +161,7 @@ class TrainConfig:
       max_seconds: stop after so many seconds of training; schedules then run over the time.
       seed: of parameters, data order and dropout.
       accumulate: parts into which each device cuts its rows to save memory.
+      shard_optimizer: each device holds only its part of the optimizer's state, to save memory.
       report_every, evaluate_every, checkpoint_every: in steps.
       keep: newest checkpoints kept, beside the best.
       on_nonfinite, max_skips, max_rollbacks, spike: what to do about steps that are not finite,
@@ -173,6 +174,7 @@ class TrainConfig:
     max_seconds: Seconds | None = None
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = 0
     accumulate: Positive = 1
+    shard_optimizer: bool = False
     report_every: Positive = 50
     evaluate_every: Positive = 500
     checkpoint_every: Positive = 500

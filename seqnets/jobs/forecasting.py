@@ -76,7 +76,7 @@ def train_forecast(
     rows, seed = config.train.batch_size, config.train.seed
     held_out = shape.horizon if windows.usable(shape.horizon).size else 0
     example = windows.batch(0, 1, seed, held_out)
-    layout = layout_for(rows)
+    layout = layout_for(config.train)
     own = layout.rows(rows)
     work = Work(
         init=lambda key: model.init(key, example)["params"],

@@ -22,7 +22,7 @@ from seqnets.training.parallel import DataParallel
 from seqnets.training.processes import copy_of_lead, from_lead, leads
 from seqnets.training.recovery import Recovery
 from seqnets.training.reporting import MemoryReport, MetricsFile, ProgressBar, TensorBoard
-from seqnets.training.state import TrainState, create_state
+from seqnets.training.state import TrainState, create_state, to_host
 from seqnets.training.step import LossFn
 from seqnets.typing import Key, PyTree
 
@@ -38,6 +38,7 @@ __all__ = [
 
 MAY_CHANGE = (
     *("max_steps", "max_seconds", "report_every", "evaluate_every", "keep"),
+    *("accumulate", "shard_optimizer"),
     *("on_nonfinite", "max_skips", "max_rollbacks", "spike"),
 )
 
@@ -82,13 +83,13 @@ class Trained:
     """The signal that stopped it early, or None."""
 
 
-def layout_for(rows: int) -> DataParallel:
-    """The largest number of devices that divides the rows, as many of each process.
+def layout_for(train: TrainConfig) -> DataParallel:
+    """The largest number of devices that divides the batch, as many of each process.
 
     Raises:
       ValueError: if the processes do not divide the rows.
     """
-    owned: dict[int, list[jax.Device]] = {}
+    rows, owned = train.batch_size, dict[int, list[jax.Device]]()
     for device in jax.devices():
         owned.setdefault(device.process_index, []).append(device)
     if rows % len(owned):
@@ -96,7 +97,8 @@ def layout_for(rows: int) -> DataParallel:
             f"train.batch_size: expected a multiple of the {len(owned)} processes, got {rows}"
         )
     number = math.gcd(rows // len(owned), min(map(len, owned.values())))
-    return DataParallel([device for index in sorted(owned) for device in owned[index][:number]])
+    devices = [device for index in sorted(owned) for device in owned[index][:number]]
+    return DataParallel(devices, train.shard_optimizer)
 
 
 def evaluation_layout(rows: int) -> tuple[DataParallel, slice]:
@@ -145,15 +147,14 @@ def run_job(
 
     Raises:
       ValueError: if the directory is not empty; or, when resuming, if there is nothing to
-        resume, the data has changed, or the configuration differs in more than limits and
-        reports.
+        resume, the data has changed, or the configuration differs in more than limits,
+        reports and where the memory goes.
       NonFiniteError: if the loss or its gradient stops being finite, and ``train.on_nonfinite``
         does not say otherwise.
     """
     optimizer = config.optimizer.build()
     key = jax.random.key(config.train.seed)
-    params = jax.jit(work.init)(key)
-    state = create_state(params, optimizer, key, work.carry(params))
+    state = _initial_state(work, optimizer, key)
     run = RunDirectory(Path(out))
     store = CheckpointStore(run.checkpoints, keep=config.train.keep)
     state, progress = _begin(config, work, store, run, state, resume=resume)
@@ -182,6 +183,12 @@ def run_job(
     if leads():
         run.write_result(result)
     return Trained(result, outcome.signal)
+
+
+def _initial_state(work: Work, optimizer: Any, key: Key) -> TrainState:
+    """On the host: devices are to hold one state, that of the training."""
+    params = jax.jit(work.init)(key)
+    return to_host(create_state(params, optimizer, key, work.carry(params)))
 
 
 def _begin(

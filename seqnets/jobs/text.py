@@ -70,7 +70,7 @@ def train_text(
         seed=config.train.seed,
     )
     measure = _measurement(model, tokenizer, split.validation)
-    layout = layout_for(rows)
+    layout = layout_for(config.train)
     own = layout.rows(rows)
     work = Work(
         init=lambda key: model.init(key, jnp.zeros((1, 1), jnp.int32))["params"],

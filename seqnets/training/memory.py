@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -34,14 +35,16 @@ class Memory(NamedTuple):
 
 
 def memory_of(state: TrainState, step: Any) -> Memory:
-    """The memory of a run, from its state and its compiled step."""
+    """The memory of a run, from its state on the devices and its compiled step."""
     analysis = step.memory_analysis()
     temporary = None if analysis is None else int(analysis.temp_size_in_bytes)
     return Memory(_bytes(state.params), _bytes(state.opt_state), temporary)
 
 
 def _bytes(tree: PyTree) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    """Of each device: of an array that is in parts, its part."""
+    leaves = jax.tree.leaves(tree)
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in leaves)
 
 
 def _in_words(number: int) -> str:

@@ -1,8 +1,9 @@
 """Data parallelism over the devices of one process or of many. The only file that knows `jax.pmap`.
 
-Parameters, optimizer state and key are replicated; batch and carry are split by rows. On the
-host everything has its plain shape, [B, ...]; on the devices what is split is [N, B/N, ...].
-Where there are several processes, each holds the rows of its own devices, which are contiguous.
+Parameters and key are replicated, and so is the optimizer's state, or it is in parts; batch and
+carry are split by rows. On the host everything has its plain shape, [B, ...]; on the devices what
+is split by rows is [N, B/N, ...]. Where there are several processes, each holds the rows of its own
+devices, which are contiguous.
 """
 
 from __future__ import annotations
@@ -16,15 +17,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec as P
 
-from seqnets.training.state import TrainState
-from seqnets.training.step import LossFn, make_evaluation_step, make_train_step
-from seqnets.typing import PyTree
+from seqnets.training.state import StepInfo, TrainState, to_host
+from seqnets.training.step import (
+    LossFn,
+    Sums,
+    make_evaluation_step,
+    make_gradient_step,
+    make_train_step,
+    make_update,
+)
+from seqnets.typing import Array, PyTree
 
 __all__ = ["DataParallel", "use_all_cores"]
 
 AXIS = "devices"
 STATE_AXES: Any = TrainState(None, None, None, carry=0, key=None)  # type: ignore[arg-type]
+STATE_SPECS: Any = TrainState(P(), P(), P(), carry=P(AXIS), key=P())  # type: ignore[arg-type]
 
 
 def use_all_cores() -> None:
@@ -56,9 +66,16 @@ class DataParallel:
     Attributes:
       devices: the devices, in the order in which they get the rows. Where they are of several
         processes, they are the same in all, those of each process in one piece and as many.
+      shard_optimizer: whether each device holds only its part of the optimizer's state, 1/N of
+        each array along its first axis that N divides; an array without such an axis stays whole.
+        Each device then updates its part of the parameters, and all gather them: ZeRO's first
+        stage (Rajbhandari et al., ZeRO: Memory Optimizations Toward Training Trillion Parameter
+        Models, 2020, arXiv:1910.02054). The results are those of the whole state, whatever the
+        optimizer.
     """
 
     devices: Sequence[jax.Device]
+    shard_optimizer: bool = False
 
     def __post_init__(self) -> None:
         """Reject what is no row of devices."""
@@ -115,6 +132,8 @@ class DataParallel:
           ``(state, batch, progress) -> (state, info)``: state from `place`, batch from `split`.
           Where there are several processes, compile it first, ``step.lower(...).compile()``.
         """
+        if self.shard_optimizer:
+            return self._sharded_train_step(loss_fn, optimizer, accumulate)
         return jax.pmap(
             make_train_step(loss_fn, optimizer, axis_name=AXIS, accumulate=accumulate),
             axis_name=AXIS,
@@ -123,6 +142,42 @@ class DataParallel:
             devices=self.devices,
             donate_argnums=0,
         )
+
+    def _sharded_train_step(self, loss_fn: LossFn, optimizer: Any, accumulate: int) -> Callable:
+        """Each device sums over its rows; what follows is one program over whole arrays.
+
+        The compiler cuts that program along the parts of the optimizer's state. So it is right
+        for every optimizer, also one that looks at all arrays at once, as clipping does.
+        """
+        rows, whole = STATE_SPECS.carry, STATE_SPECS.params
+        of_device = make_gradient_step(loss_fn, axis_name=AXIS, accumulate=accumulate)
+        update, constrain = make_update(optimizer), jax.lax.with_sharding_constraint
+
+        def of_own_rows(state: TrainState, batch: Any) -> tuple[Sums, PyTree]:
+            own = jax.tree.map(lambda x: x[0], (state.carry, batch))
+            sums, carry = of_device(state._replace(carry=own[0]), own[1])
+            return sums, jax.tree.map(lambda x: x[None], carry)
+
+        gradient = jax.shard_map(
+            of_own_rows,
+            mesh=self._sharding().mesh,
+            in_specs=(STATE_SPECS, rows),
+            out_specs=(whole, rows),
+            check_vma=False,  # the sums are added up in the loss's own way, as by `pmap`
+        )
+
+        @functools.partial(
+            jax.jit,
+            in_shardings=(None, self._sharding(AXIS), self._sharding()),
+            donate_argnums=0,
+        )
+        def step(state: TrainState, batch: Any, progress: Array) -> tuple[TrainState, StepInfo]:
+            sums, carry = gradient(state._replace(opt_state=()), batch)
+            grads = jax.tree.map(lambda g: constrain(g, self._part(g)), sums.grads)
+            state, info = update(state, sums._replace(grads=grads), carry, progress)
+            return constrain((state, info), (self._lies(state), self._sharding()))
+
+        return step
 
     def evaluation_step(self, loss_fn: LossFn) -> Callable:
         """`make_evaluation_step` over all devices: ``(params, carry, batch) -> (carry, sums)``.
@@ -151,23 +206,25 @@ class DataParallel:
         Raises:
           ValueError: if N does not divide B and ``pad`` is False, or a leaf has no rows.
         """
-        local = len(self._local)
+        rows = self._sharding(AXIS)
 
         def split_leaf(x: Any) -> Any:
-            x = np.asarray(x)
-            if x.ndim == 0:
-                raise ValueError("batch: expected arrays with rows first, [B, ...], got a scalar")
-            missing = -x.shape[0] % local
-            if missing and not pad:
-                self._check_divides(x.shape[0], local)
-            if missing:
-                x = np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)])
-            x = x.reshape(local, x.shape[0] // local, *x.shape[1:])
-            if not self.spread:
-                return x
-            return jax.make_array_from_process_local_data(self._sharding(AXIS), x)
+            x = self._cut(x, len(self._local), pad)
+            return jax.make_array_from_process_local_data(rows, x) if self.spread else x
 
         return jax.tree.map(split_leaf, tree)
+
+    def _cut(self, x: Any, parts: int, pad: bool = False) -> np.ndarray:
+        """Rows [B, ...] as [parts, B/parts, ...]."""
+        x = np.asarray(x)
+        if x.ndim == 0:
+            raise ValueError("batch: expected arrays with rows first, [B, ...], got a scalar")
+        missing = -x.shape[0] % parts
+        if missing and not pad:
+            self._check_divides(x.shape[0], parts)
+        if missing:
+            x = np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)])
+        return x.reshape(parts, x.shape[0] // parts, *x.shape[1:])
 
     @staticmethod
     def _check_divides(number: int, devices: int) -> None:
@@ -176,10 +233,26 @@ class DataParallel:
                 f"batch_size: expected a multiple of the {devices} devices, got {number}"
             )
 
-    def _sharding(self, *axes: str) -> jax.sharding.NamedSharding:
-        """Split by rows over `AXIS`, or without it the same on all devices."""
+    def _sharding(self, *axes: str | None) -> jax.sharding.NamedSharding:
+        """Split over `AXIS` where it is named; without it the same on all devices."""
         mesh = jax.sharding.Mesh(np.asarray(self.devices), (AXIS,))
-        return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+        return jax.sharding.NamedSharding(mesh, P(*axes))
+
+    def _part(self, x: Any) -> jax.sharding.NamedSharding:
+        """How an array of the optimizer's state is split."""
+        if self.shard_optimizer and not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            for axis, size in enumerate(x.shape):
+                if size and size % self.size == 0:
+                    return self._sharding(*[None] * axis, AXIS)
+        return self._sharding()
+
+    def _lies(self, state: TrainState) -> TrainState:
+        """Where each leaf of a state lies, rows split or not."""
+        whole = jax.tree.map(lambda _: self._sharding(), state)
+        return whole._replace(
+            opt_state=jax.tree.map(self._part, state.opt_state),
+            carry=jax.tree.map(lambda _: self._sharding(AXIS), state.carry),
+        )
 
     def place(self, state: TrainState) -> TrainState:
         """Lay a host state out over the devices; the arrays given stay the caller's own.
@@ -190,21 +263,8 @@ class DataParallel:
         Raises:
           ValueError: if the devices do not divide the rows of the carry.
         """
-        if self.spread:
-            own = jax.tree.map(lambda x: np.asarray(x)[self.rows(len(x))], state.carry)
-            copies = jax.tree.map(self._replicate, state._replace(carry=()))
-            return copies._replace(carry=self.split(own))
-        carry = jax.device_put(self.split(state.carry), self._sharding(AXIS))
-        # The step donates its state, and `device_put` may share memory with what it is given.
-        copies = jax.tree.map(jnp.copy, state._replace(carry=()))
-        return jax.device_put(copies, self._sharding())._replace(carry=carry)
-
-    def _replicate(self, x: Any) -> jax.Array:
-        """A host array, the same in all processes, on all devices."""
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            data = self._replicate(jax.random.key_data(x))
-            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
-        return jax.make_array_from_process_local_data(self._sharding(), np.array(x))
+        state = state._replace(carry=jax.tree.map(lambda x: self._cut(x, self.size), state.carry))
+        return jax.tree.map(_lay, state, self._lies(state))
 
     def here(self, tree: PyTree) -> PyTree:
         """What is replicated, as arrays on the devices of this process alone."""
@@ -223,24 +283,29 @@ class DataParallel:
 
         Where there are several processes all must call it, and all get all of it.
         """
+        everywhere = jax.jit(_same, out_shardings=self._sharding())
 
-        everywhere = jax.jit(_same, out_shardings=self._sharding()) if self.spread else _same
-
-        def merge(x: Any) -> np.ndarray:
+        def whole(x: Any) -> Any:
+            if x.is_fully_addressable or x.is_fully_replicated:
+                return x
             # All devices must be done before the next: messages must not meet on their way.
-            return np.array(jax.block_until_ready(everywhere(x))).reshape(-1, *x.shape[2:])
+            return jax.block_until_ready(everywhere(x))
 
-        copy = jax.tree.map(_to_host, state._replace(carry=()))
-        return copy._replace(carry=jax.tree.map(merge, state.carry))
+        host = jax.tree.map(lambda x: to_host(whole(x)), state)  # one at a time on the devices
+        return host._replace(carry=jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), host.carry))
 
 
 def _same(x: Any) -> Any:
     return x
 
 
-def _to_host(x: Any) -> Any:
-    """A copy in NumPy, or of a random key, which NumPy has no type for, on the first device."""
-    if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-        return np.array(x)
-    data = jnp.asarray(np.array(jax.random.key_data(x)))
-    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+def _lay(x: Any, sharding: jax.sharding.NamedSharding) -> jax.Array:
+    """A host array, the same in all processes, laid out.
+
+    The step donates its state, and what JAX is given it may share memory with: so these are copies.
+    """
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        data = _lay(jax.random.key_data(x), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+    host = np.asarray(x)
+    return jax.make_array_from_callback(host.shape, sharding, lambda part: np.array(host[part]))

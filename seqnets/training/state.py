@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import optax
 from seqnets.reduction import Weighted
 from seqnets.typing import Array, Key, PyTree
 
-__all__ = ["StepInfo", "StepKeys", "TrainState", "create_state", "row_keys", "step_keys"]
+__all__ = ["StepInfo", "StepKeys", "TrainState", "create_state", "row_keys", "step_keys", "to_host"]
 
 
 class TrainState(NamedTuple):
@@ -57,6 +57,18 @@ def create_state(
 ) -> TrainState:
     """State before the first step."""
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), carry, key)
+
+
+def to_host(tree: PyTree) -> PyTree:
+    """A copy in NumPy; of random keys, which NumPy has no type for, on the first device."""
+    return jax.tree.map(_leaf_to_host, tree)
+
+
+def _leaf_to_host(x: Any) -> Any:
+    if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return np.array(x)
+    data = jnp.asarray(np.array(jax.random.key_data(x)))
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
 
 
 def step_keys(key: Key, step: Array, rows: int, axis_name: str | None) -> StepKeys:

@@ -15,7 +15,15 @@ from seqnets.reduction import Weighted
 from seqnets.training.state import StepInfo, StepKeys, TrainState, step_keys
 from seqnets.typing import Array, Key, PyTree
 
-__all__ = ["LossFn", "Rows", "Sums", "make_evaluation_step", "make_train_step"]
+__all__ = [
+    "LossFn",
+    "Rows",
+    "Sums",
+    "make_evaluation_step",
+    "make_gradient_step",
+    "make_train_step",
+    "make_update",
+]
 
 
 class LossFn(Protocol):
@@ -71,20 +79,13 @@ def make_train_step(
 ) -> Callable[[TrainState, Any, Array], tuple[TrainState, StepInfo]]:
     """Make the step ``(state, batch, progress) -> (state, info)`` of one device.
 
-        g = Σ_devices Σ_parts ∂ total / ∂ params  /  Σ_devices Σ_parts weight
-
-    Sums and weights are added over the devices apart and divided once, so that the gradient is
-    that of the mean over the global batch however its real elements are spread. A step whose
-    loss or gradient is not finite changes nothing but the step's number and says so in ``info``.
+    It is `make_gradient_step` and then `make_update`.
 
     Args:
       loss_fn: see `LossFn`.
-      optimizer: Optax transformation. It is given the extra arguments ``progress`` (fraction of
-        the run done, for schedules) and ``value`` (the mean loss).
+      optimizer: Optax transformation; see `make_update`.
       axis_name: the mapped device axis, as given to `jax.pmap`; None on a single device.
-      accumulate: number of equal parts into which the rows of one device are cut, to be computed
-        one after the other in a fraction of the memory. The result is that of one part: the
-        division comes after the last, and a row keeps its carry and its key.
+      accumulate: parts into which the rows of one device are cut; see `make_gradient_step`.
 
     Returns:
       A pure function; compile it with `jax.jit`, or over several devices with
@@ -94,10 +95,37 @@ def make_train_step(
     Raises:
       ValueError: if accumulate is below 1.
     """
-    check_range("accumulate", accumulate, 1)
-    optimizer = optax.with_extra_args_support(optimizer)
+    gradient = make_gradient_step(loss_fn, axis_name=axis_name, accumulate=accumulate)
+    update = make_update(optimizer)
 
     def step(state: TrainState, batch: Any, progress: Array) -> tuple[TrainState, StepInfo]:
+        sums, carry = gradient(state, batch)
+        return update(state, sums, carry, progress)
+
+    return step
+
+
+def make_gradient_step(
+    loss_fn: LossFn, *, axis_name: str | None = None, accumulate: int = 1
+) -> Callable[[TrainState, Any], tuple[Sums, PyTree]]:
+    """Make the part of a step that has to do with rows: ``(state, batch) -> (sums, carry)``.
+
+    The sums are over the rows of all devices; the carry is that of the device's own rows. The
+    optimizer's state is not looked at.
+
+    Args:
+      loss_fn: see `LossFn`.
+      axis_name: the mapped device axis; None on a single device.
+      accumulate: number of equal parts into which the rows of one device are cut, to be computed
+        one after the other in a fraction of the memory. The result is that of one part: the
+        division comes after the last, and a row keeps its carry and its key.
+
+    Raises:
+      ValueError: if accumulate is below 1; when traced, if it does not divide the rows.
+    """
+    check_range("accumulate", accumulate, 1)
+
+    def gradient(state: TrainState, batch: Any) -> tuple[Sums, PyTree]:
         number = jax.tree.leaves(batch)[0].shape[0]
         keys = step_keys(state.key, state.step, number, axis_name)
         rows = Rows(state.carry, batch, keys.rows)
@@ -106,7 +134,35 @@ def make_train_step(
             return loss_fn(params, rows.carry, rows.batch, keys._replace(rows=rows.keys))
 
         sums, carry = _accumulated_sums(loss_of, state.params, rows, accumulate)
-        grads, loss, metrics = sums if axis_name is None else _add_up(sums, axis_name)
+        return sums if axis_name is None else _add_up(sums, axis_name), carry
+
+    return gradient
+
+
+def make_update(
+    optimizer: optax.GradientTransformation,
+) -> Callable[[TrainState, Sums, PyTree, Array], tuple[TrainState, StepInfo]]:
+    """Make the rest of a step, the same on every device: ``(state, sums, carry, progress) -> ...``.
+
+        g = Σ_devices Σ_parts ∂ total / ∂ params  /  Σ_devices Σ_parts weight
+
+    Sums and weights are added over the devices apart and divided once, so that the gradient is
+    that of the mean over the global batch however its real elements are spread. A step whose
+    loss or gradient is not finite changes nothing but the step's number and says so in ``info``.
+
+    Args:
+      optimizer: Optax transformation. It is given the extra arguments ``progress`` (fraction of
+        the run done, for schedules) and ``value`` (the mean loss).
+
+    Returns:
+      A pure function that gives ``(state, info)``.
+    """
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def update(
+        state: TrainState, sums: Sums, carry: PyTree, progress: Array
+    ) -> tuple[TrainState, StepInfo]:
+        grads, loss, metrics = sums
         scale = 1 / jnp.where(loss.weight > 0, loss.weight, 1)
         grads = jax.tree.map(lambda g: g * scale.astype(g.dtype), grads)
         norm = optax.tree.norm(grads)
@@ -123,7 +179,7 @@ def make_train_step(
         state = TrainState(state.step + 1, params, opt_state, carry, state.key)
         return state, StepInfo(loss, metrics, norm, finite)
 
-    return step
+    return update
 
 
 def _add_up(sums: Sums, axis_name: str) -> Sums:

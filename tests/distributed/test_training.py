@@ -87,24 +87,28 @@ def test_all_layouts_give_the_same_losses_over_200_steps(together, tmp_path):
     for devices in (1, 2, 4):
         status, _, err = together.alone("--out", tmp_path / f"{devices}", devices=devices)
         assert status == 0, err
-    for processes in (2, 4):
-        together.start(processes, "--out", tmp_path / f"{processes}x2")
+    parts = ("--set", "train.shard_optimizer=true")
+    for processes, name, more in ((2, "2x2", ()), (4, "4x2", ()), (2, "2x2 in parts", parts)):
+        together.start(processes, "--out", tmp_path / name, *more)
         assert [end[0] for end in together.end()] == [0] * processes
     want = records(tmp_path / "1")
     assert len(want) == 200
     assert want[200] < 0.9 * want[1]  # it learns
-    for layout in ("2", "4", "2x2", "4x2"):
+    for layout in ("2", "4", "2x2", "4x2", "2x2 in parts"):
         check_same(records(tmp_path / layout), want)
         check_same(*(records(tmp_path / k, "validation", "nats") for k in (layout, "1")))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [1, 2])
-def test_four_devices_go_on_as_processes(together, tmp_path, processes):
+@pytest.mark.parametrize(("processes", "shard"), [(1, "false"), (2, "false"), (2, "true")])
+def test_four_devices_go_on_as_processes(together, tmp_path, processes, shard):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert together.alone("--out", whole, "--max-steps", 20, devices=4)[0] == 0
-    assert together.alone("--out", parts, "--max-steps", 10, devices=4)[0] == 0
-    together.start(processes, "--out", parts, "--resume", "--max-steps", 20, devices=1)
+    in_parts = ("--set", "train.shard_optimizer=true")
+    assert together.alone("--out", parts, "--max-steps", 10, *in_parts, devices=4)[0] == 0
+    again = ("--resume", "--max-steps", 20, "--set", f"train.shard_optimizer={shard}")
+    again += ("--set", "train.accumulate=2")
+    together.start(processes, "--out", parts, *again, devices=1)
     assert [end[0] for end in together.end()] == [0] * processes
     check_same(records(parts), records(whole))
 

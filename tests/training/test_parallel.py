@@ -11,15 +11,20 @@ import pytest
 
 from seqnets.cells import LSTM
 from seqnets.dropout import dropout
+from seqnets.optimizers import Plateau, adam, make_optimizer
 from seqnets.recurrence import unroll
 from seqnets.reduction import Weighted, weighted
 from seqnets.training import parallel
 from seqnets.training.loop import sums_to_host
+from seqnets.training.memory import memory_of
 from seqnets.training.parallel import DataParallel
 from seqnets.training.state import TrainState, create_state, step_keys
 
 B, T, D, H = 8, 5, 3, 4
 CELL = LSTM(H)
+OPTIMIZER = make_optimizer(
+    adam(1.0), learning_rate=0.02, clip_norm=0.5, weight_decay=0.01, plateau=Plateau()
+)
 LENGTHS = np.array([5, 5, 4, 5, 1, 0, 2, 1])  # 19 real steps on the first half, 4 on the second
 
 
@@ -49,8 +54,8 @@ def draw_state(rng, optimizer):
     return create_state(params, optimizer, jax.random.key(1), carry)
 
 
-def layout(size):
-    return DataParallel(jax.devices()[:size])
+def layout(size, shard_optimizer=False):
+    return DataParallel(jax.devices()[:size], shard_optimizer)
 
 
 def close(got, want, tolerance):
@@ -58,8 +63,8 @@ def close(got, want, tolerance):
     jax.tree.map(check, got, want)
 
 
-@pytest.mark.parametrize("size", [1, 2, 4])
-def test_gradient_is_that_of_the_global_mean(size, rng):
+@pytest.mark.parametrize(("size", "shard"), [(1, False), (2, False), (4, False), (4, True)])
+def test_gradient_is_that_of_the_global_mean(size, shard, rng):
     batch, state = draw_batch(rng), draw_state(rng, optax.sgd(1.0))
     keys = step_keys(state.key, 0, B, None)
 
@@ -72,7 +77,7 @@ def test_gradient_is_that_of_the_global_mean(size, rng):
 
     grad = jax.jit(jax.grad(mean))
     want = grad(state.params, np.arange(B))
-    devices = layout(size)
+    devices = layout(size, shard)
     step = devices.train_step(loss_fn, optax.sgd(1.0))
     new, info = step(devices.place(state), devices.split(batch), np.float32(0))
     got = jax.tree.map(lambda a, b: a - np.asarray(b), state.params, devices.gather(new).params)
@@ -87,11 +92,11 @@ def test_gradient_is_that_of_the_global_mean(size, rng):
 
 
 def test_one_two_and_four_devices_give_the_same_losses(rng):
-    optimizer = optax.adam(0.02)
+    optimizer = OPTIMIZER
     batches, state = [draw_batch(rng) for _ in range(3)], draw_state(rng, optimizer)
 
-    def train(size, accumulate):
-        devices = layout(size)
+    def train(size, accumulate, shard=False):
+        devices = layout(size, shard)
         step = devices.train_step(loss_fn, optimizer, accumulate)
         placed, losses = devices.place(state), []
         for number in range(30):
@@ -102,11 +107,28 @@ def test_one_two_and_four_devices_give_the_same_losses(rng):
 
     losses, final = train(1, 1)
     assert losses[-3:].mean() < 0.9 * losses[:3].mean()  # it learns, so it has gone somewhere
-    for size, accumulate in ((2, 1), (4, 1), (2, 4)):
-        got, end = train(size, accumulate)
+    for given in ((2, 1), (4, 1), (2, 4), (2, 1, True), (4, 2, True)):
+        got, end = train(*given)
         np.testing.assert_allclose(got, losses, rtol=1e-5)
-        close((end.params, end.carry), (final.params, final.carry), 1e-4)  # 30 steps of Adam
+        # Of 30 steps of Adam.
+        close(end._replace(step=0, key=0), final._replace(step=0, key=0), 1e-4)
         assert int(end.step) == 30
+
+
+def test_each_device_holds_its_part_of_the_optimizers_state(rng):
+    devices, optimizer = layout(4, shard_optimizer=True), OPTIMIZER
+    placed, batch = devices.place(draw_state(rng, optimizer)), devices.split(draw_batch(rng))
+    step = devices.train_step(loss_fn, optimizer).lower(placed, batch, np.float32(0)).compile()
+    for _ in range(2):
+        placed, _ = step(placed, batch, np.float32(0))
+        adam_state = placed.opt_state[1][0]
+        for moments in (adam_state.mu, adam_state.nu):  # D is not a multiple of 4
+            assert {x.data.shape for x in moments.w_x.addressable_shards} == {(D, H)}
+            assert {x.data.shape for x in moments.w_h.addressable_shards} == {(H // 4, 4 * H)}
+        assert all(x.is_fully_replicated for x in jax.tree.leaves(placed.params))
+    whole = layout(4).place(devices.gather(placed))
+    moments = memory_of(whole, step).optimizer - memory_of(placed, step).optimizer
+    assert moments == 2 * 4 * (D * 4 * H + H * 4 * H + 4 * H) * 3 // 4
 
 
 def test_accumulation_cuts_the_rows_of_one_device(rng):
@@ -117,8 +139,9 @@ def test_accumulation_cuts_the_rows_of_one_device(rng):
         step(placed, batch, np.float32(0))
 
 
-def test_a_bad_row_on_one_device_holds_all_devices_back(rng):
-    optimizer, devices = optax.adam(0.1), layout(4)
+@pytest.mark.parametrize("shard", [False, True])
+def test_a_bad_row_on_one_device_holds_all_devices_back(shard, rng):
+    optimizer, devices = optax.adam(0.1), layout(4, shard)
     state, batch = draw_state(rng, optimizer), draw_batch(rng)
     batch["targets"][2, 0] = np.nan
     step = devices.train_step(loss_fn, optimizer)
@@ -130,27 +153,33 @@ def test_a_bad_row_on_one_device_holds_all_devices_back(rng):
     assert int(after.step) == 1
 
 
-@pytest.mark.parametrize("size", [1, 2])
-def test_the_placed_state_is_donated_and_the_callers_is_not(size, rng):
-    optimizer, devices = optax.adam(0.1), layout(size)
+@pytest.mark.parametrize(("size", "shard"), [(1, False), (2, False), (2, True)])
+def test_the_placed_state_is_donated_and_the_callers_is_not(size, shard, rng):
+    optimizer, devices = optax.adam(0.1), layout(size, shard)
     state, batch = draw_state(rng, optimizer), draw_batch(rng)
     before = jax.tree.map(np.array, state._replace(key=()))
     placed = devices.place(state)
     devices.train_step(loss_fn, optimizer)(placed, devices.split(batch), np.float32(0))
     assert placed.params.w_h.is_deleted()
     assert placed.carry.h.is_deleted()
+    assert placed.opt_state[0].mu.w_h.is_deleted()
     jax.tree.map(np.testing.assert_array_equal, state._replace(key=()), before)
     assert jax.random.uniform(state.key) == jax.random.uniform(jax.random.key(1))
     devices.place(state)
 
 
+@pytest.mark.parametrize("shard", [False, True])
 @pytest.mark.parametrize("size", [1, 2, 4])
-def test_place_and_gather(size, rng):
-    devices = layout(size)
+def test_place_and_gather(size, shard, rng):
+    devices = layout(size, shard)
     state = TrainState(
         step=np.int32(7),
         params={"w": jnp.asarray(rng.normal(size=(3, 2)), "bfloat16")},
-        opt_state=(np.arange(3, dtype="int32"), jax.random.key(4)),
+        opt_state=(
+            np.arange(3, dtype="int32"),
+            jax.random.split(jax.random.key(4), 4),
+            jnp.asarray(rng.normal(size=(5, 8)), "bfloat16"),
+        ),
         carry=(rng.normal(size=(8, 3)).astype("float32"), np.arange(8, dtype="int32")),
         key=jax.random.key(3, impl="rbg"),
     )
@@ -162,7 +191,7 @@ def test_place_and_gather(size, rng):
         assert got.dtype == want.dtype
         assert got.shape == want.shape
         if jnp.issubdtype(want.dtype, jax.dtypes.prng_key):
-            assert got == want
+            assert (got == want).all()
         else:
             assert type(got) is np.ndarray
             np.testing.assert_array_equal(got, want)
