@@ -91,6 +91,11 @@ def write_snapshot(path: Path, state: TrainState, progress: Progress, metric: fl
         active_processes={jax.process_index()},
         barrier_sync_key_prefix="alone",
     )
+    types = ocp.type_handlers
+    handlers = types.create_type_handler_registry(
+        (np.ndarray, types.NumpyHandler(deepcopy_host_arrays=False)),  # nobody changes them
+        (jax.Array, types.get_type_handler(jax.Array)),
+    )
     handler = ocp.CompositeCheckpointHandler(
         composite_options=ocp.CompositeOptions(multiprocessing_options=alone),
         arrays=ocp.PyTreeCheckpointHandler(
@@ -98,6 +103,7 @@ def write_snapshot(path: Path, state: TrainState, progress: Progress, metric: fl
             use_zarr3=False,
             use_compression=False,  # parameters hardly shrink
             multiprocessing_options=alone,
+            type_handler_registry=handlers,
         ),
         header=ocp.JsonCheckpointHandler(multiprocessing_options=alone),
     )
