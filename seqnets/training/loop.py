@@ -27,7 +27,7 @@ from seqnets.training.hooks import Hook, Limits, Progress
 from seqnets.training.interruption import AbandonedError, Interruption
 from seqnets.training.memory import Memory, memory_of
 from seqnets.training.parallel import DataParallel
-from seqnets.training.processes import Agreement, add_up, passing_words
+from seqnets.training.processes import Agreement, add_up, meet, passing_words
 from seqnets.training.recovery import NonFiniteError, Recovery, Verdict
 from seqnets.training.state import StepInfo, TrainState
 from seqnets.training.step import LossFn
@@ -208,6 +208,8 @@ class _Run:
             self.memory = memory_of(self.state, self.step)
             for hook in self.hooks:
                 hook.on_start(self.memory)
+        if self.agreement:
+            meet()
         self.progress.compilation_seconds += self._lap()
 
     def _batch(self) -> PyTree:

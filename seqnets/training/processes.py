@@ -32,6 +32,7 @@ __all__ = [
     "from_lead",
     "join",
     "leads",
+    "meet",
     "passing_words",
 ]
 
@@ -84,6 +85,7 @@ def join(
     sys.stdout = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 1)
+    meet()
 
 
 def _check_join(coordinator: str | None, processes: int | None, process_id: int | None) -> None:
@@ -100,6 +102,16 @@ def _check_join(coordinator: str | None, processes: int | None, process_id: int 
         raise ValueError(f"processes: expected at least 1, got {processes}")
     if not 0 <= process_id < processes:
         raise ValueError(f"process_id: expected 0 to {processes - 1}, got {process_id}")
+
+
+def meet() -> None:
+    """Wait for all the others, however long they take.
+
+    JAX connects devices when they first work together, and waits for that no longer than 30
+    seconds. Devices that were connected wait without end. So here, by one device of each process
+    that `join` connected, all meet before their devices do.
+    """
+    from_lead(lambda: None)
 
 
 def leads() -> bool:

@@ -30,6 +30,17 @@ checkpoint_every = 1000
 """
 
 
+LATE = """
+import runpy, sys, time
+from seqnets.training.parallel import DataParallel
+
+train_step = DataParallel.train_step
+DataParallel.train_step = lambda *arguments: (time.sleep(35), train_step(*arguments))[1]
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 class Together:
     """Processes started alike; all are gone when the test is over."""
 
@@ -44,14 +55,18 @@ class Together:
             one.bind(("127.0.0.1", 0))
             return one.getsockname()[1]
 
-    def start(self, count, *arguments, devices=2, environments=None):
-        """Start processes that meet at a free port, or by the variables of ``environments``."""
+    def start(self, count, *arguments, devices=2, environments=None, late=None):
+        """Start processes that meet at a free port, or by the variables of ``environments``.
+
+        The process numbered ``late`` takes 35 seconds longer to compile its step.
+        """
         here = f"127.0.0.1:{self.free_port()}"
         for number in range(count):
             meet = ("--coordinator", here, "--processes", count, "--process-id", number)
             if environments is not None:
                 meet = ("--distributed",)
-            self._start(*arguments, *meet, devices=devices, more=(environments or {}).get(number))
+            variables, program = (environments or {}).get(number), LATE * (number == late)
+            self._start(*arguments, *meet, devices=devices, more=variables, program=program)
         return self.running
 
     def alone(self, *arguments, devices):
@@ -59,12 +74,12 @@ class Together:
         self._start(*arguments, devices=devices)
         return self.end()[0]
 
-    def _start(self, *arguments, devices, more=None):
+    def _start(self, *arguments, devices, more=None, program=""):
         given = ("--data", self.folder / "text.txt", *arguments)
         environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), **(more or {})}
         process = subprocess.Popen(
-            [sys.executable, str(SCRIPTS / "train_text.py"), str(self.folder / "config.toml"),
-             *map(str, given)],
+            [sys.executable, *(("-c", program) if program else ()), str(SCRIPTS / "train_text.py"),
+             str(self.folder / "config.toml"), *map(str, given)],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         self.running.append(process)

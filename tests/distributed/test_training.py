@@ -154,3 +154,11 @@ def test_without_process_0_the_others_end(together, tmp_path):
     assert status in (3, -signal.SIGABRT)  # whichever notices first: the vigil or JAX's runtime
     assert out == ""
     assert "process 0 died" in err or "another task died" in err
+
+
+@pytest.mark.slow
+def test_one_may_be_late_to_the_first_step(together, tmp_path):
+    """By more than the 30 seconds for which JAX waits where processes have not met before."""
+    together.start(2, "--out", tmp_path / "run", "--max-steps", 3, late=1)
+    assert [end[0] for end in together.end()] == [0, 0]
+    assert max(records(tmp_path / "run")) == 3
