@@ -13,8 +13,9 @@ from seqnets.config import ForecastConfig, TextConfig, load
 from seqnets.data.builtin.mauna_loa import mauna_loa
 from seqnets.data.series import Series
 from seqnets.decoding import Sampling
+from seqnets.jobs.corpus import read_split
 from seqnets.jobs.forecasting import evaluate_forecast, forecast, load_forecast_run, train_forecast
-from seqnets.jobs.text import evaluate_text, generate_text, load_text_run, read_split, train_text
+from seqnets.jobs.text import evaluate_text, generate_text, load_text_run, train_text
 from seqnets.plots import BANDS, plot_forecasts
 
 CONFIGS = Path(__file__).parents[1] / "configs"

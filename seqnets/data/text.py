@@ -15,12 +15,15 @@ from seqnets.data.files import MAXIMUM_BYTES, decode_utf8, read_bytes
 
 __all__ = [
     "EvaluationBatch",
+    "Excerpt",
     "TextBatch",
     "TextSplit",
     "TextStream",
     "evaluation_batches",
+    "evaluation_span",
     "read_texts",
     "split_tail",
+    "training_span",
 ]
 
 
@@ -29,6 +32,35 @@ class TextSplit(NamedTuple):
 
     train: str
     validation: str
+
+
+class Excerpt(NamedTuple):
+    """A span of a row of tokens, and where in it it lies: what one of several processes holds."""
+
+    tokens: NDArray[np.integer[Any]]
+    """[m] int."""
+    first: int
+    """Position of the first of them in the whole."""
+    size: int
+    """Number of tokens in the whole."""
+
+    @classmethod
+    def of(cls, tokens: NDArray[np.integer[Any]]) -> Excerpt:
+        """The whole."""
+        return cls(tokens, 0, np.size(tokens))
+
+    def at(self, positions: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+        """The tokens at positions in the whole.
+
+        Raises:
+          IndexError: if one of them is not in the excerpt.
+        """
+        within = positions - self.first
+        outside = positions[(within < 0) | (within >= len(self.tokens))]
+        if outside.size:
+            end = self.first + len(self.tokens)
+            raise IndexError(f"positions: expected {self.first} to {end - 1}, got {outside[0]}")
+        return self.tokens[within]
 
 
 class TextBatch(NamedTuple):
@@ -108,7 +140,7 @@ class TextStream:
     prediction comes twice; fewer than (B + 1) · T at the two ends are left out.
 
     Args:
-      tokens: [n] int.
+      tokens: [n] int, or what is at hand of them.
       batch_size: streams B.
       steps: chunk length T.
       seed: ≥ 0, what the offsets depend on beside the epoch.
@@ -120,7 +152,7 @@ class TextStream:
     """
 
     def __init__(
-        self, tokens: NDArray[np.integer[Any]], *, batch_size: int, steps: int, seed: int
+        self, tokens: NDArray[np.integer[Any]] | Excerpt, *, batch_size: int, steps: int, seed: int
     ) -> None:
         check_range("batch_size", batch_size, 1)
         check_range("steps", steps, 1)
@@ -139,7 +171,7 @@ class TextStream:
     @property
     def steps_per_epoch(self) -> int:
         """Batches before the streams start anew: (n − T) / (B · T) rounded down, at least 1."""
-        return max(1, (self._tokens.size - self.steps) // (self.batch_size * self.steps))
+        return _steps_per_epoch(self._tokens.size, self.batch_size, self.steps)
 
     def batch(self, k: int, rows: slice = slice(None)) -> TextBatch:
         """Return batch number ``k``, from 0; epochs follow one another without end.
@@ -148,29 +180,53 @@ class TextStream:
 
         Args:
           k: number of the batch.
-          rows: which of its B rows.
+          rows: which of its B rows; their `training_span` must be at hand.
 
         Raises:
           ValueError: if ``k`` is negative.
+          IndexError: if what is at hand of the tokens does not reach.
         """
         check_range("k", k, 0)
         epoch, chunk = divmod(k, self.steps_per_epoch)
         stretch = self.steps_per_epoch * self.steps
         numbers = np.arange(self.batch_size)[rows]
         starts = self._offset(epoch) + stretch * numbers + chunk * self.steps
-        read = self._tokens[starts[:, None] + np.arange(self.steps + 1)]
+        read = self._tokens.at(starts[:, None] + np.arange(self.steps + 1)).astype(np.int32)
         reset = np.zeros((len(numbers), self.steps), np.bool_)
         reset[:, 0] = chunk == 0
         return TextBatch(read[:, :-1], read[:, 1:], reset)
 
     def _offset(self, epoch: int) -> int:
         """Where the first stretch of the epoch starts."""
-        spare = self._tokens.size - 1 - self.batch_size * self.steps_per_epoch * self.steps
+        spare = _spare(self._tokens.size, self.batch_size, self.steps)
         return int(np.random.default_rng([self.seed, epoch]).integers(spare, endpoint=True))
 
 
+def training_span(size: int, batch_size: int, steps: int, rows: slice) -> slice:
+    """Which of ``size`` tokens some rows of a `TextStream` read, in any epoch.
+
+    Args:
+      size: tokens n.
+      batch_size: streams B.
+      steps: chunk length T.
+      rows: which of the B rows, with both ends.
+    """
+    stretch = _steps_per_epoch(size, batch_size, steps) * steps
+    spare = _spare(size, batch_size, steps)
+    return slice(stretch * rows.start, stretch * rows.stop + spare + 1)
+
+
+def _steps_per_epoch(size: int, batch_size: int, steps: int) -> int:
+    return max(1, (size - steps) // (batch_size * steps))
+
+
+def _spare(size: int, batch_size: int, steps: int) -> int:
+    """How far the first stretch of an epoch may begin from the first token."""
+    return size - 1 - batch_size * _steps_per_epoch(size, batch_size, steps) * steps
+
+
 def evaluation_batches(
-    tokens: NDArray[np.integer[Any]], rows: int, steps: int
+    tokens: NDArray[np.integer[Any]] | Excerpt, rows: int, steps: int, share: slice | None = None
 ) -> list[EvaluationBatch]:
     """Cover each of the n − 1 predictions of the next token exactly once.
 
@@ -180,9 +236,11 @@ def evaluation_batches(
     batches have one shape, and one compiled program serves them.
 
     Args:
-      tokens: [n] int, n ≥ 2.
+      tokens: [n] int, n ≥ 2, or what is at hand of them.
       rows: stretches.
       steps: length of a chunk T.
+      share: which rows, None for all; their `evaluation_span` must be at hand. Rows beyond the
+        last are empty.
 
     Raises:
       TypeError: if ``tokens`` are not integers.
@@ -196,19 +254,29 @@ def evaluation_batches(
     if predictions < 1:
         raise DataError(f"tokens: expected at least 2, got {tokens.size}")
     stretch = -(-predictions // rows)
-    begin = stretch * np.arange(rows)[:, None]
+    share = share or slice(0, rows)
+    begin = stretch * np.arange(share.start, share.stop)[:, None]
     batches = []
     for start in range(0, stretch, steps):
         within = start + np.arange(steps)
         position = begin + within
         mask = (within < stretch) & (position < predictions)
-        index = np.where(mask, position, 0)
-        inputs, targets = (np.where(mask, tokens[index + shift], 0) for shift in (0, 1))
+        inputs, targets = np.zeros((2, *mask.shape), np.int32)
+        inputs[mask], targets[mask] = (tokens.at(position[mask] + shift) for shift in (0, 1))
         batches.append(EvaluationBatch(inputs, targets, mask))
     return batches
 
 
-def _checked_tokens(tokens: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
-    check_rank("tokens", tokens, 1, "n")
-    check_dtype("tokens", tokens, "int")
-    return np.asarray(tokens, np.int32)
+def evaluation_span(size: int, rows: int, share: slice) -> slice:
+    """Which of ``size`` tokens a share of the rows of `evaluation_batches` reads."""
+    stretch = -(-(size - 1) // rows)
+    start, stop = (min(stretch * row, size - 1) for row in (share.start, share.stop))
+    return slice(start, stop + 1)
+
+
+def _checked_tokens(tokens: NDArray[np.integer[Any]] | Excerpt) -> Excerpt:
+    if not isinstance(tokens, Excerpt):
+        tokens = Excerpt.of(tokens)
+    check_rank("tokens", tokens.tokens, 1, "n")
+    check_dtype("tokens", tokens.tokens, "int")
+    return tokens

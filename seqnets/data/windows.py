@@ -72,6 +72,9 @@ class SeriesWindows:
       series: the series; each must have at least one observed value.
       shape: sizes of the windows.
 
+    Attributes:
+      values: [steps] float64, those of all series, one after the other.
+
     Raises:
       DataError: if there is no series, or one is without any observed value.
     """
@@ -83,7 +86,7 @@ class SeriesWindows:
         lengths = np.array([len(one.values) for one in series])
         self._ends = np.cumsum(lengths)
         self._starts = self._ends - lengths
-        self._values = np.concatenate([one.values for one in series]).astype(np.float64)
+        self.values = np.concatenate([one.values for one in series]).astype(np.float64)
         self._filled = np.concatenate([_fill(one, shape.season) for one in series])
         self._scales = np.array([_scale(one.values, shape.season) for one in series])
 
@@ -134,7 +137,7 @@ class SeriesWindows:
         W, H, m = self.shape.context, self.shape.horizon, self.shape.season
         scale = self._scales[rows][:, None]
         past, real = self._take(self._filled, rows, cuts, np.arange(-W, 0))
-        observed, _ = self._take(self._values, rows, cuts, np.arange(-W, 0))
+        observed, _ = self._take(self.values, rows, cuts, np.arange(-W, 0))
         earlier, known = self._take(self._filled, rows, cuts, np.arange(-W, 0) - m)
         seen, count = real.astype(float), np.maximum(real.sum(1, keepdims=True), 1)
         level = (past * seen).sum(1, keepdims=True) / count
@@ -156,7 +159,7 @@ class SeriesWindows:
             ],
             -1,
         )
-        target, exists = self._take(self._values, rows, cuts, np.arange(H))
+        target, exists = self._take(self.values, rows, cuts, np.arange(H))
         target = (target - base) / scale
         weight = exists & np.isfinite(target)
         return Window(

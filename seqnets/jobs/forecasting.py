@@ -13,7 +13,7 @@ import pandas as pd
 
 from seqnets.baselines.series import seasonal_naive
 from seqnets.checks import check_levels
-from seqnets.config import HEADS, ForecastConfig, load, look_up
+from seqnets.config import HEADS, ForecastConfig, SeriesData, load, look_up
 from seqnets.data.builtin.mauna_loa import mauna_loa
 from seqnets.data.errors import DataError
 from seqnets.data.series import Series, future_times, read_series, season_of
@@ -26,6 +26,7 @@ from seqnets.runs import RunDirectory
 from seqnets.tasks.forecasting import Forecaster, forecasting_loss
 from seqnets.training.checkpoint import CheckpointStore
 from seqnets.training.loop import sums_to_host
+from seqnets.training.processes import copy_of_lead, from_lead
 from seqnets.typing import Array, PyTree
 
 __all__ = [
@@ -68,16 +69,11 @@ def train_forecast(
       ValueError: if the series, the configuration or the directory cannot be used.
       NonFiniteError: if the loss stops being finite.
     """
-    sums = sums_of_files([] if config.data.file is None else [config.data.file])
-    series = read_or_builtin(config)
-    config = _resolve(config, series)
-    model, shape = _model(config), _shape(config)
-    windows = SeriesWindows(series, shape)
-    rows, seed = config.train.batch_size, config.train.seed
-    held_out = shape.horizon if windows.usable(shape.horizon).size else 0
-    example = windows.batch(0, 1, seed, held_out)
-    layout = layout_for(config.train)
+    rows, seed, layout = config.train.batch_size, config.train.seed, layout_for(config.train)
     own = layout.rows(rows)
+    config, windows, sums = _windows_of_lead(config)
+    model, held_out = _model(config), _held_out(windows)
+    example = windows.batch(0, 1, seed, held_out)
     work = Work(
         init=lambda key: model.init(key, example)["params"],
         carry=lambda params: (),
@@ -86,9 +82,53 @@ def train_forecast(
         evaluate=_validation(model, windows, held_out),
         metric="loss",
         layout=layout,
-        data=sums or sums_of_text("the CO2 record of Mauna Loa", *_in_words(series)),
+        data=sums,
     )
     return run_job(config, work, out, resume=resume, tensorboard=tensorboard)
+
+
+def _windows_of_lead(
+    config: ForecastConfig,
+) -> tuple[ForecastConfig, SeriesWindows, dict[str, str]]:
+    """The series, read by process 0, which tells all of them: a row may be of any.
+
+    Returns:
+      The configuration with the numbers that the series decide; the windows; and on process 0 the
+      SHA-256 of what was read.
+
+    Raises:
+      DataError: on process 0, if the series cannot be read or are too short.
+      LeadError: on the others, if it failed on process 0.
+    """
+    read: list[SeriesWindows] = []
+    sums: dict[str, str] = {}
+
+    def read_all() -> dict[str, Any]:
+        sums.update(sums_of_files([] if config.data.file is None else [config.data.file]))
+        series = read_or_builtin(config)
+        if not sums:
+            sums.update(sums_of_text("the CO2 record of Mauna Loa", *_in_words(series)))
+        resolved = _resolve(config, series)
+        windows = SeriesWindows(series, _shape(resolved))
+        windows.batch(0, 1, config.train.seed, _held_out(windows))  # they are long enough
+        read.append(windows)
+        return {"data": dataclasses.asdict(resolved.data), "lengths": windows.lengths.tolist()}
+
+    about = from_lead(read_all)
+    config = dataclasses.replace(config, data=SeriesData(**about["data"]))
+    lengths = about["lengths"]
+    values = copy_of_lead(read[0].values if read else np.empty(sum(lengths)))
+    if read:
+        return config, read[0], sums
+    parts = np.split(values, np.cumsum(lengths)[:-1])
+    series = [Series(f"{number}", part) for number, part in enumerate(parts)]
+    return config, SeriesWindows(series, _shape(config)), sums
+
+
+def _held_out(windows: SeriesWindows) -> int:
+    """Steps at the end of every series for validation: as many as are forecast, or none."""
+    horizon = windows.shape.horizon
+    return horizon if windows.usable(horizon).size else 0
 
 
 def read_or_builtin(config: ForecastConfig) -> list[Series]:

@@ -14,14 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqnets.checks import check_range
-from seqnets.config import TOKENIZERS, TextConfig, load, look_up
-from seqnets.data.builtin.standard_library import standard_library
-from seqnets.data.errors import DataError
-from seqnets.data.text import TextSplit, TextStream, evaluation_batches, read_texts, split_tail
+from seqnets.config import TextConfig, load
+from seqnets.data.text import Excerpt, evaluation_batches
 from seqnets.data.tokenizers import Tokenizer, read_tokenizer
 from seqnets.decoding import Sampling, generate
-from seqnets.jobs.fingerprints import sums_of_files, sums_of_text
-from seqnets.jobs.running import Trained, Work, evaluation_layout, layout_for, rows_of, run_job
+from seqnets.jobs.corpus import evaluation_rows, share_of_corpus, training_stream
+from seqnets.jobs.running import Trained, Work, evaluation_layout, layout_for, run_job
 from seqnets.metrics.text import bits_per_character, perplexity
 from seqnets.modules import apply
 from seqnets.runs import RunDirectory
@@ -30,12 +28,10 @@ from seqnets.training.checkpoint import CheckpointStore
 from seqnets.training.loop import sums_to_host
 from seqnets.typing import Array, Key, PyTree
 
-__all__ = ["TextRun", "evaluate_text", "generate_text", "load_text_run", "read_split", "train_text"]
+__all__ = ["TextRun", "evaluate_text", "generate_text", "load_text_run", "train_text"]
 
 TOKENIZER = "tokenizer.json"
-EVALUATION_ROWS = 32
 EVALUATION_STEPS = 256
-SHORTEST_ROW = 1024  # tokens: each row starts without any context, which must not count
 PROMPT_STEPS = 128
 
 
@@ -58,20 +54,11 @@ def train_text(
       ValueError: if the text, the configuration or the directory cannot be used.
       NonFiniteError: if the loss stops being finite.
     """
-    sums = sums_of_files(config.data.files)
-    split = read_split(config)
-    tokenizer = look_up("data.tokenizer", TOKENIZERS, config.data.tokenizer)(split.train)
-    model = _model(config, tokenizer)
-    rows = config.train.batch_size
-    stream = TextStream(
-        tokenizer.encode(split.train),
-        batch_size=rows,
-        steps=config.data.steps,
-        seed=config.train.seed,
-    )
-    measure = _measurement(model, tokenizer, split.validation)
-    layout = layout_for(config.train)
+    rows, layout = config.train.batch_size, layout_for(config.train)
     own = layout.rows(rows)
+    corpus = share_of_corpus(config, own)
+    model, stream = _model(config, corpus.tokenizer), training_stream(config, corpus.train)
+    measure = _measurement(model, corpus.validation, corpus.characters)
     work = Work(
         init=lambda key: model.init(key, jnp.zeros((1, 1), jnp.int32))["params"],
         carry=lambda params: initial_carry(model, params, rows),
@@ -84,21 +71,10 @@ def train_text(
         evaluate=lambda params: _figures(measure(params)),
         metric="nats",
         layout=layout,
-        data=sums or sums_of_text("the source of Python's standard library", *split),
-        files={TOKENIZER: json.dumps(tokenizer.to_dict())},
+        data=corpus.sums,
+        files={TOKENIZER: json.dumps(corpus.tokenizer.to_dict())},
     )
     return run_job(config, work, out, resume=resume, tensorboard=tensorboard)
-
-
-def read_split(config: TextConfig) -> TextSplit:
-    """The training and the validation text: the configured files, or the built-in text.
-
-    Raises:
-      DataError: if a file cannot be read.
-    """
-    if not config.data.files:
-        return standard_library()
-    return split_tail(read_texts(config.data.files), config.data.validation)
 
 
 def load_text_run(path: str | Path) -> TextRun:
@@ -128,7 +104,7 @@ def evaluate_text(run: TextRun, text: str) -> dict[str, float]:
     Raises:
       DataError: if the text has fewer than 2 tokens.
     """
-    measure = _measurement(run.model, run.tokenizer, text)
+    measure = _measurement(run.model, Excerpt.of(run.tokenizer.encode(text)), len(text))
     measure(run.params)  # compiles
     began = time.perf_counter()
     measured = measure(run.params)
@@ -207,16 +183,18 @@ def _figures(measured: _Measured) -> dict[str, float]:
 
 
 def _measurement(
-    model: LanguageModel, tokenizer: Tokenizer, text: str
+    model: LanguageModel, tokens: Excerpt, characters: int
 ) -> Callable[[PyTree], _Measured]:
-    """A function of the parameters that measures the text."""
-    tokens = tokenizer.encode(text)
-    if len(tokens) < 2:
-        raise DataError(f"text to measure: expected at least 2 tokens, got {len(tokens)}")
-    rows = min(EVALUATION_ROWS, max(1, len(tokens) // SHORTEST_ROW))
+    """A function of the parameters that measures a text, of which this process's share is at hand.
+
+    Args:
+      model: the model.
+      tokens: what is at hand.
+      characters: of the whole text.
+    """
+    rows = evaluation_rows(tokens.size)
     layout, share = evaluation_layout(rows)
-    batches = [rows_of(b, share) for b in evaluation_batches(tokens, rows, EVALUATION_STEPS)]
-    characters = len(text) - 1
+    batches = evaluation_batches(tokens, rows, EVALUATION_STEPS, share)
     step = layout.evaluation_step(language_loss(model))
     start = jax.jit(functools.partial(initial_carry, model, rows=share.stop - share.start))
 
@@ -227,7 +205,7 @@ def _measurement(
             carry, part = step(params, carry, layout.split(batch))
             sums.append(part)
         loss = sums_to_host(sums)["loss"]
-        return _Measured(float(loss.total), int(loss.weight), characters)
+        return _Measured(float(loss.total), int(loss.weight), characters - 1)
 
     return measure
 

@@ -33,6 +33,7 @@ __all__ = [
     "join",
     "leads",
     "meet",
+    "part_of_lead",
     "passing_words",
 ]
 
@@ -40,6 +41,7 @@ HEARTBEAT_SECONDS = 60  # after which the runtime holds a process that is silent
 WORDS = "words between processes"
 SIGNALS = {signal.SIGTERM: 2.0**16, signal.SIGINT: 1.0}  # as sums over fewer processes than 2**16
 PIECE = 1024  # bytes: messages of nearly the same length share a program
+MESSAGE = 2**24  # bytes at once: each lies on a device of each process, and once more as their sum
 
 T = TypeVar("T")
 
@@ -162,6 +164,25 @@ def copy_of_lead(tree: PyTree) -> PyTree:
     return jax.tree.unflatten(jax.tree.structure(tree), copies)
 
 
+def part_of_lead(whole: np.ndarray, part: slice) -> np.ndarray:
+    """A part of an array of process 0: each gets what it asks for, and no process holds more.
+
+    Args:
+      whole: the array, rows first; elsewhere than on process 0 only its dtype, and its shape but
+        for the rows, matter.
+      part: which rows this process asks for, with both ends.
+    """
+    if jax.process_count() == 1:
+        return whole[part]
+    own = whole[:0]
+    for number, (start, stop) in enumerate(_all(np.array([part.start, part.stop], np.int64))):
+        rows = whole[start:stop] if leads() else whole[:0]
+        told = _told(np.ascontiguousarray(rows).reshape(-1).view(np.uint8))
+        if number == jax.process_index():
+            own = told.view(whole.dtype).reshape(-1, *whole.shape[1:])
+    return own
+
+
 class _Leaf:
     """An array or random key as bytes, and back."""
 
@@ -261,11 +282,16 @@ def passing_words(loss_fn: LossFn) -> LossFn:
 
 def _told(own: np.ndarray) -> np.ndarray:
     """The bytes of process 0, [n] uint8."""
-    length = int(_all(np.array([own.size], np.uint32))[0, 0])
-    padded = np.zeros(-(-length // PIECE) * PIECE, np.uint8)
-    if leads():
-        padded[:length] = own
-    return _fetch(_sum()(_spread(padded.view(np.uint32)))).view(np.uint8)[:length]
+    length = int(_all(np.array([own.size], np.int64))[0, 0])
+    told = np.empty(length, np.uint8)
+    for start in range(0, length, MESSAGE):
+        size = min(MESSAGE, length - start)
+        padded = np.zeros(-(-size // PIECE) * PIECE, np.uint8)
+        if leads():
+            padded[:size] = own[start : start + size]
+        message = _fetch(_sum()(_spread(padded.view(np.uint32))))
+        told[start : start + size] = message.view(np.uint8)[:size]
+    return told
 
 
 def _all(own: np.ndarray) -> np.ndarray:

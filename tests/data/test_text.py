@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from seqnets.data import text as text_module
 from seqnets.data.errors import DataError
-from seqnets.data.text import TextStream, evaluation_batches, read_texts, split_tail
+from seqnets.data.text import (
+    Excerpt,
+    TextStream,
+    evaluation_batches,
+    evaluation_span,
+    read_texts,
+    split_tail,
+    training_span,
+)
 
 
 def stream(n, batch_size=3, steps=4, seed=7):
@@ -195,3 +203,48 @@ class TestEvaluationBatches:
     def test_too_short(self):
         with pytest.raises(DataError, match="tokens: expected at least 2, got 1"):
             evaluation_batches(np.arange(1), 1, 1)
+
+
+def excerpt(tokens, span):
+    return Excerpt(tokens[span], span.start, len(tokens))
+
+
+@pytest.mark.parametrize("n", [41, 47, 48, 80, 203])
+def test_some_rows_of_a_stream_need_their_span_only(n, rng):
+    tokens, B, T = rng.integers(0, 99, n), 4, 10
+    given = {"batch_size": B, "steps": T, "seed": int(rng.integers(99))}
+    whole = TextStream(tokens, **given)
+    for rows in (slice(0, 1), slice(1, 3), slice(3, 4), slice(0, 4)):
+        part = TextStream(excerpt(tokens, training_span(n, B, T, rows)), **given)
+        for k in range(9 * whole.steps_per_epoch):
+            got, want = part.batch(k, rows), whole.batch(k, rows)
+            for one, other in zip(got, want, strict=True):
+                np.testing.assert_array_equal(one, other)
+    spans = [training_span(n, B, T, slice(b, b + 1)) for b in range(B)]
+    assert spans[0].start == 0
+    assert spans[-1].stop == n
+    assert max(span.stop - span.start for span in spans) <= n // B + (B + 1) * T
+
+
+@pytest.mark.parametrize("n", [2, 5, 40, 41])
+@pytest.mark.parametrize("each", [1, 2, 3])
+def test_a_share_of_an_evaluation_needs_its_span_only(n, each, rng):
+    tokens, rows, T = rng.integers(1, 99, n), 4, 6
+    whole = evaluation_batches(tokens, rows, T)
+    for first in range(0, rows, each):
+        share = slice(first, first + each)  # may reach beyond the rows: then it is padded
+        part = excerpt(tokens, evaluation_span(n, rows, share))
+        for got, want in zip(evaluation_batches(part, rows, T, share), whole, strict=True):
+            for one, other in zip(got, want, strict=True):
+                assert one.shape == (each, T)
+                there = other[share]
+                np.testing.assert_array_equal(one[: len(there)], there)
+                assert not one[len(there) :].any()
+
+
+def test_what_is_not_at_hand():
+    part = Excerpt(np.arange(5, 9), 5, 20)
+    np.testing.assert_array_equal(part.at(np.array([8, 5])), [8, 5])
+    for position in (4, 9):
+        with pytest.raises(IndexError, match=f"expected 5 to 8, got {position}"):
+            part.at(np.array([6, position]))

@@ -14,7 +14,7 @@ import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 LIMIT = 240  # seconds for a run to end: far more than it needs, on a machine that does much else
-CONFIG = """
+TEXT = """
 [data]
 steps = 16
 [model]
@@ -28,24 +28,38 @@ report_every = 1
 evaluate_every = 1000
 checkpoint_every = 1000
 """
-
-
-LATE = """
+FORECAST = """
+[data]
+horizon = 4
+season = 6
+context = 12
+[model]
+hidden = 8
+[train]
+batch_size = 8
+steps = 60
+report_every = 1
+evaluate_every = 30
+"""
+PATCHED = """
 import runpy, sys, time
-from seqnets.training.parallel import DataParallel
+from seqnets.training import parallel, processes
 
-train_step = DataParallel.train_step
-DataParallel.train_step = lambda *arguments: (time.sleep(35), train_step(*arguments))[1]
+{patch}
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
 class Together:
-    """Processes started alike; all are gone when the test is over."""
+    """Processes started alike; all are gone when the test is over.
+
+    Only process 0 finds the data where it is told.
+    """
 
     def __init__(self, folder):
         self.folder = folder
+        self.task = "text"
         self.running = []
 
     @staticmethod
@@ -55,18 +69,20 @@ class Together:
             one.bind(("127.0.0.1", 0))
             return one.getsockname()[1]
 
-    def start(self, count, *arguments, devices=2, environments=None, late=None):
+    def start(self, count, *arguments, devices=2, environments=None, patches=None):
         """Start processes that meet at a free port, or by the variables of ``environments``.
 
-        The process numbered ``late`` takes 35 seconds longer to compile its step.
+        ``patches`` are lines to run before the script, by the number of the process.
         """
         here = f"127.0.0.1:{self.free_port()}"
         for number in range(count):
             meet = ("--coordinator", here, "--processes", count, "--process-id", number)
             if environments is not None:
                 meet = ("--distributed",)
-            variables, program = (environments or {}).get(number), LATE * (number == late)
-            self._start(*arguments, *meet, devices=devices, more=variables, program=program)
+            data = ("--data", self.folder / "nowhere") if number else ()
+            variables, patch = ((by or {}).get(number) for by in (environments, patches))
+            given = (*data, *arguments, *meet)
+            self._start(*given, devices=devices, more=variables, patch=patch)
         return self.running
 
     def alone(self, *arguments, devices):
@@ -74,14 +90,18 @@ class Together:
         self._start(*arguments, devices=devices)
         return self.end()[0]
 
-    def _start(self, *arguments, devices, more=None, program=""):
-        given = ("--data", self.folder / "text.txt", *arguments)
+    def _start(self, *arguments, devices, more=None, patch=None):
+        script, name = SCRIPTS / f"train_{self.task}.py", self.folder / self.task
+        program = ("-c", PATCHED.format(patch=patch)) if patch else ()
+        given = (script, f"{name}.toml", "--data", f"{name}.data", *arguments)
         environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), **(more or {})}
         process = subprocess.Popen(
-            [sys.executable, *(("-c", program) if program else ()), str(SCRIPTS / "train_text.py"),
-             str(self.folder / "config.toml"), *map(str, given)],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            [sys.executable, *program, *map(str, given)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         self.running.append(process)
 
     def end(self, limit=LIMIT):
@@ -113,10 +133,14 @@ class Together:
 @pytest.fixture
 def together(tmp_path):
     """``together.start(2, *arguments)`` and ``together.end()``."""
-    # Not periodic: no two rows of a batch may be alike.
-    words = np.random.default_rng(0).choice(["the", "cat", "sat", "on", "a", "rat"], 2000)
-    (tmp_path / "text.txt").write_text(" ".join(words), "utf-8")
-    (tmp_path / "config.toml").write_text(CONFIG)
+    rng = np.random.default_rng(0)
+    words = rng.choice(["the", "cat", "sat", "on", "a", "rat"], 2000)
+    (tmp_path / "text.data").write_text(" ".join(words), "utf-8")  # no two rows are alike
+    values = [rng.normal(size=length).cumsum() for length in (50, 33, 41)]
+    lines = [f"{i},{t},{y}" for i, one in enumerate(values) for t, y in enumerate(one)]
+    (tmp_path / "forecast.data").write_text("\n".join(["unique_id,ds,y", *lines]), "utf-8")
+    (tmp_path / "text.toml").write_text(TEXT)
+    (tmp_path / "forecast.toml").write_text(FORECAST)
     processes = Together(tmp_path)
     yield processes
     processes.stop()

@@ -6,6 +6,11 @@ import signal
 import numpy as np
 import pytest
 
+LATE = """
+train_step = parallel.DataParallel.train_step
+parallel.DataParallel.train_step = lambda *given: (time.sleep(35), train_step(*given))[1]
+"""
+
 
 def records(run, split="train", name="loss"):
     """The figures of a run by step."""
@@ -120,6 +125,31 @@ def test_all_go_by_the_seconds_of_process_0(together, tmp_path):
     assert result(tmp_path / "run")["training_seconds"] >= 2
 
 
+@pytest.mark.slow
+def test_two_processes_forecast_as_one(together, tmp_path):
+    together.task = "forecast"
+    status, _, err = together.alone("--out", tmp_path / "one", devices=1)
+    assert status == 0, err
+    small = {number: "processes.MESSAGE = 100" for number in range(2)}
+    together.start(2, "--out", tmp_path / "two", patches=small)
+    ends = together.end()
+    assert [end[0] for end in ends] == [0, 0], ends
+    want = records(tmp_path / "one")
+    assert want[60] < 0.95 * want[1]  # it learns
+    check_same(records(tmp_path / "two"), want)
+    check_same(*(records(tmp_path / run, "validation") for run in ("two", "one")))
+
+
+@pytest.mark.slow
+def test_data_that_process_0_cannot_read(together, tmp_path):
+    (tmp_path / "text.data").write_bytes(b"too short")
+    together.start(2, "--out", tmp_path / "run")
+    (status, out, err), (other_status, *other_said) = together.end()
+    assert (status, other_status, out) == (2, 2, "")
+    assert "tokens: expected at least" in err
+    assert other_said == ["", ""]
+
+
 def slurm(number):
     return {
         "SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2",
@@ -159,6 +189,6 @@ def test_without_process_0_the_others_end(together, tmp_path):
 @pytest.mark.slow
 def test_one_may_be_late_to_the_first_step(together, tmp_path):
     """By more than the 30 seconds for which JAX waits where processes have not met before."""
-    together.start(2, "--out", tmp_path / "run", "--max-steps", 3, late=1)
+    together.start(2, "--out", tmp_path / "run", "--max-steps", 3, patches={1: LATE})
     assert [end[0] for end in together.end()] == [0, 0]
     assert max(records(tmp_path / "run")) == 3
