@@ -139,6 +139,7 @@ def run_script(parser: Parser, main: Callable[[argparse.Namespace], int]) -> NoR
     """
     arguments = parser.parse_args()
     logging.basicConfig(format="%(message)s")  # Orbax would have its own form
+    sys.unraisablehook = _tell_unraisable
     use_all_cores()
     vigil = None
     try:
@@ -202,6 +203,15 @@ def _another_died(parser: Parser, number: int) -> None:
     )
     os.write(2, f"{_name(parser)}: error: {words}\n".encode())
     os._exit(ANOTHER_DIED)
+
+
+def _tell_unraisable(unraisable: Any) -> None:
+    """Pass by what TensorStore says of writes that ended after one beside them had failed.
+
+    Their event loop is closed by then, and the failure is told in a line.
+    """
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _part(status: int) -> None:
