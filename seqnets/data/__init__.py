@@ -7,9 +7,7 @@ from seqnets.data.bucketing import (
     BucketBatch,
     BucketBatches,
     Buckets,
-    Packed,
     Padded,
-    pack_sequences,
     pad_sequences,
 )
 from seqnets.data.builtin.mauna_loa import mauna_loa
@@ -17,6 +15,7 @@ from seqnets.data.builtin.standard_library import standard_library
 from seqnets.data.errors import DataError
 from seqnets.data.forecasts import write_forecasts
 from seqnets.data.grid import season_of
+from seqnets.data.packing import Packed, pack_sequences
 from seqnets.data.series import Series, future_times, read_series
 from seqnets.data.text import (
     EvaluationBatch,

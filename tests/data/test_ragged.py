@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqnets.cells import GRU, LSTM
-from seqnets.data.bucketing import BucketBatches, Buckets, pack_sequences, pad_sequences
+from seqnets.data.bucketing import BucketBatches, Buckets, pad_sequences
+from seqnets.data.packing import pack_sequences
 from seqnets.recurrence import lengths_to_mask, unroll
 
 QUICK = settings(max_examples=60, deadline=None)
