@@ -210,7 +210,8 @@ def _tell_unraisable(unraisable: Any) -> None:
 
     Their event loop is closed by then, and the failure is told in a line.
     """
-    if str(unraisable.exc_value) != "Event loop is closed":
+    error = unraisable.exc_value
+    if not isinstance(error, RuntimeError) or str(error) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
 
 

@@ -19,12 +19,15 @@ from seqnets.data.packing import Packed, pack_sequences
 from seqnets.data.series import Series, future_times, read_series
 from seqnets.data.text import (
     EvaluationBatch,
+    Excerpt,
     TextBatch,
     TextSplit,
     TextStream,
     evaluation_batches,
+    evaluation_span,
     read_texts,
     split_tail,
+    training_span,
 )
 from seqnets.data.tokenizers import (
     ByteTokenizer,
@@ -42,6 +45,7 @@ __all__ = [
     "CharacterTokenizer",
     "DataError",
     "EvaluationBatch",
+    "Excerpt",
     "Packed",
     "Padded",
     "Series",
@@ -53,6 +57,7 @@ __all__ = [
     "Window",
     "WindowShape",
     "evaluation_batches",
+    "evaluation_span",
     "future_times",
     "mauna_loa",
     "pack_sequences",
@@ -63,5 +68,6 @@ __all__ = [
     "split_tail",
     "standard_library",
     "tokenizer_from_dict",
+    "training_span",
     "write_forecasts",
 ]

@@ -50,7 +50,7 @@ class Excerpt(NamedTuple):
         return cls(tokens, 0, np.size(tokens))
 
     def at(self, positions: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
-        """The tokens at positions in the whole.
+        """The tokens at positions in the whole, in their shape.
 
         Raises:
           IndexError: if one of them is not in the excerpt.
@@ -210,6 +210,9 @@ def training_span(size: int, batch_size: int, steps: int, rows: slice) -> slice:
       batch_size: streams B.
       steps: chunk length T.
       rows: which of the B rows, with both ends.
+
+    Returns:
+      The span of their positions.
     """
     stretch = _steps_per_epoch(size, batch_size, steps) * steps
     spare = _spare(size, batch_size, steps)
@@ -246,6 +249,7 @@ def evaluation_batches(
       TypeError: if ``tokens`` are not integers.
       ValueError: if ``tokens`` has not one axis, or ``rows`` or ``steps`` is below 1.
       DataError: if there are fewer than 2 tokens.
+      IndexError: if what is at hand of the tokens does not reach.
     """
     check_range("rows", rows, 1)
     check_range("steps", steps, 1)
@@ -268,7 +272,16 @@ def evaluation_batches(
 
 
 def evaluation_span(size: int, rows: int, share: slice) -> slice:
-    """Which of ``size`` tokens a share of the rows of `evaluation_batches` reads."""
+    """Which of ``size`` tokens a share of the rows of `evaluation_batches` reads.
+
+    Args:
+      size: tokens n, at least 2.
+      rows: stretches.
+      share: which rows, with both ends; it may reach beyond them.
+
+    Returns:
+      The span of their positions, at least one.
+    """
     stretch = -(-(size - 1) // rows)
     start, stop = (min(stretch * row, size - 1) for row in (share.start, share.stop))
     return slice(start, stop + 1)

@@ -21,7 +21,7 @@ from seqnets.data.text import (
 from seqnets.data.tokenizers import Tokenizer, tokenizer_from_dict
 from seqnets.jobs.fingerprints import sums_of_files, sums_of_text
 from seqnets.jobs.running import evaluation_layout
-from seqnets.training.processes import from_lead, part_of_lead
+from seqnets.training.processes import part_of_lead, told_by_lead
 
 __all__ = ["Corpus", "evaluation_rows", "read_split", "share_of_corpus", "training_stream"]
 
@@ -55,30 +55,24 @@ def share_of_corpus(config: TextConfig, own: slice) -> Corpus:
       DataError: on process 0, if the text cannot be read or is too short.
       LeadError: on the others, if it failed on process 0.
     """
-    read: list[Corpus] = []
 
-    def read_all() -> dict[str, Any]:
+    def read_all() -> tuple[Corpus, dict[str, Any]]:
         corpus = _read(config)
-        read.append(corpus)
-        return {
+        return corpus, {
             "tokenizer": corpus.tokenizer.to_dict(),
             "sizes": [corpus.train.size, corpus.validation.size],
             "characters": corpus.characters,
         }
 
-    about = from_lead(read_all)
+    whole, about = told_by_lead(read_all)
     train, validation = about["sizes"]
     nothing = np.empty(0, np.int32)
-    corpus = (
-        read[0]
-        if read
-        else Corpus(
-            tokenizer_from_dict(about["tokenizer"]),
-            Excerpt(nothing, 0, train),
-            Excerpt(nothing, 0, validation),
-            about["characters"],
-            sums={},
-        )
+    corpus = whole or Corpus(
+        tokenizer_from_dict(about["tokenizer"]),
+        Excerpt(nothing, 0, train),
+        Excerpt(nothing, 0, validation),
+        about["characters"],
+        sums={},
     )
     rows = evaluation_rows(validation)
     return corpus._replace(
@@ -130,7 +124,8 @@ def _read(config: TextConfig) -> Corpus:
     sums = sums or sums_of_text("the source of Python's standard library", *split)
     tokenizer = look_up("data.tokenizer", TOKENIZERS, config.data.tokenizer)(split.train)
     train, validation = (Excerpt.of(tokenizer.encode(part)) for part in split)
-    training_stream(config, train), evaluation_rows(validation.size)
+    training_stream(config, train)  # raise here, where all are told, what they would raise later
+    evaluation_rows(validation.size)
     return Corpus(tokenizer, train, validation, len(split.validation), sums)
 
 

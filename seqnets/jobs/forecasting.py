@@ -26,7 +26,7 @@ from seqnets.runs import RunDirectory
 from seqnets.tasks.forecasting import Forecaster, forecasting_loss
 from seqnets.training.checkpoint import CheckpointStore
 from seqnets.training.loop import sums_to_host
-from seqnets.training.processes import copy_of_lead, from_lead
+from seqnets.training.processes import copy_of_lead, told_by_lead
 from seqnets.typing import Array, PyTree
 
 __all__ = [
@@ -100,29 +100,28 @@ def _windows_of_lead(
       DataError: on process 0, if the series cannot be read or are too short.
       LeadError: on the others, if it failed on process 0.
     """
-    read: list[SeriesWindows] = []
-    sums: dict[str, str] = {}
+    given = config
 
-    def read_all() -> dict[str, Any]:
-        sums.update(sums_of_files([] if config.data.file is None else [config.data.file]))
-        series = read_or_builtin(config)
-        if not sums:
-            sums.update(sums_of_text("the CO2 record of Mauna Loa", *_in_words(series)))
-        resolved = _resolve(config, series)
+    def read_all() -> tuple[tuple[SeriesWindows, dict[str, str]], dict[str, Any]]:
+        sums = sums_of_files([] if given.data.file is None else [given.data.file])
+        series = read_or_builtin(given)
+        sums = sums or sums_of_text("the CO2 record of Mauna Loa", *_in_words(series))
+        resolved = _resolve(given, series)
         windows = SeriesWindows(series, _shape(resolved))
-        windows.batch(0, 1, config.train.seed, _held_out(windows))  # they are long enough
-        read.append(windows)
-        return {"data": dataclasses.asdict(resolved.data), "lengths": windows.lengths.tolist()}
+        # Raise here, where all are told, what they would raise later.
+        windows.batch(0, 1, given.train.seed, _held_out(windows))
+        told = {"data": dataclasses.asdict(resolved.data), "lengths": windows.lengths.tolist()}
+        return (windows, sums), told
 
-    about = from_lead(read_all)
+    read, about = told_by_lead(read_all)
     config = dataclasses.replace(config, data=SeriesData(**about["data"]))
     lengths = about["lengths"]
     values = copy_of_lead(read[0].values if read else np.empty(sum(lengths)))
     if read:
-        return config, read[0], sums
+        return config, *read
     parts = np.split(values, np.cumsum(lengths)[:-1])
     series = [Series(f"{number}", part) for number, part in enumerate(parts)]
-    return config, SeriesWindows(series, _shape(config)), sums
+    return config, SeriesWindows(series, _shape(config)), {}
 
 
 def _held_out(windows: SeriesWindows) -> int:

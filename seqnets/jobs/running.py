@@ -19,7 +19,7 @@ from seqnets.runs import RunDirectory, parameters_sha256
 from seqnets.training.checkpoint import Checkpointing, CheckpointStore
 from seqnets.training.loop import Hook, Job, Limits, Outcome, Progress, train
 from seqnets.training.parallel import DataParallel
-from seqnets.training.processes import copy_of_lead, from_lead, leads
+from seqnets.training.processes import copy_of_lead, from_lead, leads, told_by_lead
 from seqnets.training.recovery import Recovery
 from seqnets.training.reporting import MemoryReport, MetricsFile, ProgressBar, TensorBoard
 from seqnets.training.state import TrainState, create_state, to_host
@@ -186,9 +186,18 @@ def run_job(
 
 
 def _initial_state(work: Work, optimizer: Any, key: Key) -> TrainState:
-    """On the host: devices are to hold one state, that of the training."""
-    params = jax.jit(work.init)(key)
-    return to_host(create_state(params, optimizer, key, work.carry(params)))
+    """On the host: the devices may hold no more than their part of the training's state."""
+    params = to_host(jax.jit(work.init)(key))
+    with jax.default_device(_host_device()):
+        return to_host(create_state(params, optimizer, key, work.carry(params)))
+
+
+def _host_device() -> jax.Device | None:
+    """The CPU; None, which stands for the default device, where JAX was told not to use it."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
 
 
 def _begin(
@@ -201,18 +210,17 @@ def _begin(
     resume: bool,
 ) -> tuple[TrainState, Progress]:
     """Make the run directory ready, and say where to go on: process 0 does it for all."""
-    found = [(state, Progress())]
 
-    def begin() -> dict[str, Any]:
+    def begin() -> tuple[TrainState, dict[str, Any]]:
         prepared = _prepare(config, work.data, run.path, resume=resume)
         for name, text in work.files.items():
             write_atomically(prepared.path / name, text.encode())
-        if resume and (newest := _newest(store, state, prepared)):
-            found[0] = newest
-        return dataclasses.asdict(found[0][1])
+        newest = _newest(store, state, prepared) if resume else None
+        found, progress = newest or (state, Progress())
+        return found, dataclasses.asdict(progress)
 
-    progress = Progress(**from_lead(begin))
-    return copy_of_lead(found[0][0]), progress
+    found, progress = told_by_lead(begin)
+    return copy_of_lead(found or state), Progress(**progress)
 
 
 def _prepare(

@@ -151,6 +151,8 @@ class _Run:
                 self._evaluate()  # if the run was stopped in the evaluation that was due here
             if not self._stops():
                 self._compile()
+            if self.agreement:
+                meet()
             while not self._stops():
                 self._advance()
                 self._look_up()
@@ -208,8 +210,6 @@ class _Run:
             self.memory = memory_of(self.state, self.step)
             for hook in self.hooks:
                 hook.on_start(self.memory)
-        if self.agreement:
-            meet()
         self.progress.compilation_seconds += self._lap()
 
     def _batch(self) -> PyTree:

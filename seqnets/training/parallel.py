@@ -67,7 +67,8 @@ class DataParallel:
       devices: the devices, in the order in which they get the rows. Where they are of several
         processes, they are the same in all, those of each process in one piece and as many.
       shard_optimizer: whether each device holds only its part of the optimizer's state, 1/N of
-        each array along its first axis that N divides; an array without such an axis stays whole.
+        each array along its first axis that N divides; an array without such an axis stays whole,
+        and so do random keys.
         Each device then updates its part of the parameters, and all gather them: ZeRO's first
         stage (Rajbhandari et al., ZeRO: Memory Optimizations Toward Training Trillion Parameter
         Models, 2020, arXiv:1910.02054). The results are those of the whole state, whatever the
@@ -302,7 +303,8 @@ def _same(x: Any) -> Any:
 def _lay(x: Any, sharding: jax.sharding.NamedSharding) -> jax.Array:
     """A host array, the same in all processes, laid out.
 
-    The step donates its state, and what JAX is given it may share memory with: so these are copies.
+    JAX may share memory with what it is given, and the step donates its state: so it is given
+    copies of the caller's array.
     """
     if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         data = _lay(jax.random.key_data(x), sharding)

@@ -35,15 +35,18 @@ __all__ = [
     "meet",
     "part_of_lead",
     "passing_words",
+    "told_by_lead",
 ]
 
 HEARTBEAT_SECONDS = 60  # after which the runtime holds a process that is silent for dead
 WORDS = "words between processes"
 SIGNALS = {signal.SIGTERM: 2.0**16, signal.SIGINT: 1.0}  # as sums over fewer processes than 2**16
+NOTHING = np.empty(0, np.uint8)
 PIECE = 1024  # bytes: messages of nearly the same length share a program
 MESSAGE = 2**24  # bytes at once: each lies on a device of each process, and once more as their sum
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 
 class LeadError(RuntimeError):
@@ -54,6 +57,8 @@ def join(
     coordinator: str | None = None, processes: int | None = None, process_id: int | None = None
 ) -> None:
     """Meet the other processes, through JAX's distributed runtime. Must come before any use of JAX.
+
+    It is a use of JAX itself: the number of devices is settled then, see `use_all_cores`.
 
     Without arguments the cluster is asked: SLURM, Open MPI, Kubernetes or a TPU slice.
 
@@ -131,12 +136,28 @@ def from_lead(make: Callable[[], T]) -> T:
       LeadError: elsewhere than on process 0, if the function failed there.
       Exception: on process 0, what the function raised.
     """
+    return told_by_lead(lambda: (None, make()))[1]
+
+
+def told_by_lead(make: Callable[[], tuple[K, T]]) -> tuple[K | None, T]:
+    """What process 0 keeps to itself of what a function gives, and what it tells all.
+
+    Args:
+      make: gives what is kept, and what is told, which JSON can hold; called on process 0 alone.
+
+    Returns:
+      ``(kept, told)``; elsewhere nothing is kept.
+
+    Raises:
+      LeadError: elsewhere than on process 0, if the function failed there.
+      Exception: on process 0, what the function raised.
+    """
     if jax.process_count() == 1:
         return make()
-    value, error = None, None
+    kept, value, error = None, None, None
     if leads():
         try:
-            value = make()
+            kept, value = make()
         except Exception as raised:
             error = raised
     answer = {"value": value, "error": error and f"{type(error).__name__}: {error}"}
@@ -145,7 +166,7 @@ def from_lead(make: Callable[[], T]) -> T:
         raise error
     if told["error"] is not None:
         raise LeadError(told["error"])
-    return cast(T, value if leads() else told["value"])
+    return kept, cast(T, value if leads() else told["value"])
 
 
 def copy_of_lead(tree: PyTree) -> PyTree:
@@ -158,27 +179,31 @@ def copy_of_lead(tree: PyTree) -> PyTree:
     if jax.process_count() == 1:
         return tree
     leaves = [_Leaf(x) for x in jax.tree.leaves(tree)]
-    told = _told(np.concatenate([leaf.bytes() for leaf in leaves]))
+    told = _told(np.concatenate([leaf.bytes() for leaf in leaves]) if leads() else NOTHING)
     ends = np.cumsum([leaf.array.nbytes for leaf in leaves])[:-1]
     copies = [leaf.like(part) for leaf, part in zip(leaves, np.split(told, ends), strict=True)]
     return jax.tree.unflatten(jax.tree.structure(tree), copies)
 
 
 def part_of_lead(whole: np.ndarray, part: slice) -> np.ndarray:
-    """A part of an array of process 0: each gets what it asks for, and no process holds more.
+    """A part of an array of process 0: each gets what it asks for, and keeps no more.
 
     Args:
       whole: the array, rows first; elsewhere than on process 0 only its dtype, and its shape but
         for the rows, matter.
       part: which rows this process asks for, with both ends.
+
+    Returns:
+      Those rows.
     """
     if jax.process_count() == 1:
         return whole[part]
     own = whole[:0]
     for number, (start, stop) in enumerate(_all(np.array([part.start, part.stop], np.int64))):
         rows = whole[start:stop] if leads() else whole[:0]
-        told = _told(np.ascontiguousarray(rows).reshape(-1).view(np.uint8))
-        if number == jax.process_index():
+        mine = number == jax.process_index()
+        told = _told(np.ascontiguousarray(rows).reshape(-1).view(np.uint8), keep=mine)
+        if mine:
             own = told.view(whole.dtype).reshape(-1, *whole.shape[1:])
     return own
 
@@ -280,17 +305,18 @@ def passing_words(loss_fn: LossFn) -> LossFn:
     return loss_of_words
 
 
-def _told(own: np.ndarray) -> np.ndarray:
-    """The bytes of process 0, [n] uint8."""
+def _told(own: np.ndarray, *, keep: bool = True) -> np.ndarray:
+    """The bytes of process 0, [n] uint8; where they are not to be kept, none."""
     length = int(_all(np.array([own.size], np.int64))[0, 0])
-    told = np.empty(length, np.uint8)
+    told = np.empty(length * keep, np.uint8)
     for start in range(0, length, MESSAGE):
         size = min(MESSAGE, length - start)
         padded = np.zeros(-(-size // PIECE) * PIECE, np.uint8)
         if leads():
             padded[:size] = own[start : start + size]
         message = _fetch(_sum()(_spread(padded.view(np.uint32))))
-        told[start : start + size] = message.view(np.uint8)[:size]
+        if keep:
+            told[start : start + size] = message.view(np.uint8)[:size]
     return told
 
 

@@ -79,7 +79,12 @@ def make_train_step(
 ) -> Callable[[TrainState, Any, Array], tuple[TrainState, StepInfo]]:
     """Make the step ``(state, batch, progress) -> (state, info)`` of one device.
 
-    It is `make_gradient_step` and then `make_update`.
+    It is `make_gradient_step` and then `make_update`:
+
+        g = Σ_devices Σ_parts ∂ total / ∂ params  /  Σ_devices Σ_parts weight
+
+    A step whose loss or gradient is not finite changes nothing but the step's number, and says so
+    in ``info``.
 
     Args:
       loss_fn: see `LossFn`.
@@ -185,9 +190,10 @@ def make_update(
 def _add_up(sums: Sums, axis_name: str) -> Sums:
     """The sums of all devices; between processes as one message, in the widest of their dtypes.
 
-    Each message costs the way between the hosts.
+    Each message costs the way between the hosts. For other devices than CPUs XLA puts them together
+    itself, and can do so in parts where the optimizer's state is in parts.
     """
-    if jax.process_count() == 1:
+    if jax.process_count() == 1 or jax.default_backend() != "cpu":
         return jax.lax.psum(sums, axis_name)
     leaves, structure = jax.tree.flatten(sums)
     ends = np.cumsum([leaf.size for leaf in leaves])[:-1]

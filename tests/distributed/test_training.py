@@ -12,6 +12,9 @@ parallel.DataParallel.train_step = lambda *given: (time.sleep(35), train_step(*g
 """
 
 
+SMALL = {number: "processes.MESSAGE = 100" for number in range(2)}  # bytes told at once
+
+
 def records(run, split="train", name="loss"):
     """The figures of a run by step."""
     lines = (run / "metrics.jsonl").read_text().splitlines()
@@ -32,7 +35,7 @@ def result(run):
 def test_two_processes_are_one_run_that_goes_on_elsewhere(together, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     assert together.alone("--out", one, "--max-steps", 16, devices=4)[0] == 0
-    together.start(2, "--out", two, "--max-steps", 8)
+    together.start(2, "--out", two, "--max-steps", 8, patches=SMALL)
     lead, other = together.end()
     assert (lead[0], other[0]) == (0, 0), (lead, other)
     assert lead[1:] == ("", f"trained 8 steps; the run is in {two}\n")
@@ -130,8 +133,7 @@ def test_two_processes_forecast_as_one(together, tmp_path):
     together.task = "forecast"
     status, _, err = together.alone("--out", tmp_path / "one", devices=1)
     assert status == 0, err
-    small = {number: "processes.MESSAGE = 100" for number in range(2)}
-    together.start(2, "--out", tmp_path / "two", patches=small)
+    together.start(2, "--out", tmp_path / "two", patches=SMALL)
     ends = together.end()
     assert [end[0] for end in ends] == [0, 0], ends
     want = records(tmp_path / "one")

@@ -17,7 +17,10 @@ from seqnets.training.processes import (
     from_lead,
     join,
     leads,
+    meet,
+    part_of_lead,
     passing_words,
+    told_by_lead,
 )
 from seqnets.training.state import StepInfo
 
@@ -45,6 +48,9 @@ def test_a_process_on_its_own_leads_itself(rng):
     sums = {"loss": Weighted(np.float64(2), np.float64(3))}
     assert leads()
     assert from_lead(lambda: "made") == "made"
+    assert told_by_lead(lambda: ("kept", "told")) == ("kept", "told")
+    np.testing.assert_array_equal(part_of_lead(tree["a"], slice(1, 3)), tree["a"][1:])
+    meet()
     assert copy_of_lead(tree) is tree
     assert add_up(sums) is sums
     with pytest.raises(KeyError, match="here"):
