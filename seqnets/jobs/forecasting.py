@@ -22,6 +22,7 @@ from seqnets.jobs.fingerprints import sums_of_files, sums_of_text
 from seqnets.jobs.running import Trained, Work, evaluation_layout, layout_for, rows_of, run_job
 from seqnets.metrics.series import evaluate_forecasts
 from seqnets.modules import apply
+from seqnets.reduction import Weighted
 from seqnets.runs import RunDirectory
 from seqnets.tasks.forecasting import Forecaster, forecasting_loss
 from seqnets.training.checkpoint import CheckpointStore
@@ -303,8 +304,11 @@ def _model(config: ForecastConfig) -> Forecaster:
 
 def _validation(
     model: Forecaster, windows: SeriesWindows, held_out: int
-) -> Callable[[PyTree], dict[str, float]]:
-    """The loss over the held-out ends, of a fixed sample where there are very many series."""
+) -> Callable[[PyTree], dict[str, Weighted]]:
+    """Sums of the loss over this process's share of the held-out ends.
+
+    Where there are very many series, of a fixed sample of them.
+    """
     usable = windows.usable(0)
     chosen = np.random.default_rng(0).permutation(usable)[:VALIDATION_WINDOWS]
     chosen = np.sort(chosen)
@@ -316,8 +320,7 @@ def _validation(
         for i in range(0, len(chosen), ROWS)
     ]
 
-    def evaluate(params: PyTree) -> dict[str, float]:
-        sums = sums_to_host([step(params, (), batch)[1] for batch in batches])
-        return {name: float(part.mean()) for name, part in sums.items()}
+    def evaluate(params: PyTree) -> dict[str, Weighted]:
+        return sums_to_host([step(params, (), batch)[1] for batch in batches])
 
     return evaluate

@@ -15,9 +15,10 @@ import numpy as np
 from seqnets.config import ConfigError, TrainConfig, dump, load
 from seqnets.files import write_atomically
 from seqnets.jobs.fingerprints import check_data
+from seqnets.reduction import Weighted
 from seqnets.runs import RunDirectory, parameters_sha256
 from seqnets.training.checkpoint import Checkpointing, CheckpointStore
-from seqnets.training.loop import Hook, Job, Limits, Outcome, Progress, train
+from seqnets.training.loop import Hook, Job, Limits, Outcome, Progress, means, train
 from seqnets.training.parallel import DataParallel
 from seqnets.training.processes import copy_of_lead, from_lead, leads, told_by_lead
 from seqnets.training.recovery import Recovery
@@ -55,22 +56,24 @@ class Work:
       loss_fn: loss of one batch.
       batch: batch number k, host arrays [B, ...]; of several processes each gives the rows that
         are its own.
-      evaluate: figures of parameters on held-out data.
+      evaluate: sums of parameters over held-out data; of several processes each over a share.
       metric: the figure that decides which checkpoint is best, lower is better.
       layout: the devices.
       data: the SHA-256 of the data, by what it is of.
       files: further files of the run directory by name, to use the model later.
+      figures: what is recorded of the sums of an evaluation.
     """
 
     init: Callable[[Key], PyTree]
     carry: Callable[[PyTree], PyTree]
     loss_fn: LossFn
     batch: Callable[[int], PyTree]
-    evaluate: Callable[[PyTree], dict[str, float]]
+    evaluate: Callable[[PyTree], dict[str, Weighted]]
     metric: str
     layout: DataParallel
     data: Mapping[str, str]
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    figures: Callable[[dict[str, Weighted]], dict[str, float]] = means
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,6 +176,7 @@ def run_job(
         optimizer=optimizer,
         batch=work.batch,
         evaluate=work.evaluate,
+        figures=work.figures,
         limits=_limits(config.train),
         layout=work.layout,
         accumulate=config.train.accumulate,

@@ -22,6 +22,7 @@ from seqnets.jobs.corpus import evaluation_rows, share_of_corpus, training_strea
 from seqnets.jobs.running import Trained, Work, evaluation_layout, layout_for, run_job
 from seqnets.metrics.text import bits_per_character, perplexity
 from seqnets.modules import apply
+from seqnets.reduction import Weighted
 from seqnets.runs import RunDirectory
 from seqnets.tasks.language import LanguageModel, initial_carry, language_loss
 from seqnets.training.checkpoint import CheckpointStore
@@ -58,7 +59,6 @@ def train_text(
     own = layout.rows(rows)
     corpus = share_of_corpus(config, own)
     model, stream = _model(config, corpus.tokenizer), training_stream(config, corpus.train)
-    measure = _measurement(model, corpus.validation, corpus.characters)
     work = Work(
         init=lambda key: model.init(key, jnp.zeros((1, 1), jnp.int32))["params"],
         carry=lambda params: initial_carry(model, params, rows),
@@ -68,7 +68,8 @@ def train_text(
             temporal_weight=config.model.temporal_weight,
         ),
         batch=lambda k: stream.batch(k, own),
-        evaluate=lambda params: _figures(measure(params)),
+        evaluate=_measurement(model, corpus.validation),
+        figures=lambda sums: _figures(sums["loss"], corpus.characters),
         metric="nats",
         layout=layout,
         data=corpus.sums,
@@ -104,15 +105,15 @@ def evaluate_text(run: TextRun, text: str) -> dict[str, float]:
     Raises:
       DataError: if the text has fewer than 2 tokens.
     """
-    measure = _measurement(run.model, Excerpt.of(run.tokenizer.encode(text)), len(text))
+    measure = _measurement(run.model, Excerpt.of(run.tokenizer.encode(text)))
     measure(run.params)  # compiles
     began = time.perf_counter()
-    measured = measure(run.params)
+    loss = measure(run.params)["loss"]
     seconds = time.perf_counter() - began
     return {
-        **_figures(measured),
-        "tokens": measured.tokens,
-        "tokens_per_second": round(measured.tokens / seconds, 1),
+        **_figures(loss, len(text)),
+        "tokens": int(loss.weight),
+        "tokens_per_second": round(float(loss.weight) / seconds, 1),
     }
 
 
@@ -166,46 +167,31 @@ def _writer(model: LanguageModel, tokens: int, sampling: Sampling) -> Callable[.
     return write
 
 
-@dataclasses.dataclass(frozen=True)
-class _Measured:
-    nats: float
-    tokens: int
-    characters: int
-
-
-def _figures(measured: _Measured) -> dict[str, float]:
-    nats = measured.nats / measured.tokens
+def _figures(loss: Weighted, characters: int) -> dict[str, float]:
+    """Of the summed loss over all tokens of so many characters but the first."""
+    nats = float(loss.total) / float(loss.weight)
     return {
         "nats": nats,
-        "bits_per_character": bits_per_character(measured.nats, measured.characters),
+        "bits_per_character": bits_per_character(float(loss.total), characters - 1),
         "perplexity": perplexity(nats),
     }
 
 
-def _measurement(
-    model: LanguageModel, tokens: Excerpt, characters: int
-) -> Callable[[PyTree], _Measured]:
-    """A function of the parameters that measures a text, of which this process's share is at hand.
-
-    Args:
-      model: the model.
-      tokens: what is at hand.
-      characters: of the whole text.
-    """
+def _measurement(model: LanguageModel, tokens: Excerpt) -> Callable[[PyTree], dict[str, Weighted]]:
+    """A function of the parameters that sums the loss over this process's share of a text."""
     rows = evaluation_rows(tokens.size)
     layout, share = evaluation_layout(rows)
     batches = evaluation_batches(tokens, rows, EVALUATION_STEPS, share)
     step = layout.evaluation_step(language_loss(model))
     start = jax.jit(functools.partial(initial_carry, model, rows=share.stop - share.start))
 
-    def measure(params: PyTree) -> _Measured:
+    def measure(params: PyTree) -> dict[str, Weighted]:
         carry = layout.split(start(params))
         sums = []
         for batch in batches:
             carry, part = step(params, carry, layout.split(batch))
             sums.append(part)
-        loss = sums_to_host(sums)["loss"]
-        return _Measured(float(loss.total), int(loss.weight), characters - 1)
+        return sums_to_host(sums)
 
     return measure
 

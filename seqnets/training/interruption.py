@@ -39,6 +39,7 @@ class Interruption:
         self._before: dict[signal.Signals, Any] = {}
         self._lock = threading.RLock()
         self._noted = threading.Event()
+        self._abandonable = False
         self._rescue: Callable[[], None] | None = None
 
     def __enter__(self) -> Interruption:
@@ -71,22 +72,22 @@ class Interruption:
         self._bell.close()
 
     @contextlib.contextmanager
-    def abandonable(self, rescue: Callable[[], None]) -> Iterator[None]:
+    def abandonable(self, rescue: Callable[[], None] | None = None) -> Iterator[None]:
         """Context of work that changes nothing: a signal in it raises `AbandonedError`.
 
         Args:
           rescue: called in another thread before SIGTERM ends the process, where native code
-            in this context does not come back within two seconds.
+            in this context does not come back within two seconds; None waits for it.
         """
         if self.signal is not None:
             raise AbandonedError
         try:
             with self._lock:
-                self._rescue = rescue
+                self._abandonable, self._rescue = True, rescue
             yield
         finally:
             with self._lock:
-                self._rescue = None
+                self._abandonable, self._rescue = False, None
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
@@ -94,8 +95,8 @@ class Interruption:
         with self._lock:  # for ever, where the thread is rescuing already
             self.signal = signal.Signals(number)
             self._noted.set()
-            if self._rescue is not None:
-                self._rescue = None
+            if self._abandonable:
+                self._abandonable, self._rescue = False, None
                 raise AbandonedError
 
     def _watch(self) -> None:

@@ -40,6 +40,7 @@ __all__ = [
     "NonFiniteError",
     "Outcome",
     "Progress",
+    "means",
     "sums_to_host",
     "train",
 ]
@@ -47,6 +48,15 @@ __all__ = [
 STEPS_IN_FLIGHT = 2  # how far the host may run ahead: enough to hide its own work
 
 logger = logging.getLogger(__name__)
+
+
+def means(sums: dict[str, Weighted]) -> dict[str, float]:
+    """The mean of each; 0 where the weight is 0."""
+    return {name: _ratio(float(part.total), float(part.weight)) for name, part in sums.items()}
+
+
+def _ratio(total: float, weight: float) -> float:
+    return total / weight if weight else 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,21 +68,24 @@ class Job:
       optimizer: Optax transformation.
       batch: batch number k, host arrays [B, ...]; a pure function of k. Where there are several
         processes, those of its rows that are this process's, see `DataParallel.rows`.
-      evaluate: metrics of the given parameters on held-out data, or None.
+      evaluate: sums of the given parameters over held-out data, float64 on the host as from
+        `sums_to_host`, or None. Where there are several processes, each over a share.
       limits: when to stop, report, evaluate and save.
       layout: the devices.
       accumulate: parts into which the rows of each device are cut.
       recovery: what to do about steps that are not finite, and about spikes of the loss.
+      figures: what is recorded of the sums of an evaluation, those of all processes.
     """
 
     loss_fn: LossFn
     optimizer: Any
     batch: Callable[[int], PyTree]
-    evaluate: Callable[[PyTree], dict[str, float]] | None
+    evaluate: Callable[[PyTree], dict[str, Weighted]] | None
     limits: Limits
     layout: DataParallel
     accumulate: int = 1
     recovery: Recovery = dataclasses.field(default_factory=Recovery)
+    figures: Callable[[dict[str, Weighted]], dict[str, float]] = means
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +110,8 @@ def train(
     an evaluation gives it up; the resumed run then begins with it.
 
     Several processes call it alike, and do the same things at the same steps: they go by the
-    clock of process 0, a signal to one is a signal to all, and none gives up an evaluation.
+    clock of process 0, and a signal to one is a signal to all. An evaluation is given up by those
+    that got the signal, and by the others when they are done with it.
 
     Args:
       job: what to do.
@@ -205,7 +219,13 @@ class _Run:
         loss_fn = passing_words(job.loss_fn) if self.agreement else job.loss_fn
         step: Any = layout.train_step(loss_fn, job.optimizer, job.accumulate)
         batch = layout.split(self._batch())
-        with contextlib.suppress(AbandonedError), self._abandonable():
+        # Of several processes none may go its own way.
+        alone = (
+            contextlib.nullcontext()
+            if self.agreement
+            else self.interruption.abandonable(self._rescue)
+        )
+        with contextlib.suppress(AbandonedError), alone:
             self.step = step.lower(self.state, batch, np.float32(0)).compile()
             self.memory = memory_of(self.state, self.step)
             for hook in self.hooks:
@@ -307,7 +327,7 @@ class _Run:
         progress = self.progress
         sums, norms = progress.sums, progress.gradient_norms
         progress.sums, progress.gradient_norms = {}, []
-        values = {name: total / weight if weight else 0.0 for name, (total, weight) in sums.items()}
+        values = {name: _ratio(total, weight) for name, (total, weight) in sums.items()}
         if norms:
             values["gradient_norm"] = math.fsum(norms) / len(norms)
         if progress.skipped:
@@ -319,11 +339,13 @@ class _Run:
         if self.job.evaluate is None or self.progress.evaluated:
             return
         params = self.job.layout.here(self.state.params)
-        try:
-            with self._abandonable():
-                values = self.job.evaluate(params)
-        except AbandonedError:
+        rescue, sums = None if self.agreement else self._rescue, None
+        with contextlib.suppress(AbandonedError), self.interruption.abandonable(rescue):
+            sums = self.job.evaluate(params)
+        given_up = self.agreement and self.agreement.ask(self.interruption.signal)
+        if sums is None or given_up:
             return
+        values = self.job.figures(add_up(sums))
         self.progress.validation = {name: float(value) for name, value in values.items()}
         self.progress.validation_step = self.progress.step
         self.saved = False
@@ -344,12 +366,6 @@ class _Run:
         self.saved = True
         self._lap()
 
-    def _abandonable(self) -> contextlib.AbstractContextManager[None]:
-        """Context of work that a signal ends; of several processes none goes its own way."""
-        if self.agreement:
-            return contextlib.nullcontext()
-        return self.interruption.abandonable(self._rescue)
-
     def _rescue(self) -> None:
         """Save in place of the main thread, which native code holds and will not give back."""
         if not self.saved:
@@ -366,13 +382,10 @@ def _nonfinite(number: int, info: StepInfo) -> str:
 
 
 def sums_to_host(sums: Sequence[dict[str, Weighted]]) -> dict[str, Weighted]:
-    """Add the sums of many evaluation steps, over devices and processes, in double precision.
-
-    Where there are several processes all must call it, and all get the sums of all.
-    """
+    """Add the sums of many evaluation steps, over steps and devices, in double precision."""
     totals: dict[str, Weighted] = {}
     for part in jax.device_get(list(sums)):
         for name, value in part.items():
             pair = jax.tree.map(lambda x: np.sum(x, dtype=np.float64), value)
             totals[name] = totals[name] + pair if name in totals else pair
-    return add_up(totals)
+    return totals

@@ -231,6 +231,8 @@ class _Leaf:
 def add_up(sums: dict[str, Weighted]) -> dict[str, Weighted]:
     """Add the sums of all processes, which have the same names, in double precision.
 
+    All must call it, and all get the sums of all.
+
     Args:
       sums: float64 scalars.
     """
@@ -281,6 +283,19 @@ class Agreement:
         words = np.zeros((2, rows), np.float32)
         words[:, 0] = seconds * leads(), 0 if number is None else SIGNALS[signal.Signals(number)]
         return Words(batch, *words)
+
+    def ask(self, number: int | None) -> bool:
+        """Ask all whether any got a signal, where there is no step to tell it with.
+
+        All processes must call it.
+
+        Args:
+          number: of the signal it got, or None.
+        """
+        heard = int(_all(np.array([number or 0], np.int64)).max())
+        if heard and self.signal is None:
+            self.signal = heard
+        return heard > 0
 
     def hear(self, info: StepInfo) -> StepInfo:
         """Take the words out of what a step tells about itself."""

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ LATE = """
 train_step = parallel.DataParallel.train_step
 parallel.DataParallel.train_step = lambda *given: (time.sleep(35), train_step(*given))[1]
 """
-
-
+SLOW_EVALUATION = """
+from seqnets.jobs import text
+text._measurement = lambda *given: lambda params: time.sleep(60)
+"""
 SMALL = {number: "processes.MESSAGE = 100" for number in range(2)}  # bytes told at once
 
 
@@ -78,6 +81,30 @@ def test_a_signal_to_one_is_a_signal_to_all(together, tmp_path):
     assert err == f"stopped by SIGTERM after step {max(records(run))}, saved; go on with --resume\n"
     assert other_said == ["", ""]
     assert result(run)["steps"] == max(records(run))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [(0, 1), (1,)], ids=["all", "one"])
+def test_a_signal_in_an_evaluation_gives_it_up(together, tmp_path, which):
+    """As schedulers send it, to all; one that got none ends its own evaluation first."""
+    run = tmp_path / "run"
+    often = ("--set", "train.evaluate_every=5", "--set", "train.steps=100000")
+    patches = {number: SLOW_EVALUATION for number in which}
+    processes = together.start(2, "--out", run, *often, patches=patches)
+    together.wait_for(run / "metrics.jsonl", 5)
+    time.sleep(2)  # in the evaluation
+    began = time.monotonic()
+    for number in which:
+        processes[number].send_signal(signal.SIGTERM)
+    (status, _, err), (other_status, *other_said) = together.end()
+    assert (status, other_status) == (143, 143), err
+    assert time.monotonic() - began < 10
+    assert err == "stopped by SIGTERM after step 5, saved; go on with --resume\n"
+    assert other_said == ["", ""]
+    assert not records(run, "validation", "nats")
+    together.start(2, "--out", run, "--resume", "--max-steps", 5, *often)
+    assert [end[0] for end in together.end()] == [0, 0]
+    assert records(run, "validation", "nats").keys() == {5}
 
 
 @pytest.mark.slow
