@@ -83,7 +83,7 @@ def test_the_median_loss_of_zero_is_the_mase(windows):
     model = Forecaster((LSTM(2),), QuantileHead((0.5,)))
     params = model.init(jax.random.key(0), window)["params"]
     loss, _ = forecasting_loss(model)(params, (), window, None)
-    values = windows._values[:30]
+    values = windows.values[:30]
     scale = np.mean(np.abs(values[3:] - values[:-3]))
     naive = np.mean(np.abs(values[20:24] - values[[17, 18, 19, 17]])) / scale
     np.testing.assert_allclose(loss.mean(), naive, rtol=1e-5)
