@@ -19,7 +19,7 @@ from seqnets.reduction import Weighted
 from seqnets.runs import RunDirectory, parameters_sha256
 from seqnets.training.checkpoint import Checkpointing, CheckpointStore
 from seqnets.training.loop import Hook, Job, Limits, Outcome, Progress, means, train
-from seqnets.training.parallel import DataParallel
+from seqnets.training.parallel import DataParallel, host_device
 from seqnets.training.processes import copy_of_lead, from_lead, leads, told_by_lead
 from seqnets.training.recovery import Recovery
 from seqnets.training.reporting import MemoryReport, MetricsFile, ProgressBar, TensorBoard
@@ -192,16 +192,8 @@ def run_job(
 def _initial_state(work: Work, optimizer: Any, key: Key) -> TrainState:
     """On the host: the devices may hold no more than their part of the training's state."""
     params = to_host(jax.jit(work.init)(key))
-    with jax.default_device(_host_device()):
+    with jax.default_device(host_device()):
         return to_host(create_state(params, optimizer, key, work.carry(params)))
-
-
-def _host_device() -> jax.Device | None:
-    """The CPU; None, which stands for the default device, where JAX was told not to use it."""
-    try:
-        return jax.local_devices(backend="cpu")[0]
-    except RuntimeError:
-        return None
 
 
 def _begin(

@@ -3,7 +3,7 @@
 from seqnets.training.checkpoint import CheckpointError, Checkpointing, CheckpointStore
 from seqnets.training.hooks import Hook, Limits, Progress
 from seqnets.training.interruption import Interruption
-from seqnets.training.loop import Job, NonFiniteError, Outcome, sums_to_host, train
+from seqnets.training.loop import Job, NonFiniteError, Outcome, means, sums_to_host, train
 from seqnets.training.memory import Memory, memory_of
 from seqnets.training.parallel import DataParallel, use_all_cores
 from seqnets.training.recovery import Recovery
@@ -36,6 +36,7 @@ __all__ = [
     "create_state",
     "make_evaluation_step",
     "make_train_step",
+    "means",
     "memory_of",
     "sums_to_host",
     "train",

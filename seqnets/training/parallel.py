@@ -30,7 +30,7 @@ from seqnets.training.step import (
 )
 from seqnets.typing import Array, PyTree
 
-__all__ = ["DataParallel", "use_all_cores"]
+__all__ = ["DataParallel", "host_device", "use_all_cores"]
 
 AXIS = "devices"
 STATE_AXES: Any = TrainState(None, None, None, carry=0, key=None)  # type: ignore[arg-type]
@@ -50,6 +50,14 @@ def use_all_cores() -> None:
     chosen |= "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if not chosen:
         jax.config.update("jax_num_cpu_devices", _usable_cores())
+
+
+def host_device() -> jax.Device | None:
+    """The CPU; None, which stands for the default device, where JAX was told not to use it."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
 
 
 def _usable_cores() -> int:
@@ -174,9 +182,9 @@ class DataParallel:
         )
         def step(state: TrainState, batch: Any, progress: Array) -> tuple[TrainState, StepInfo]:
             sums, carry = gradient(state._replace(opt_state=()), batch)
-            grads = jax.tree.map(lambda g: constrain(g, self._part(g)), sums.grads)
+            grads = jax.tree.map(lambda g: constrain(g, self._optimizer_sharding(g)), sums.grads)
             state, info = update(state, sums._replace(grads=grads), carry, progress)
-            return constrain((state, info), (self._lies(state), self._sharding()))
+            return constrain((state, info), (self._state_shardings(state), self._sharding()))
 
         return step
 
@@ -239,7 +247,7 @@ class DataParallel:
         mesh = jax.sharding.Mesh(np.asarray(self.devices), (AXIS,))
         return jax.sharding.NamedSharding(mesh, P(*axes))
 
-    def _part(self, x: Any) -> jax.sharding.NamedSharding:
+    def _optimizer_sharding(self, x: Any) -> jax.sharding.NamedSharding:
         """How an array of the optimizer's state is split."""
         if self.shard_optimizer and not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             for axis, size in enumerate(x.shape):
@@ -247,11 +255,11 @@ class DataParallel:
                     return self._sharding(*[None] * axis, AXIS)
         return self._sharding()
 
-    def _lies(self, state: TrainState) -> TrainState:
-        """Where each leaf of a state lies, rows split or not."""
+    def _state_shardings(self, state: TrainState) -> TrainState:
+        """How each leaf of a state is split, the carry being [N, B/N, ...]."""
         whole = jax.tree.map(lambda _: self._sharding(), state)
         return whole._replace(
-            opt_state=jax.tree.map(self._part, state.opt_state),
+            opt_state=jax.tree.map(self._optimizer_sharding, state.opt_state),
             carry=jax.tree.map(lambda _: self._sharding(AXIS), state.carry),
         )
 
@@ -265,7 +273,7 @@ class DataParallel:
           ValueError: if the devices do not divide the rows of the carry.
         """
         state = state._replace(carry=jax.tree.map(lambda x: self._cut(x, self.size), state.carry))
-        return jax.tree.map(_lay, state, self._lies(state))
+        return jax.tree.map(_lay_out, state, self._state_shardings(state))
 
     def here(self, tree: PyTree) -> PyTree:
         """What is replicated, as arrays on the devices of this process alone."""
@@ -300,14 +308,14 @@ def _same(x: Any) -> Any:
     return x
 
 
-def _lay(x: Any, sharding: jax.sharding.NamedSharding) -> jax.Array:
+def _lay_out(x: Any, sharding: jax.sharding.NamedSharding) -> jax.Array:
     """A host array, the same in all processes, laid out.
 
     JAX may share memory with what it is given, and the step donates its state: so it is given
     copies of the caller's array.
     """
     if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-        data = _lay(jax.random.key_data(x), sharding)
+        data = _lay_out(jax.random.key_data(x), sharding)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
     host = np.asarray(x)
     return jax.make_array_from_callback(host.shape, sharding, lambda part: np.array(host[part]))
