@@ -19,7 +19,6 @@ from seqnets.recurrence import unroll as unroll
 from seqnets.reduction import Weighted as Weighted
 from seqnets.reduction import weighted as weighted
 from seqnets.training.state import TrainState as TrainState
-from seqnets.training.state import create_state as create_state
 from seqnets.training.step import make_train_step as make_train_step
 
 __version__ = "0.1.0"

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any, Protocol, TypeVar
 
 import jax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 __all__ = [
     "Activation",
@@ -24,13 +24,16 @@ __all__ = [
     "Float",
     "Int",
     "Key",
+    "Keys",
     "Params",
     "PyTree",
+    "Shaped",
 ]
 
 PyTree = Any
 Params = Any
 Key = PRNGKeyArray | jax.Array
+Keys = PRNGKeyArray | jax.Array
 
 CarryT = TypeVar("CarryT")
 ParamsT = TypeVar("ParamsT")

@@ -1,44 +1,38 @@
-"""Training: state, step, the layout over devices, the one loop, and what a run leaves behind."""
+"""Training: state, objectives, the step, the loop, and what they ask of devices and data."""
 
-from seqnets.training.checkpoint import CheckpointError, Checkpointing, CheckpointStore
-from seqnets.training.hooks import Hook, Limits, Progress
-from seqnets.training.interruption import Interruption
-from seqnets.training.loop import Job, NonFiniteError, Outcome, means, sums_to_host, train
-from seqnets.training.memory import Memory, memory_of
-from seqnets.training.parallel import DataParallel, use_all_cores
-from seqnets.training.recovery import Recovery
-from seqnets.training.reporting import MemoryReport, MetricsFile, ProgressBar, TensorBoard
-from seqnets.training.state import StepInfo, StepKeys, TrainState, create_state
-from seqnets.training.step import LossFn, make_evaluation_step, make_train_step
-
-__all__ = [
-    "CheckpointError",
-    "CheckpointStore",
-    "Checkpointing",
-    "DataParallel",
-    "Hook",
-    "Interruption",
-    "Job",
-    "Limits",
-    "LossFn",
-    "Memory",
-    "MemoryReport",
-    "MetricsFile",
-    "NonFiniteError",
-    "Outcome",
-    "Progress",
-    "ProgressBar",
-    "Recovery",
-    "StepInfo",
-    "StepKeys",
-    "TensorBoard",
-    "TrainState",
-    "create_state",
-    "make_evaluation_step",
-    "make_train_step",
-    "means",
-    "memory_of",
-    "sums_to_host",
-    "train",
-    "use_all_cores",
-]
+from seqnets.data.source import WHOLE as WHOLE
+from seqnets.data.source import Share as Share
+from seqnets.data.source import Source as Source
+from seqnets.training.after import After as After
+from seqnets.training.after import chain as chain
+from seqnets.training.after import ema as ema
+from seqnets.training.evaluation import Evaluation as Evaluation
+from seqnets.training.evaluation import LossEvaluation as LossEvaluation
+from seqnets.training.evaluation import means as means
+from seqnets.training.evaluation import sums_to_host as sums_to_host
+from seqnets.training.hooks import Hook as Hook
+from seqnets.training.interruption import Interruption as Interruption
+from seqnets.training.layout import ONE as ONE
+from seqnets.training.layout import Layout as Layout
+from seqnets.training.layout import Memory as Memory
+from seqnets.training.loop import Outcome as Outcome
+from seqnets.training.loop import train as train
+from seqnets.training.objective import Given as Given
+from seqnets.training.objective import LossFn as LossFn
+from seqnets.training.objective import LossOutput as LossOutput
+from seqnets.training.objective import Objective as Objective
+from seqnets.training.objective import between as between
+from seqnets.training.objective import every as every
+from seqnets.training.progress import Limits as Limits
+from seqnets.training.progress import Progress as Progress
+from seqnets.training.progress import Snapshot as Snapshot
+from seqnets.training.recovery import NonFiniteError as NonFiniteError
+from seqnets.training.recovery import Recovery as Recovery
+from seqnets.training.rows import make_evaluation_step as make_evaluation_step
+from seqnets.training.rows import over_axis as over_axis
+from seqnets.training.state import Clock as Clock
+from seqnets.training.state import StepInfo as StepInfo
+from seqnets.training.state import StepKeys as StepKeys
+from seqnets.training.state import TrainState as TrainState
+from seqnets.training.step import TrainStep as TrainStep
+from seqnets.training.step import make_train_step as make_train_step

@@ -1,11 +1,11 @@
-"""The one training loop: steps until a limit, with reports, evaluations and checkpoints between.
+"""The one training loop: steps until a limit, with reports, evaluations, and checkpoints between.
 
 Everything that a run leaves behind is written by hooks. When they are called, and with what,
 depends on the step alone (as long as the run is bounded by steps), so the same seed gives the
-same records, and a run stopped at step k and resumed gives those of the run that went straight
-on. Three things are not equal: the seconds counted; that the end of a run is always evaluated, so
-that one stopped by ``max_steps`` has a validation record there, due or not; and that a run which
-was stopped between two checkpoints and later goes back may go back to where it was stopped.
+same records, and a run stopped at step k and resumed gives those of a run that never stopped.
+Three things are not equal: the seconds counted; the end of a run, which is always evaluated, so
+that one stopped by ``max_steps`` has a validation record there, due or not; and a run which was
+stopped between two checkpoints and later rolls back may roll back to where it was stopped.
 """
 
 from __future__ import annotations
@@ -16,157 +16,137 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from seqnets.reduction import Weighted
-from seqnets.training.hooks import Hook, Limits, Progress
+from seqnets.checks import did_you_mean
+from seqnets.data.source import Source
+from seqnets.training.evaluation import Evaluation
+from seqnets.training.hooks import Hook
 from seqnets.training.interruption import AbandonedError, Interruption
-from seqnets.training.memory import Memory, memory_of
-from seqnets.training.parallel import DataParallel
-from seqnets.training.processes import Agreement, add_up, meet, passing_words
+from seqnets.training.layout import ONE, Layout, Memory, Program
+from seqnets.training.progress import Limits, Snapshot
 from seqnets.training.recovery import NonFiniteError, Recovery, Verdict
-from seqnets.training.state import StepInfo, TrainState
-from seqnets.training.step import LossFn
+from seqnets.training.rows import rows_of_batch
+from seqnets.training.state import Clock, StepInfo
+from seqnets.training.step import TrainStep
 from seqnets.typing import PyTree
 
-__all__ = [
-    "Hook",
-    "Job",
-    "Limits",
-    "NonFiniteError",
-    "Outcome",
-    "Progress",
-    "means",
-    "sums_to_host",
-    "train",
-]
+__all__ = ["Outcome", "train"]
 
 STEPS_IN_FLIGHT = 2  # how far the host may run ahead: enough to hide its own work
 
 logger = logging.getLogger(__name__)
 
 
-def means(sums: dict[str, Weighted]) -> dict[str, float]:
-    """The mean of each; 0 where the weight is 0."""
-    return {name: _ratio(float(part.total), float(part.weight)) for name, part in sums.items()}
-
-
-def _ratio(total: float, weight: float) -> float:
-    return total / weight if weight else 0.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """What to train, on what, and how long.
-
-    Attributes:
-      loss_fn: loss of one batch, per device.
-      optimizer: Optax transformation.
-      batch: batch number k, host arrays [B, ...]; a pure function of k. Where there are several
-        processes, those of its rows that are this process's, see `DataParallel.rows`.
-      evaluate: sums of the given parameters over held-out data, float64 on the host as from
-        `sums_to_host`, or None. Where there are several processes, each over a share.
-      limits: when to stop, report, evaluate and save.
-      layout: the devices.
-      accumulate: parts into which the rows of each device are cut.
-      recovery: what to do about steps that are not finite, and about spikes of the loss.
-      figures: what is recorded of the sums of an evaluation, those of all processes.
-    """
-
-    loss_fn: LossFn
-    optimizer: Any
-    batch: Callable[[int], PyTree]
-    evaluate: Callable[[PyTree], dict[str, Weighted]] | None
-    limits: Limits
-    layout: DataParallel
-    accumulate: int = 1
-    recovery: Recovery = dataclasses.field(default_factory=Recovery)
-    figures: Callable[[dict[str, Weighted]], dict[str, float]] = means
-
-
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a run ended: the final host state, what was counted, and the signal that stopped it.
+    """How a run ended.
 
-    The memory is None where no step was compiled.
+    Attributes:
+      snapshot: the final state, on the host, and what was counted.
+      signal: number of the signal that stopped it early, or None.
+      memory: of each device; None if no step was compiled, or it is unknown.
     """
 
-    state: TrainState
-    progress: Progress
+    snapshot: Snapshot
     signal: int | None
     memory: Memory | None = None
 
 
 def train(
-    job: Job, state: TrainState, hooks: Sequence[Hook], progress: Progress | None = None
+    step: TrainStep,
+    start: Snapshot,
+    source: Source,
+    *,
+    limits: Limits,
+    evaluation: Evaluation | None = None,
+    recovery: Recovery | None = None,
+    layout: Layout = ONE,
+    hooks: Sequence[Hook] = (),
 ) -> Outcome:
     """Train until a limit is reached or a signal asks to stop, and save.
 
-    The end is evaluated, but for a run that a signal stopped: that is in a hurry. A signal in
-    an evaluation gives it up; the resumed run then begins with it.
+    The end is evaluated, unless a signal stopped the run. A signal during an evaluation cancels it;
+    the resumed run then begins with it.
 
     Several processes call it alike, and do the same things at the same steps: they go by the
-    clock of process 0, and a signal to one is a signal to all. An evaluation is given up by those
-    that got the signal, and by the others when they are done with it.
+    clock of process 0, and a signal to one is a signal to all.
 
     Args:
-      job: what to do.
-      state: host state to start from, with rows in one piece ([B, ...]).
+      step: what a step is, from `make_train_step`.
+      start: host state and progress to start from; ``Snapshot(step.init(...))`` at the beginning.
+      source: batches. One program is compiled for each of its shapes, when the shape first comes.
+      limits: when to stop, report, evaluate, and save.
+      evaluation: what is measured from time to time, or None.
+      recovery: what to do about steps that are not finite, and about spikes of the loss; None
+        stops at the first step that is not finite.
+      layout: the devices; a single one by default.
       hooks: who is told.
-      progress: where to go on, as given to `Hook.on_checkpoint`; None at the start.
 
     Returns:
       The final state, on the host.
 
     Raises:
-      NonFiniteError: if loss or gradient stops being finite, and ``job.recovery`` does not say
-        otherwise. The step that met it changed nothing; it is raised before the next record,
-        evaluation or checkpoint is made.
-      ValueError: if ``progress`` and ``state`` are of different steps, or the devices do not
-        divide the rows.
+      NonFiniteError: if a loss, gradient, or new parameter is not finite, and ``recovery`` does not
+        say otherwise. The step changed nothing; it is raised before the next record, evaluation,
+        or checkpoint is made.
+      ValueError: if state and progress are of different steps, a batch has a shape that the source
+        did not declare, the devices do not divide the rows, or the evaluation has no figure of the
+        name of its metric.
     """
-    progress = progress or Progress()
-    if progress.step != int(state.step):
+    if start.progress.step != int(start.state.step):
         raise ValueError(
-            f"progress: expected that of the state's step {int(state.step)}, got {progress.step}"
+            f"start: expected progress of the state's step {int(start.state.step)}, got one of "
+            f"step {start.progress.step}"
         )
+    run = _Run(step, source, limits, evaluation, recovery or Recovery(), layout, hooks)
     with contextlib.ExitStack() as stack:
         for hook in hooks:
             stack.callback(hook.on_end)
-        return _Run(job, hooks, state, progress).run()
+        return run(start)
 
 
 class _Run:
     """One call of `train`: the loop and its bookkeeping."""
 
     def __init__(
-        self, job: Job, hooks: Sequence[Hook], state: TrainState, progress: Progress
+        self,
+        step: TrainStep,
+        source: Source,
+        limits: Limits,
+        evaluation: Evaluation | None,
+        recovery: Recovery,
+        layout: Layout,
+        hooks: Sequence[Hook],
     ) -> None:
-        self.job, self.hooks, self.progress = job, hooks, progress
-        self.state = job.layout.place(state)
-        self.origin: tuple[TrainState, Progress] | None = None
-        if job.recovery.goes_back:
-            self.origin = state, copy.deepcopy(progress)
-        self.saved = progress.step > 0
+        self.step, self.source, self.limits = step, source, limits
+        self.evaluation, self.recovery, self.layout, self.hooks = (
+            evaluation,
+            recovery,
+            layout,
+            hooks,
+        )
+        self.declared = [_signature(shape, layout.share) for shape in source.shapes]
+        self.programs: dict[Any, Program] = {}
         self.infos: list[StepInfo] = []
-        self.memory: Memory | None = None
+        self.replies: list[PyTree] = []
         self.interruption = Interruption()
-        self.seconds = progress.training_seconds
-        self.agreement = Agreement(self.seconds) if job.layout.spread else None
         self.mark = time.perf_counter()
 
-    def run(self) -> Outcome:
+    def __call__(self, start: Snapshot) -> Outcome:
+        self.progress = copy.deepcopy(start.progress)
+        self.state = self.layout.place(start.state)
+        self.origin = start if self.recovery.goes_back else None
+        self.saved = self.progress.step > 0
+        self.seconds = self.progress.training_seconds
+        self.consensus = self.layout.peers.consensus(self.seconds)
         with self.interruption:
-            if self.progress.step > 0 and self._due(self.job.limits.evaluate_every):
+            if self.progress.step > 0 and self._due(self.limits.evaluate_every):
                 self._evaluate()  # if the run was stopped in the evaluation that was due here
-            if not self._stops():
-                self._compile()
-            if self.agreement:
-                meet()
             while not self._stops():
                 self._advance()
                 self._look_up()
@@ -177,36 +157,40 @@ class _Run:
                 self._save()
             for hook in self.hooks:
                 hook.wait()
-        state = self.job.layout.gather(self.state)
-        return Outcome(state, self.progress, self._signal, self.memory)
+        final = Snapshot(self.layout.gather(self.state), self.progress)
+        return Outcome(final, self._signal, self._memory())
 
     @property
     def _signal(self) -> int | None:
         """The signal that all processes go by."""
-        return self.agreement.signal if self.agreement else self.interruption.signal
+        return self.consensus.signal(self.interruption.signal)
+
+    def _finished(self) -> bool:
+        progress = self.progress
+        return self.limits.finished(progress.step, progress.training_seconds, progress.stale)
 
     def _stops(self) -> bool:
-        return self._is(self.job.limits.finished) or self._signal is not None
+        return self._finished() or self._signal is not None
 
     def _due(self, every: int) -> bool:
         return self.progress.step % every == 0
 
+    def _reports(self) -> bool:
+        return self.limits.reports(self.progress.step, self.progress.training_seconds)
+
     def _look_up(self) -> None:
-        """After a step: report, evaluate and save what is due, if the steps so far were well."""
-        limits = self.job.limits
+        """After a step: report, evaluate, and save what is due, if the steps so far were sound."""
+        limits = self.limits
         evaluates, saves = self._due(limits.evaluate_every), self._due(limits.checkpoint_every)
-        looks = evaluates or saves or self._is(limits.reports) or self._stops()
+        looks = evaluates or saves or self._reports() or self._stops()
         if not looks or not self._settle():
             return
-        if self._is(limits.reports):
+        if self._reports():
             self._report()
         if evaluates:
             self._evaluate()
-        if (saves or self.progress.evaluated) and not self._is(limits.finished):
+        if (saves or self.progress.evaluated) and not self._finished():
             self._save()
-
-    def _is(self, question: Callable[[int, float], bool]) -> bool:
-        return question(self.progress.step, self.progress.training_seconds)
 
     def _lap(self) -> float:
         """Seconds since the last call. Each is added to the account of what was done in it."""
@@ -214,42 +198,57 @@ class _Run:
         lap, self.mark = now - self.mark, now
         return lap
 
-    def _compile(self) -> None:
-        layout, job = self.job.layout, self.job
-        loss_fn = passing_words(job.loss_fn) if self.agreement else job.loss_fn
-        step: Any = layout.train_step(loss_fn, job.optimizer, job.accumulate)
-        batch = layout.split(self._batch())
+    # --- steps -------------------------------------------------------------------------------
+
+    def _program(self, host: PyTree, batch: PyTree) -> Program | None:
+        """The step compiled for a batch; None if a signal came while it was being compiled."""
+        shape = _signature(host)
+        if shape in self.programs:
+            return self.programs[shape]
+        if shape not in self.declared:
+            raise ValueError(
+                f"source: expected batches of one of its shapes {self.declared}, got {shape}"
+            )
         # Of several processes none may go its own way.
         alone = (
-            contextlib.nullcontext()
-            if self.agreement
-            else self.interruption.abandonable(self._rescue)
+            self.interruption.abandonable(self._rescue)
+            if self.consensus.alone
+            else contextlib.nullcontext()
         )
+        if self.programs:
+            self._count_seconds()
         with contextlib.suppress(AbandonedError), alone:
-            self.step = step.lower(self.state, batch, np.float32(0)).compile()
-            self.memory = memory_of(self.state, self.step)
-            for hook in self.hooks:
-                hook.on_start(self.memory)
+            program = self.layout.compile(self.step, self.state, batch)
+            if not self.programs:
+                for hook in self.hooks:
+                    hook.on_start(program.memory)
+            self.programs[shape] = program
+        self.layout.peers.wait()
         self.progress.compilation_seconds += self._lap()
+        return self.programs.get(shape)
 
-    def _batch(self) -> PyTree:
-        batch = self.job.batch(self.progress.step + self.progress.batches_passed_by)
-        if self.agreement is None:
-            return batch
-        return self.agreement.tell(batch, self.seconds, self.interruption.signal)
+    def _memory(self) -> Memory | None:
+        return next((program.memory for program in self.programs.values()), None)
 
     def _advance(self) -> None:
         progress = self.progress
-        fraction = self.job.limits.progress(progress.step, progress.training_seconds)
-        batch = self.job.layout.split(self._batch())
-        self.state, info = self.step(self.state, batch, np.float32(fraction))
+        host = self.source.batch(progress.step + progress.batches_passed_by, self.layout.share)
+        batch = self.layout.split(host)
+        program = self._program(host, batch)
+        if program is None:
+            return
+        fraction = self.limits.progress(progress.step, progress.training_seconds)
+        clock = Clock(np.float32(fraction), np.int32(progress.stale))  # type: ignore[arg-type]
+        message = self.consensus.message(
+            rows_of_batch(host), self.seconds, self.interruption.signal
+        )
+        self.state, info, reply = program(self.state, batch, clock, message)
         self.saved = False
         self.infos.append(info)
+        self.replies.append(reply)
         if len(self.infos) > STEPS_IN_FLIGHT:
-            done = self.infos[-1 - STEPS_IN_FLIGHT]
-            jax.block_until_ready(done.finite)
-            if self.agreement:
-                self.agreement.hear(done)
+            jax.block_until_ready(self.infos[-1 - STEPS_IN_FLIGHT].finite)
+            self.consensus.receive(self.replies.pop(0))
         progress.step += 1
         self._count_seconds()
         for hook in self.hooks:
@@ -258,27 +257,28 @@ class _Run:
     def _count_seconds(self) -> None:
         """Add the lap to the seconds of training."""
         self.seconds += self._lap()
-        self.progress.training_seconds = (self.agreement or self).seconds
+        self.progress.training_seconds = self.consensus.seconds(self.seconds)
 
     def _settle(self) -> bool:
         """Wait for the devices, and add up the steps since the last time.
 
-        False if one of them went wrong and the run went back: then it is not where it was.
+        False if one of them went wrong and the run rolled back: then it is elsewhere.
         """
         infos, self.infos = jax.device_get(self.infos), []
-        if self.agreement:
-            infos = [self.agreement.hear(info) for info in infos]
+        for reply in self.replies:
+            self.consensus.receive(reply)
+        self.replies.clear()
         self._count_seconds()
         for number, info in enumerate(infos, self.progress.step - len(infos) + 1):
             loss = float(info.loss.total) / float(info.loss.weight) if info.loss.weight else None
-            verdict = self.job.recovery.judge(self.progress, loss, finite=bool(info.finite))
+            verdict = self.recovery.judge(self.progress, loss, finite=bool(info.finite))
             if verdict is Verdict.STOP:
                 raise NonFiniteError(
                     f"{_nonfinite(number, info)}; "
                     "try a smaller optimizer.learning_rate or optimizer.clip_norm"
                 )
-            if verdict is Verdict.GO_BACK:
-                self._go_back(number, info)
+            if verdict is Verdict.ROLL_BACK:
+                self._roll_back(number, info)
                 return False
             self._count(info, kept=verdict is Verdict.KEEP)
         return True
@@ -290,29 +290,31 @@ class _Run:
             progress.skipped_in_a_row += 1
             return
         progress.skipped_in_a_row = 0
-        progress.gradient_norms.append(float(info.gradient_norm))
-        for name, part in {"loss": info.loss, **info.metrics}.items():
+        for name, norm in info.gradient_norms.items():
+            if info.losses[name].weight:
+                progress.gradient_norms.setdefault(name, []).append(float(norm))
+        for name, part in {**info.losses, **info.metrics}.items():
             total = progress.sums.setdefault(name, [0.0, 0.0])
             total[0] += float(part.total)
             total[1] += float(part.weight)
 
-    def _go_back(self, number: int, info: StepInfo) -> None:
-        """Go back to the last checkpoint, and on from the batch after that of step ``number``."""
+    def _roll_back(self, number: int, info: StepInfo) -> None:
+        """Restore the last checkpoint, and skip the batches up to that of step ``number``."""
         assert self.origin is not None
-        left, (state, progress) = self.progress, self.origin
+        left, origin = self.progress, self.origin
         self.progress = dataclasses.replace(
-            copy.deepcopy(progress),
+            copy.deepcopy(origin.progress),
             training_seconds=left.training_seconds,
             compilation_seconds=left.compilation_seconds,
             evaluation_seconds=left.evaluation_seconds,
             rollbacks=left.rollbacks + 1,
-            batches_passed_by=left.batches_passed_by + number - progress.step,
+            batches_passed_by=left.batches_passed_by + number - origin.progress.step,
         )
-        self.state = self.job.layout.place(state)
-        self.saved = progress.step > 0
+        self.state = self.layout.place(origin.state)
+        self.saved = origin.progress.step > 0
         what = f"a spike of the loss at step {number} (loss {float(info.loss.mean())})"
         what = what if info.finite else _nonfinite(number, info)
-        logger.warning("%s; going back to step %d", what, progress.step)
+        logger.warning("%s; going back to step %d", what, origin.progress.step)
         for hook in self.hooks:
             hook.on_rollback(self.progress)
         counts: dict[str, float] = {
@@ -320,37 +322,55 @@ class _Run:
             "rollbacks": self.progress.rollbacks,
             "batches_passed_by": self.progress.batches_passed_by,
         }
-        self._record("rollback", counts, step=progress.step + 1)
+        self._record("rollback", counts, step=origin.progress.step + 1)
         self._lap()
+
+    # --- reports, evaluations, checkpoints -----------------------------------------------------
 
     def _report(self) -> None:
         progress = self.progress
         sums, norms = progress.sums, progress.gradient_norms
-        progress.sums, progress.gradient_norms = {}, []
-        values = {name: _ratio(total, weight) for name, (total, weight) in sums.items()}
-        if norms:
-            values["gradient_norm"] = math.fsum(norms) / len(norms)
+        progress.sums, progress.gradient_norms = {}, {}
+        values = {name: total / weight if weight else 0.0 for name, (total, weight) in sums.items()}
+        lone = len(self.step.objectives) == 1
+        for name, own in norms.items():
+            values["gradient_norm" if lone else f"{name}_gradient_norm"] = math.fsum(own) / len(own)
         if progress.skipped:
             values["skipped"] = progress.skipped
         self._record("train", values)
 
     def _evaluate(self) -> None:
         """Evaluate, unless it has been done or a signal comes."""
-        if self.job.evaluate is None or self.progress.evaluated:
+        evaluation, progress = self.evaluation, self.progress
+        if evaluation is None or progress.evaluated:
             return
-        params = self.job.layout.here(self.state.params)
-        rescue, sums = None if self.agreement else self._rescue, None
+        local = self.layout.local((self.state.params, self.state.variables))
+        state = self.state._replace(params=local[0], variables=local[1])
+        rescue, sums = self._rescue if self.consensus.alone else None, None
         with contextlib.suppress(AbandonedError), self.interruption.abandonable(rescue):
-            sums = self.job.evaluate(params)
-        given_up = self.agreement and self.agreement.ask(self.interruption.signal)
-        if sums is None or given_up:
+            sums = evaluation.sums(state)
+        canceled = self.consensus.ask(self.interruption.signal)
+        if sums is None or canceled:
             return
-        values = self.job.figures(add_up(sums))
-        self.progress.validation = {name: float(value) for name, value in values.items()}
-        self.progress.validation_step = self.progress.step
+        values = evaluation.figures(self.layout.peers.all_reduce(sums))
+        progress.validation = {name: float(value) for name, value in values.items()}
+        progress.validation_step = progress.step
+        rank = self._rank()
+        better = rank is not None and (progress.best is None or rank < progress.best)
+        progress.stale = 0 if better else progress.stale + 1
+        progress.best = rank if better else progress.best
         self.saved = False
-        self.progress.evaluation_seconds += self._lap()
-        self._record("validation", self.progress.validation)
+        progress.evaluation_seconds += self._lap()
+        self._record("validation", progress.validation)
+
+    def _rank(self) -> float | None:
+        """The metric of an evaluation of this very step, lower is better."""
+        evaluation, figures = self.evaluation, self.progress.validation
+        if evaluation is None or evaluation.metric is None or not self.progress.evaluated:
+            return None
+        figure = figures.get(evaluation.metric, math.nan)
+        rank = -figure if evaluation.higher_is_better else figure
+        return rank if math.isfinite(rank) else None
 
     def _record(self, split: str, values: dict[str, float], step: int | None = None) -> None:
         record = {"step": self.progress.step if step is None else step, "split": split, **values}
@@ -358,13 +378,26 @@ class _Run:
             hook.on_record(record)
 
     def _save(self) -> None:
-        host, progress = self.job.layout.gather(self.state), copy.deepcopy(self.progress)
+        snapshot = Snapshot(self.layout.gather(self.state), copy.deepcopy(self.progress))
         if self.origin is not None:
-            self.origin = host, progress
+            self.origin = snapshot
+        rank = self._rank()
         for hook in self.hooks:
-            hook.on_checkpoint(host, progress, evaluated=progress.evaluated)
+            hook.on_checkpoint(snapshot, rank)
         self.saved = True
+        self._check_metric()
         self._lap()
+
+    def _check_metric(self) -> None:
+        """Raise if the evaluation lacks its metric; nothing is lost, since the state was saved."""
+        metric = self.evaluation and self.evaluation.metric
+        figures = self.progress.validation
+        if metric is not None and self.progress.evaluated and metric not in figures:
+            for hook in self.hooks:
+                hook.wait()
+            raise ValueError(
+                f"metric: the evaluation has no {metric!r}; {did_you_mean(metric, figures)}"
+            )
 
     def _rescue(self) -> None:
         """Save in place of the main thread, which native code holds and will not give back."""
@@ -374,18 +407,20 @@ class _Run:
             hook.wait()
 
 
+def _signature(batch: PyTree, share: Any = None) -> tuple:
+    """Structure, shapes, and dtypes of a batch, or of the share of a declared one."""
+
+    def leaf(x: Any) -> tuple:
+        rows, *rest = x.shape
+        if share is not None:
+            own = share.rows(rows)
+            rows = own.stop - own.start
+        return (rows, *rest), np.dtype(x.dtype).name
+
+    return jax.tree.structure(batch), tuple(map(leaf, jax.tree.leaves(batch)))
+
+
 def _nonfinite(number: int, info: StepInfo) -> str:
-    return (
-        f"loss or gradient is not finite at step {number} (loss "
-        f"{float(info.loss.mean())}, gradient norm {float(info.gradient_norm)})"
-    )
-
-
-def sums_to_host(sums: Sequence[dict[str, Weighted]]) -> dict[str, Weighted]:
-    """Add the sums of many evaluation steps, over steps and devices, in double precision."""
-    totals: dict[str, Weighted] = {}
-    for part in jax.device_get(list(sums)):
-        for name, value in part.items():
-            pair = jax.tree.map(lambda x: np.sum(x, dtype=np.float64), value)
-            totals[name] = totals[name] + pair if name in totals else pair
-    return totals
+    means = ", ".join(f"{name} {float(part.mean())}" for name, part in info.losses.items())
+    norms = ", ".join(str(float(norm)) for norm in info.gradient_norms.values())
+    return f"loss or gradient is not finite at step {number} ({means}, gradient norm {norms})"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 from seqnets.checks import check_range
-from seqnets.training.hooks import Progress
+from seqnets.training.progress import Progress
 
 __all__ = ["NonFiniteError", "OnNonFinite", "Recovery", "Verdict", "is_spike"]
 
@@ -33,7 +33,7 @@ class Verdict(enum.Enum):
     """The run ends with `NonFiniteError`."""
     SKIP = enum.auto()
     """It changed nothing; the run goes on with the next batch."""
-    GO_BACK = enum.auto()
+    ROLL_BACK = enum.auto()
     """The run goes back to its last checkpoint and passes by all batches up to this one."""
 
 
@@ -83,16 +83,16 @@ class Recovery:
           loss: the mean loss of the step; None for a batch without weight.
           finite: whether its loss and gradient were finite.
         """
-        may_go_back = progress.rollbacks < self.max_rollbacks
+        may_roll_back = progress.rollbacks < self.max_rollbacks
         if not finite:
-            if self.on_nonfinite == "rollback" and may_go_back:
-                return Verdict.GO_BACK
+            if self.on_nonfinite == "rollback" and may_roll_back:
+                return Verdict.ROLL_BACK
             may_skip = progress.skipped_in_a_row < self.max_skips
             return Verdict.SKIP if self.on_nonfinite == "skip" and may_skip else Verdict.STOP
         if self.spike is None or loss is None:
             return Verdict.KEEP
-        if may_go_back and is_spike(loss, progress.recent_losses, self.spike):
-            return Verdict.GO_BACK
+        if may_roll_back and is_spike(loss, progress.recent_losses, self.spike):
+            return Verdict.ROLL_BACK
         progress.recent_losses = [*progress.recent_losses, loss][-WINDOW:]
         return Verdict.KEEP
 

@@ -1,4 +1,4 @@
-"""What a training run is made of: arrays, and nothing else."""
+"""What a training run consists of: arrays, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,60 +7,78 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from seqnets.reduction import Weighted
-from seqnets.typing import Array, Key, PyTree
+from seqnets.typing import Array, Float, Int, Key, Keys, PyTree, Shaped
 
-__all__ = ["StepInfo", "StepKeys", "TrainState", "create_state", "row_keys", "step_keys", "to_host"]
+__all__ = ["Clock", "StepInfo", "StepKeys", "TrainState", "row_keys", "step_keys", "to_host"]
 
 
 class TrainState(NamedTuple):
-    """Everything the next step needs; what is in the state is what is in a checkpoint."""
+    """Everything that the next step needs; a checkpoint holds exactly this.
 
-    step: Array
-    """Number of steps taken, int32 scalar."""
+    `seqnets.training.step.TrainStep.init` makes the state before the first step.
+    """
+
+    step: Int[Array, ""]
+    """Number of steps taken, int32."""
     params: PyTree
     """Parameters."""
-    opt_state: optax.OptState
-    """State of the optimizer."""
+    opt_state: dict[str, Any]
+    """State of each objective's optimizer, by the objective's name."""
+    variables: PyTree
+    """Arrays that are not trained, such as moving averages of parameters; () if there are none."""
     carry: PyTree
-    """Recurrent state kept from batch to batch, every leaf [B, ...]; () where none is kept."""
+    """Recurrent state kept from batch to batch, every leaf [B, ...]; () if none is kept."""
     key: Key
-    """Root of the run's randomness; never changes, steps fold their number into it."""
+    """Root of the run's randomness. It never changes: steps fold their number into it."""
+
+
+class Clock(NamedTuple):
+    """How far a run is, as a step is told."""
+
+    progress: Float[Array, ""] | float
+    """Fraction of the run that is done, in [0, 1]; schedules are functions of it."""
+    stale: Int[Array, ""] | int = 0
+    """Evaluations since the best one."""
 
 
 class StepKeys(NamedTuple):
-    """The randomness of a step, the same whatever the devices."""
+    """Random keys of one step; they do not depend on the devices."""
 
-    rows: Key
-    """[B] random keys, one a row."""
+    rows: Keys
+    """[B] keys, one per row."""
     shared: Key
-    """One random key, the same for all rows on all devices."""
+    """One key, the same for all rows on all devices."""
 
 
 class StepInfo(NamedTuple):
-    """What a step tells about itself, summed over all devices; not needed by the next step."""
+    """What a step reports, summed over all devices. The next step does not need it."""
 
-    loss: Weighted
-    """Loss of the global batch, at the parameters before the step."""
+    losses: dict[str, Weighted]
+    """Loss of the global batch by the objective's name, at the parameters it was computed with.
+    Its weight is 0 where the objective's ``when`` was false."""
     metrics: dict[str, Weighted]
-    """Further sums named by the loss function."""
-    gradient_norm: Array
-    """Global norm of the mean gradient, before clipping."""
-    finite: Array
-    """bool scalar; False if loss or gradient was not finite, and the step therefore left out."""
+    """Further sums named by the loss functions."""
+    gradient_norms: dict[str, Float[Array, ""]]
+    """Global norm of each objective's mean gradient, before clipping."""
+    finite: Shaped[Array, ""]
+    """bool; False if a loss, a gradient, or a new parameter was not finite. The step then changed
+    nothing but its number."""
 
+    @property
+    def loss(self) -> Weighted:
+        """Loss of the first objective."""
+        return next(iter(self.losses.values()))
 
-def create_state(
-    params: PyTree, optimizer: optax.GradientTransformation, key: Key, carry: PyTree = ()
-) -> TrainState:
-    """State before the first step."""
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), carry, key)
+    @property
+    def gradient_norm(self) -> Float[Array, ""]:
+        """Gradient norm of the first objective."""
+        return next(iter(self.gradient_norms.values()))
 
 
 def to_host(tree: PyTree) -> PyTree:
-    """A copy in NumPy; of random keys, which NumPy has no type for, on the first device."""
+    """Copy arrays to NumPy, and random keys, which NumPy has no type for, to the first device."""
     return jax.tree.map(_leaf_to_host, tree)
 
 
@@ -71,15 +89,20 @@ def _leaf_to_host(x: Any) -> Any:
     return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
 
 
-def step_keys(key: Key, step: Array, rows: int, axis_name: str | None) -> StepKeys:
+def step_keys(key: Key, step: Int[Array, ""] | int, rows: int, first: Any = 0) -> StepKeys:
     """Keys of a step, from the root key and the step's number; see `row_keys`."""
     key = jax.random.fold_in(key, step)
-    # Rows are numbered from 0 in int32: their numbers never come here.
-    return StepKeys(row_keys(key, rows, axis_name), jax.random.fold_in(key, np.uint32(2**32 - 1)))
+    # Rows are numbered from 0 in int32, so no row has this number.
+    return StepKeys(row_keys(key, rows, first), jax.random.fold_in(key, np.uint32(2**32 - 1)))
 
 
-def row_keys(key: Key, rows: int, axis_name: str | None) -> Key:
-    """Random keys [rows], one for each row's number in the global batch, wherever it lies."""
-    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * rows
+def row_keys(key: Key, rows: int, first: Int[Array, ""] | int = 0) -> Keys:
+    """Random keys [rows] that depend on each row's number in the global batch only.
+
+    Args:
+      key: the key that all rows share.
+      rows: number of rows at hand.
+      first: number of the first of them in the global batch.
+    """
     numbers = first + jnp.arange(rows, dtype=jnp.int32)
     return jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)

@@ -1,258 +1,257 @@
-"""The training step: a pure per-device function with an exact global reduction."""
+"""The training step: a value with a pure function, exact over rows, devices, and parts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from seqnets.checks import check_range
 from seqnets.reduction import Weighted
-from seqnets.training.state import StepInfo, StepKeys, TrainState, step_keys
-from seqnets.typing import Array, Key, PyTree
+from seqnets.training.after import After
+from seqnets.training.objective import LossFn, Objective, resolve_loss
+from seqnets.training.rows import (
+    OverRows,
+    Shared,
+    SumOverRows,
+    Sums,
+    over_axis,
+    rows_of_batch,
+    taken,
+    whole,
+)
+from seqnets.training.state import Clock, StepInfo, TrainState
+from seqnets.typing import Array, Bool, Float, Key, PyTree
 
-__all__ = [
-    "LossFn",
-    "Rows",
-    "Sums",
-    "make_evaluation_step",
-    "make_gradient_step",
-    "make_train_step",
-    "make_update",
-]
+__all__ = ["TrainStep", "make_train_step"]
 
 
-class LossFn(Protocol):
-    """What a task says about one batch of rows, on one device."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainStep:
+    """One optimization step. Make it with `make_train_step`.
 
-    def __call__(
-        self, params: PyTree, carry: PyTree, batch: Any, keys: StepKeys | None
-    ) -> tuple[Weighted, tuple[PyTree, dict[str, Weighted]]]:
-        """Compute the loss of the rows at hand.
+    Compile it with `jax.jit`, map it with `jax.pmap` over the axis ``axis_name``, or give it to
+    `seqnets.training.train`, which lets a layout compile it.
+
+    Attributes:
+      objectives: by name, in the order of their updates.
+      after: rule for the variables, or None.
+      axis_name: mapped device axis of a plain `jax.pmap`, or None.
+      accumulate: parts into which the rows of each device are cut.
+      steps: nominal length of the run, for progress where no clock is given.
+    """
+
+    objectives: Mapping[str, Objective]
+    after: After | None = None
+    axis_name: str | None = None
+    accumulate: int = 1
+    steps: int | None = None
+
+    def init(
+        self, params: PyTree, key: Key, *, carry: PyTree = (), variables: PyTree = ()
+    ) -> TrainState:
+        """State before the first step.
 
         Args:
           params: parameters.
-          carry: recurrent state kept since the batch before, leaves [B, ...], or ().
-          batch: pytree of arrays [B, ...].
-          keys: one random key a row, the same for a row wherever it is computed, and one that
-            all rows share; None for evaluation.
-
-        Returns:
-          ``(loss, (carry, metrics))``: the summed loss with its weight, the state for the next
-          batch, and further sums to report.
+          key: root of the run's randomness, from `jax.random.key`; a raw key is wrapped.
+          carry: recurrent state before the first batch, leaves [B, ...].
+          variables: variables beside those that ``after`` makes; a dict where it makes any.
         """
-        ...
+        if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+            key = jax.random.wrap_key_data(key)
+        opt_state = {
+            name: one.optimizer.init(one.trained(params)) for name, one in self.objectives.items()
+        }
+        if self.after is not None:
+            variables = {**dict(variables), **self.after.init(params)} or ()
+        return TrainState(jnp.zeros((), jnp.int32), params, opt_state, variables, carry, key)
 
+    def __call__(
+        self,
+        state: TrainState,
+        batch: PyTree,
+        clock: Clock | None = None,
+        *,
+        over_rows: OverRows | None = None,
+    ) -> tuple[TrainState, StepInfo]:
+        """Take a step.
 
-class Sums(NamedTuple):
-    """What is added over the rows of the batch and divided at most once, at the end."""
+            g = Σ_devices Σ_parts ∂ total / ∂ θ  /  Σ_devices Σ_parts weight
 
-    grads: PyTree
-    """∂ total / ∂ params, in float32 or wider."""
-    loss: Weighted
-    """Loss."""
-    metrics: dict[str, Weighted]
-    """Further sums."""
+        Sums and weights are added over all rows apart and divided once, so that the gradient is
+        that of the mean over the global batch, however its real elements are spread. The updates
+        of several objectives follow one another, and later ones see earlier ones. A step with a
+        loss, gradient, or new parameter that is not finite changes nothing but its number.
 
+        Args:
+          state: state before the step.
+          batch: pytree of arrays [B, ...].
+          clock: how far the run is; None takes ``state.step / steps``, or 0 without ``steps``.
+          over_rows: see `OverRows`; None reduces over ``axis_name`` where there is one.
 
-class Rows(NamedTuple):
-    """What goes with the rows, every leaf [B, ...]."""
+        Raises:
+          ValueError: when traced, if the batch's leaves are not all [B, ...] for one B,
+            ``accumulate`` does not divide the rows, or two objectives name one metric.
+        """
+        rows_of_batch(batch)
+        over_rows = over_rows or (over_axis(self.axis_name) if self.axis_name else whole)
+        clock = self._clock(state) if clock is None else clock
+        now, report = state, _Report({}, {}, {}, {}, jnp.asarray(True))
+        for number, (name, objective) in enumerate(self.objectives.items()):
+            shared = Shared(now.params, now.variables, now.key, now.step, clock.progress)
+            function = SumOverRows(objective, number, self.accumulate)
+            sums, carry = over_rows(function, shared, (now.carry, batch))
+            now, report = _update(name, objective, now, sums, carry, clock, report)
+        if self.after is not None:
+            variables = self.after.update(now.variables, now.params, report.statistics, clock)
+            now = now._replace(variables=variables)
+        new = jax.tree.map(lambda a, b: jnp.where(report.finite, a, b), now[1:5], state[1:5])
+        info = StepInfo(report.losses, report.metrics, report.norms, report.finite)
+        return TrainState(state.step + 1, *new, state.key), info
 
-    carry: PyTree
-    """Recurrent state."""
-    batch: Any
-    """Inputs and targets."""
-    keys: Key
-    """One random key a row."""
+    def _clock(self, state: TrainState) -> Clock:
+        done = jnp.float32(0) if self.steps is None else state.step / jnp.float32(self.steps)
+        return Clock(jnp.minimum(done, 1.0), 0)
 
 
 def make_train_step(
-    loss_fn: LossFn,
-    optimizer: optax.GradientTransformation,
+    objectives: LossFn | Objective | Mapping[str, Objective],
+    optimizer: optax.GradientTransformation | None = None,
     *,
     axis_name: str | None = None,
+    after: After | None = None,
     accumulate: int = 1,
-) -> Callable[[TrainState, Any, Array], tuple[TrainState, StepInfo]]:
-    """Make the step ``(state, batch, progress) -> (state, info)`` of one device.
-
-    It is `make_gradient_step` and then `make_update`:
-
-        g = Σ_devices Σ_parts ∂ total / ∂ params  /  Σ_devices Σ_parts weight
-
-    A step whose loss or gradient is not finite changes nothing but the step's number, and says so
-    in ``info``.
+    steps: int | None = None,
+) -> TrainStep:
+    """Make a training step, ``(state, batch) -> (state, info)``.
 
     Args:
-      loss_fn: see `LossFn`.
-      optimizer: Optax transformation; see `make_update`.
-      axis_name: the mapped device axis, as given to `jax.pmap`; None on a single device.
-      accumulate: parts into which the rows of one device are cut; see `make_gradient_step`.
-
-    Returns:
-      A pure function; compile it with `jax.jit`, or over several devices with
-      `seqnets.training.parallel.DataParallel.train_step`. It raises ValueError when traced for
-      a number of rows that ``accumulate`` does not divide.
-
-    Raises:
-      ValueError: if accumulate is below 1.
-    """
-    gradient = make_gradient_step(loss_fn, axis_name=axis_name, accumulate=accumulate)
-    update = make_update(optimizer)
-
-    def step(state: TrainState, batch: Any, progress: Array) -> tuple[TrainState, StepInfo]:
-        sums, carry = gradient(state, batch)
-        return update(state, sums, carry, progress)
-
-    return step
-
-
-def make_gradient_step(
-    loss_fn: LossFn, *, axis_name: str | None = None, accumulate: int = 1
-) -> Callable[[TrainState, Any], tuple[Sums, PyTree]]:
-    """Make the part of a step that has to do with rows: ``(state, batch) -> (sums, carry)``.
-
-    The sums are over the rows of all devices; the carry is that of the device's own rows. The
-    optimizer's state is not looked at.
-
-    Args:
-      loss_fn: see `LossFn`.
-      axis_name: the mapped device axis; None on a single device.
+      objectives: a loss function (see `LossFn`), which needs ``optimizer``; an `Objective`; or a
+        dict of them by name, whose updates follow one another in each step.
+      optimizer: Optax transformation of a lone loss function.
+      axis_name: the mapped device axis, as given to a plain `jax.pmap`.
+      after: rule for the variables; see `seqnets.training.ema` and `seqnets.training.chain`.
       accumulate: number of equal parts into which the rows of one device are cut, to be computed
         one after the other in a fraction of the memory. The result is that of one part: the
         division comes after the last, and a row keeps its carry and its key.
+      steps: nominal length of the run, over which schedules run where no clock is given.
 
     Raises:
-      ValueError: if accumulate is below 1; when traced, if it does not divide the rows.
+      ValueError: if a number is below 1, or there is no objective.
+      TypeError: if an optimizer is missing or superfluous, or an objective is not one.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> from seqnets import weighted
+      >>> def loss_fn(params, batch):
+      ...     return weighted((batch["x"] * params["w"] - batch["y"]) ** 2)
+      >>> step = make_train_step(loss_fn, optax.sgd(0.5))
+      >>> state = step.init({"w": jnp.zeros(())}, jax.random.key(0))
+      >>> state, info = jax.jit(step)(state, {"x": jnp.ones(4), "y": jnp.ones(4)})
+      >>> float(state.params["w"]), float(info.loss.mean())
+      (1.0, 1.0)
     """
     check_range("accumulate", accumulate, 1)
-
-    def gradient(state: TrainState, batch: Any) -> tuple[Sums, PyTree]:
-        number = jax.tree.leaves(batch)[0].shape[0]
-        keys = step_keys(state.key, state.step, number, axis_name)
-        rows = Rows(state.carry, batch, keys.rows)
-
-        def loss_of(params: PyTree, rows: Rows) -> Any:
-            return loss_fn(params, rows.carry, rows.batch, keys._replace(rows=rows.keys))
-
-        sums, carry = _accumulated_sums(loss_of, state.params, rows, accumulate)
-        return sums if axis_name is None else _add_up(sums, axis_name), carry
-
-    return gradient
+    if steps is not None:
+        check_range("steps", steps, 1)
+    named = _named(objectives, optimizer)
+    if after is not None and not isinstance(after, After):
+        after = After(after)
+    return TrainStep(named, after, axis_name, accumulate, steps)
 
 
-def make_update(
-    optimizer: optax.GradientTransformation,
-) -> Callable[[TrainState, Sums, PyTree, Array], tuple[TrainState, StepInfo]]:
-    """Make the rest of a step, the same on every device: ``(state, sums, carry, progress) -> ...``.
+def _named(objectives: Any, optimizer: Any) -> dict[str, Objective]:
+    """The objectives by name; a lone one is called ``"loss"``."""
+    alone = not isinstance(objectives, Objective | Mapping)
+    if alone and optimizer is None:
+        raise TypeError("optimizer: expected an Optax transformation, got None")
+    if not alone and optimizer is not None:
+        raise TypeError("optimizer: expected None beside objectives, which have their own")
+    if alone:
+        objectives = Objective(objectives, optimizer)
+    if isinstance(objectives, Objective):
+        objectives = {"loss": objectives}
+    if not objectives:
+        raise ValueError("objectives: expected at least one, got none")
+    for name, one in objectives.items():
+        if not isinstance(one, Objective):
+            raise TypeError(f"objectives[{name!r}]: expected an Objective, got {one!r}")
+    return {
+        name: dataclasses.replace(one, loss_fn=resolve_loss(one.loss_fn))
+        for name, one in objectives.items()
+    }
 
-        g = Σ_devices Σ_parts ∂ total / ∂ params  /  Σ_devices Σ_parts weight
 
-    Sums and weights are added over the devices apart and divided once, so that the gradient is
-    that of the mean over the global batch however its real elements are spread. A step whose
-    loss or gradient is not finite changes nothing but the step's number and says so in ``info``.
+class _Report(NamedTuple):
+    """What the objectives of a step have said so far."""
 
-    Args:
-      optimizer: Optax transformation. It is given the extra arguments ``progress`` (fraction of
-        the run done, for schedules) and ``value`` (the mean loss).
+    losses: dict[str, Weighted]
+    metrics: dict[str, Weighted]
+    statistics: dict[str, Any]
+    norms: dict[str, Float[Array, ""]]
+    finite: Bool[Array, ""]
 
-    Returns:
-      A pure function that gives ``(state, info)``.
-    """
-    optimizer = optax.with_extra_args_support(optimizer)
 
-    def update(
-        state: TrainState, sums: Sums, carry: PyTree, progress: Array
-    ) -> tuple[TrainState, StepInfo]:
-        grads, loss, metrics = sums
-        scale = 1 / jnp.where(loss.weight > 0, loss.weight, 1)
-        grads = jax.tree.map(lambda g: g * scale.astype(g.dtype), grads)
-        norm = optax.tree.norm(grads)
-        finite = jnp.isfinite(loss.mean()) & jnp.isfinite(norm)
-
-        grads = jax.tree.map(lambda g, p: g.astype(p.dtype), grads, state.params)
-        updates, opt_state = optimizer.update(
-            grads, state.opt_state, state.params, progress=progress, value=loss.mean()
+def _update(
+    name: str,
+    objective: Objective,
+    state: TrainState,
+    sums: Sums,
+    carry: PyTree,
+    clock: Clock,
+    report: _Report,
+) -> tuple[TrainState, _Report]:
+    """Move the parameters of one objective, the same on every device."""
+    loss, before = sums.loss, objective.trained(state.params)
+    scale = 1 / jnp.where(loss.weight > 0, loss.weight, 1)
+    grads = jax.tree.map(lambda g: g * scale.astype(g.dtype), sums.grads)
+    norm = optax.tree.norm(grads)
+    grads = jax.tree.map(lambda g, p: g.astype(p.dtype), grads, before)
+    optimizer = optax.with_extra_args_support(objective.optimizer)
+    updates, opt_state = optimizer.update(
+        grads,
+        state.opt_state[name],
+        before,
+        progress=clock.progress,
+        value=loss.mean(),
+        stale=clock.stale,
+    )
+    after = optax.apply_updates(before, updates)
+    if objective.when is not None:
+        moved = taken(objective, state.step, clock.progress)
+        after, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(moved, new, old),
+            (after, opt_state),
+            (before, state.opt_state[name]),
         )
-        # Each row's carry is its own: a bad one would poison the steps after it, on its device.
-        new = (optax.apply_updates(state.params, updates), opt_state, carry)
-        old = (state.params, state.opt_state, state.carry)
-        params, opt_state, carry = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
-        state = TrainState(state.step + 1, params, opt_state, carry, state.key)
-        return state, StepInfo(loss, metrics, norm, finite)
-
-    return update
-
-
-def _add_up(sums: Sums, axis_name: str) -> Sums:
-    """The sums of all devices; between processes as one message, in the widest of their dtypes.
-
-    Each message costs the way between the hosts. For other devices than CPUs XLA puts them together
-    itself, and can do so in parts where the optimizer's state is in parts.
-    """
-    if jax.process_count() == 1 or jax.default_backend() != "cpu":
-        return jax.lax.psum(sums, axis_name)
-    leaves, structure = jax.tree.flatten(sums)
-    ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
-    dtype = jnp.result_type(*leaves)
-    message = jnp.concatenate([leaf.reshape(-1).astype(dtype) for leaf in leaves])
-    parts = jnp.split(jax.lax.psum(message, axis_name), ends)
-    added = [p.reshape(x.shape).astype(x.dtype) for p, x in zip(parts, leaves, strict=True)]
-    return jax.tree.unflatten(structure, added)
+    finite = report.finite & jnp.isfinite(loss.mean()) & jnp.isfinite(norm) & _all_finite(after)
+    state = state._replace(
+        params=objective.merged(after, state.params),
+        opt_state={**state.opt_state, name: opt_state},
+        carry=carry,
+    )
+    return state, _Report(
+        {**report.losses, name: loss},
+        _joined("metric", report.metrics, sums.metrics),
+        _joined("statistic", report.statistics, sums.statistics),
+        {**report.norms, name: norm},
+        finite,
+    )
 
 
-def _accumulated_sums(
-    loss_of: Callable[[PyTree, Rows], Any], params: PyTree, rows: Rows, parts: int
-) -> tuple[Sums, PyTree]:
-    """`_sums` of all rows and their carries [B, ...], computed in ``parts`` equal parts."""
-    if parts == 1:
-        return _sums(loss_of, params, rows)
-    number = rows.keys.shape[0]
-    if number % parts:
-        raise ValueError(
-            f"accumulate: expected a divisor of the {number} rows of one device, got {parts}"
-        )
-    cut = jax.tree.map(lambda x: x.reshape(parts, number // parts, *x.shape[1:]), rows)
-    first = jax.tree.map(lambda x: x[0], cut)
-    like, _ = jax.eval_shape(lambda rows: _sums(loss_of, params, rows), first)
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
-
-    def body(before: Sums, part: Rows) -> tuple[Sums, PyTree]:
-        sums, carry = _sums(loss_of, params, part)
-        return jax.tree.map(jnp.add, before, sums), carry
-
-    sums, carry = jax.lax.scan(body, zeros, cut)
-    return sums, jax.tree.map(lambda x: x.reshape(number, *x.shape[2:]), carry)
+def _all_finite(params: PyTree) -> Bool[Array, ""]:
+    leaves = [p for p in jax.tree.leaves(params) if jnp.issubdtype(p.dtype, jnp.inexact)]
+    checks = [jnp.all(jnp.isfinite(leaf)) for leaf in leaves]
+    return jnp.all(jnp.stack(checks)) if checks else jnp.asarray(True)
 
 
-def _sums(
-    loss_of: Callable[[PyTree, Rows], Any], params: PyTree, rows: Rows
-) -> tuple[Sums, PyTree]:
-    """Gradient, loss and metrics summed over the rows, and the rows' next carries."""
-
-    def total(params: PyTree) -> tuple[Array, tuple]:
-        loss, (carry, metrics) = loss_of(params, rows)
-        return loss.total, (loss, carry, metrics)
-
-    grads, (loss, carry, metrics) = jax.grad(total, has_aux=True)(params)
-    grads = jax.tree.map(lambda g: g.astype(jnp.promote_types(g.dtype, jnp.float32)), grads)
-    return Sums(grads, loss, metrics), carry
-
-
-def make_evaluation_step(
-    loss_fn: LossFn,
-) -> Callable[[PyTree, PyTree, Any], tuple[PyTree, dict[str, Weighted]]]:
-    """Make ``(params, carry, batch) -> (carry, sums)``: no gradient, no randomness.
-
-    The loss function is called with ``keys=None``. The sums are those of the loss function,
-    and its loss under the name ``"loss"``.
-    """
-
-    def step(params: PyTree, carry: PyTree, batch: Any) -> tuple[PyTree, dict[str, Weighted]]:
-        loss, (carry, metrics) = loss_fn(params, carry, batch, None)
-        return carry, {"loss": loss, **metrics}
-
-    return step
+def _joined(kind: str, before: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    for name in new:
+        if name in before:
+            raise ValueError(f"loss_fn: two objectives have a {kind} {name!r}; name them apart")
+    return {**before, **new}

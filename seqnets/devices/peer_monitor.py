@@ -1,9 +1,9 @@
-"""A process that dies is noticed by the others at once, and they stop in place of waiting for it.
+"""Notice at once that another process died, and stop instead of waiting for it.
 
-JAX's runtime notices too, but only by the heartbeats that fail to come, and until then a process
-hangs in the next sum over devices. Here each keeps a connection to process 0 open, which the system
-closes with the process, however that ends; one that ends as it should says so first. Where process
-0 cannot be reached, the runtime's heartbeats are what is left.
+JAX's runtime notices too, but only by missing heartbeats, and until then a process hangs in the
+next all-reduce. Here each process keeps a connection to process 0 open, which the operating system
+closes when the process ends, in whatever way; one that ends well says so first. Where process 0
+cannot be reached, the runtime's heartbeats are what is left.
 """
 
 from __future__ import annotations
@@ -19,23 +19,26 @@ from typing import Any
 
 import jax
 
-from seqnets.training.processes import from_lead, leads
+from seqnets.training.layout import Peers
 
-__all__ = ["Vigil"]
+__all__ = ["PeerMonitor"]
 
-PATIENCE = 5.0  # seconds for a connection to be made
+TIMEOUT = 5.0  # seconds for a connection to be made
 NUMBER = 4  # bytes of the number of a process
 LEAVING = b"\xff" * NUMBER
 WELCOME = b"+"
 
 
-class Vigil:
-    """Watch over the other processes from now on; all of them must begin it together."""
+class PeerMonitor:
+    """Monitor the other processes from now on; all of them must begin it together."""
 
-    def __init__(self, alarm: Callable[[int], None], address: str | None = None) -> None:
+    def __init__(
+        self, peers: Peers, alarm: Callable[[int], None], address: str | None = None
+    ) -> None:
         """Connect.
 
         Args:
+          peers: the processes.
           alarm: called in a thread of its own with the number of a process that died.
           address: a name of process 0's host, to be tried first.
         """
@@ -43,8 +46,8 @@ class Vigil:
         self._connections: dict[int, socket.socket] = {}
         self._left = False
         self._token = secrets.token_hex(16)
-        told = from_lead(lambda: self._listen(address))
-        if not leads():
+        _, told = peers.broadcast(lambda: (None, self._listen(address)))
+        if not peers.lead:
             self._token = told["token"]
             self._connect(told["hosts"], told["port"])
 
@@ -60,7 +63,7 @@ class Vigil:
         server = socket.create_server(
             ("", 0), family=family, backlog=1024, dualstack_ipv6=family == socket.AF_INET6
         )
-        self._start(self._watch_all, server)
+        self._start(self._monitor_all, server)
         hosts = [socket.gethostname()] if address is None else [address, socket.gethostname()]
         return {"hosts": hosts, "port": server.getsockname()[1], "token": self._token}
 
@@ -68,28 +71,30 @@ class Vigil:
         """Reach process 0 by one of its names."""
         for host in hosts:
             with contextlib.suppress(OSError):
-                connection = socket.create_connection((host, port), timeout=PATIENCE)
+                connection = socket.create_connection((host, port), timeout=TIMEOUT)
                 number = jax.process_index().to_bytes(NUMBER, "big")
                 connection.sendall(self._token.encode() + number)
                 if connection.recv(1) == WELCOME:
                     connection.settimeout(None)
                     self._connections[0] = connection
-                    self._start(self._watch_lead, connection)
+                    self._start(self._monitor_lead, connection)
                     return
                 connection.close()
 
     @staticmethod
-    def _start(watch: Callable[[socket.socket], None], connection: socket.socket) -> None:
-        threading.Thread(target=watch, args=(connection,), name="vigil", daemon=True).start()
+    def _start(monitor: Callable[[socket.socket], None], connection: socket.socket) -> None:
+        threading.Thread(
+            target=monitor, args=(connection,), name="peer monitor", daemon=True
+        ).start()
 
-    def _watch_lead(self, connection: socket.socket) -> None:
-        """Process 0 says which one died, or that it leaves itself; or else it died."""
+    def _monitor_lead(self, connection: socket.socket) -> None:
+        """Process 0 says which one died, or that it leaves itself; else it died."""
         with connection:
-            word = _receive(connection, NUMBER)
-        if word != LEAVING and not self._left:
-            self._alarm(int.from_bytes(word, "big") if word else 0)
+            message = _receive(connection, NUMBER)
+        if message != LEAVING and not self._left:
+            self._alarm(int.from_bytes(message, "big") if message else 0)
 
-    def _watch_all(self, server: socket.socket) -> None:
+    def _monitor_all(self, server: socket.socket) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(server, selectors.EVENT_READ)
             while True:
@@ -98,13 +103,13 @@ class Vigil:
                         self._admit(server, selector)
                     else:
                         selector.unregister(key.fileobj)
-                        self._part(key.data)
+                        self._remove(key.data)
 
     def _admit(self, server: socket.socket, selector: selectors.BaseSelector) -> None:
         """Take a connection from a process that knows the token."""
         with contextlib.suppress(OSError):
             connection, _ = server.accept()
-            connection.settimeout(PATIENCE)
+            connection.settimeout(TIMEOUT)
             token = _receive(connection, len(self._token))
             number = int.from_bytes(_receive(connection, NUMBER), "big")
             if not hmac.compare_digest(token, self._token.encode()):
@@ -115,7 +120,7 @@ class Vigil:
             selector.register(connection, selectors.EVENT_READ, number)
             connection.sendall(WELCOME)
 
-    def _part(self, number: int) -> None:
+    def _remove(self, number: int) -> None:
         """A process left, or it died and the others are told."""
         with self._lock:
             with self._connections.pop(number) as connection:
