@@ -1,95 +1,52 @@
-"""Configurations: the only place where defaults live, and where a name becomes an object.
+"""Configurations: TOML files, single settings, or keywords, decoded into frozen dataclasses.
 
-A run is a TOML file, decoded into the frozen dataclasses below; ``--set section.key=value``
-sets single keys. The resolved configuration is written beside the checkpoints, and a run
-can be rebuilt from it alone.
+A configuration is a dataclass of sections, which are dataclasses too. Each section is beside what
+it configures, and each default stands once: in the section, or in the configuration that gives its
+section other defaults. The resolved configuration is written beside the checkpoints, and a run can
+be rebuilt from it alone.
+
+What a field is beside its type and default is said on the field:
+
+    field(default, may_change=True)        a resumed run may have another value
+    field(default, formerly="steps")       files and settings may use the former key
+    field(default, keyword=None)           estimators do not take it as a keyword
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import inspect
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 import tomli_w
 
-from seqnets import cells, optimizers
 from seqnets.checks import did_you_mean
-from seqnets.data.tokenizers import ByteTokenizer, CharacterTokenizer, Tokenizer
 from seqnets.files import read_at_most
-from seqnets.heads import GaussianHead, Head, QuantileHead, StudentTHead
-from seqnets.recurrence import Regularization
-from seqnets.training.recovery import OnNonFinite
-from seqnets.typing import Cell
 
 __all__ = [
-    "CELLS",
-    "HEADS",
-    "OPTIMIZERS",
-    "SCHEDULES",
-    "TOKENIZERS",
     "ConfigError",
-    "ForecastConfig",
-    "ForecastModel",
-    "OptimizerConfig",
-    "RecurrentModel",
-    "SeriesData",
-    "TextConfig",
-    "TextData",
-    "TextModel",
-    "TrainConfig",
+    "Fraction",
+    "NotNegative",
+    "Positive",
+    "Seconds",
+    "call_named",
+    "check_resumable",
+    "convert",
     "dump",
+    "field",
+    "from_keywords",
+    "keywords_of",
     "load",
     "look_up",
     "parse_setting",
+    "parse_toml",
+    "signature_of",
 ]
-
-LEVELS = (0.02, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95, 0.98)
-
-CELLS: Mapping[str, Callable[[int], Cell]] = {
-    "elman": cells.Elman,
-    "gru": cells.GRU,
-    "gru_layer_norm": cells.LayerNormGRU,
-    "gru_reset_before": cells.GRUResetBefore,
-    "ind_rnn": cells.IndRNN,
-    "lstm": cells.LSTM,
-    "lstm_coupled": cells.CoupledLSTM,
-    "lstm_layer_norm": cells.LayerNormLSTM,
-    "lstm_peephole": cells.PeepholeLSTM,
-    "mgu": cells.MGU,
-    "sru": cells.SRU,
-}
-HEADS: Mapping[str, Callable[[], Head]] = {
-    "gaussian": GaussianHead,
-    "quantile": lambda: QuantileHead(LEVELS),
-    "student_t": StudentTHead,
-}
-OPTIMIZERS: Mapping[str, Callable[..., Any]] = {
-    "adadelta": optimizers.adadelta,
-    "adagrad": optimizers.adagrad,
-    "adam": optimizers.adam,
-    "adamax": optimizers.adamax,
-    "momentum": optimizers.momentum,
-    "nadam": optimizers.nadam,
-    "nesterov": optimizers.nesterov,
-    "rmsprop": optimizers.rmsprop,
-    "sgd": optimizers.sgd,
-}
-SCHEDULES: Mapping[str, Callable[..., optimizers.Schedule]] = {
-    "constant": optimizers.constant,
-    "cosine": optimizers.cosine,
-    "exponential": optimizers.exponential,
-    "linear": optimizers.linear,
-    "one_cycle": optimizers.one_cycle,
-}
-TOKENIZERS: Mapping[str, Callable[[str], Tokenizer]] = {
-    "byte": lambda text: ByteTokenizer(),
-    "character": CharacterTokenizer.from_text,
-}
 
 MAXIMUM_BYTES = 2**15
 
@@ -98,224 +55,33 @@ NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
+ConfigT = TypeVar("ConfigT")
+SAME = "same"
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the key."""
 
 
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig:
-    """How parameters move.
+def field(
+    default: Any,
+    *,
+    may_change: bool = False,
+    formerly: str | None = None,
+    keyword: str | None = SAME,
+) -> Any:
+    """A field of a section with a default.
 
-    Attributes:
-      name: a key of `OPTIMIZERS`; ``options`` are further arguments of that function.
-      learning_rate: the largest one, which the schedule scales.
-      schedule: a key of `SCHEDULES`; ``schedule_options`` are the arguments of that function.
-      warmup: fraction of the run over which the learning rate rises from a hundredth of itself.
-      clip_norm: largest global norm of the gradient; 0 does not clip.
-      clip_value: largest element of the gradient; 0 does not clip.
-      weight_decay: decoupled decay of weights, not of biases and norms (AdamW with adam).
-      plateau: when and how to reduce the learning rate where the loss has stopped falling.
+    Args:
+      default: the default; a list, a dict, or a dataclass is copied for each instance.
+      may_change: whether a resumed run may have another value.
+      formerly: a former name of the key, which files and settings may still use.
+      keyword: name as a keyword of estimators, None if it is none; by default the field's own.
     """
-
-    name: str = "adam"
-    options: dict[str, bool | float] = dataclasses.field(default_factory=dict)
-    learning_rate: Annotated[float, msgspec.Meta(gt=0)] = 3e-3
-    schedule: str = "cosine"
-    schedule_options: dict[str, float] = dataclasses.field(default_factory=dict)
-    warmup: Fraction = 0.02
-    clip_norm: NotNegative = 1.0
-    clip_value: NotNegative = 0.0
-    weight_decay: NotNegative = 0.01
-    plateau: optimizers.Plateau | None = None
-
-    def build(self) -> Any:
-        """The Optax transformation, driven by the progress of the run.
-
-        Raises:
-          ConfigError: if a name or an option does not exist.
-        """
-        algorithm = _call("optimizer", OPTIMIZERS, self.name, self.options, learning_rate=1.0)
-        schedule = _call(
-            "optimizer.schedule", SCHEDULES, self.schedule, self.schedule_options, "schedule_"
-        )
-        return optimizers.make_optimizer(
-            algorithm,
-            learning_rate=self.learning_rate,
-            schedule=optimizers.warmup(schedule, self.warmup) if self.warmup else schedule,
-            clip_norm=self.clip_norm or None,
-            clip_value=self.clip_value or None,
-            weight_decay=self.weight_decay,
-            plateau=self.plateau,
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """How long, and what is kept.
-
-    Attributes:
-      batch_size: rows of a global batch B.
-      steps: nominal length of the run, over which schedules run.
-      max_steps: stop at this step, schedules unchanged.
-      max_seconds: stop after so many seconds of training; schedules then run over the time.
-      seed: of parameters, data order and dropout.
-      accumulate: parts into which each device cuts its rows to save memory.
-      shard_optimizer: each device holds only its part of the optimizer's state, to save memory.
-      report_every, evaluate_every, checkpoint_every: in steps.
-      keep: newest checkpoints kept, beside the best.
-      on_nonfinite, max_skips, max_rollbacks, spike: what to do about steps that are not finite,
-        and about spikes of the loss; see `seqnets.training.recovery.Recovery`.
-    """
-
-    batch_size: Positive = 32
-    steps: Positive = 2000
-    max_steps: Positive | None = None
-    max_seconds: Seconds | None = None
-    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = 0
-    accumulate: Positive = 1
-    shard_optimizer: bool = False
-    report_every: Positive = 50
-    evaluate_every: Positive = 500
-    checkpoint_every: Positive = 500
-    keep: Positive = 2
-    on_nonfinite: OnNonFinite = "stop"
-    max_skips: Positive = 10
-    max_rollbacks: Positive = 3
-    spike: Annotated[float, msgspec.Meta(gt=0)] | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class TextData:
-    """What text is read.
-
-    Attributes:
-      files: UTF-8 files, plain or gzip; none for the source of Python's standard library.
-      tokenizer: a key of `TOKENIZERS`.
-      validation: fraction at the end of the text held out (built-in text: by files).
-      steps: steps T between two truncations of the gradient.
-    """
-
-    files: tuple[str, ...] = ()
-    tokenizer: str = "character"
-    validation: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.1
-    steps: Positive = 64
-
-
-@dataclasses.dataclass(frozen=True)
-class RecurrentModel:
-    """What the models have in common: layers of one cell.
-
-    Attributes:
-      cell: a key of `CELLS`.
-      hidden: size of each layer H.
-      layers: number of layers L.
-      dropout: rate between layers and before the output.
-      variational: draw that dropout once for all steps of a row.
-      recurrent_dropout, zoneout, weight_drop: of the recurrence, see
-        `seqnets.recurrence.Regularization`; zoneout by part of the carry, ``{c = 0.5, h = 0.05}``.
-      dtype: of the products; with bfloat16 the state, all sums and the parameters stay float32.
-    """
-
-    cell: str = "lstm"
-    hidden: Positive = 64
-    layers: Positive = 1
-    dropout: Fraction = 0.0
-    variational: bool = False
-    recurrent_dropout: Fraction = 0.0
-    zoneout: dict[str, Fraction] = dataclasses.field(default_factory=dict)
-    weight_drop: Fraction = 0.0
-    dtype: Literal["float32", "bfloat16"] = "float32"
-
-    def cells(self) -> tuple[Cell, ...]:
-        """One cell a layer."""
-        return (look_up("model.cell", CELLS, self.cell)(self.hidden),) * self.layers
-
-    def recurrence(self) -> dict[str, Any]:
-        """What the modules are told about the layers, beside the cells."""
-        return {
-            "dropout": self.dropout,
-            "variational": self.variational,
-            "regularization": Regularization(
-                recurrent_dropout=self.recurrent_dropout,
-                zoneout=tuple(sorted(self.zoneout.items())),
-                weight_drop=self.weight_drop,
-            ),
-            "dtype": None if self.dtype == "float32" else self.dtype,
-        }
-
-
-@dataclasses.dataclass(frozen=True)
-class TextModel(RecurrentModel):
-    """A recurrent language model; the dropout is on the embeddings too.
-
-    Attributes:
-      embedding: size of a token's vector.
-      residual: add each layer's input to its output, from the second layer on.
-      tied: the output layer is the embedding table.
-      activity_weight, temporal_weight: of the penalties on the size of the last layer's outputs
-        and on their change in time (AR, TAR); 2 and 1 are usual, 0 is none.
-    """
-
-    hidden: Positive = 256
-    embedding: Positive = 64
-    residual: bool = False
-    tied: bool = False
-    activity_weight: NotNegative = 0.0
-    temporal_weight: NotNegative = 0.0
-
-
-@dataclasses.dataclass(frozen=True)
-class SeriesData:
-    """What series are read, and what is forecast.
-
-    Attributes:
-      file: a file that `seqnets.data.read_series` reads; none for the CO2 record of Mauna Loa.
-      horizon: steps to forecast H; none: one season, or 12 where there is no season.
-      season: length of a season m, in steps; none: taken from the dates, else 1.
-      context: steps of the past that are read; none: ``profile`` seasons, but 64 to 256 steps.
-      profile: earlier seasons whose value of the same phase is shown for each step to come.
-    """
-
-    file: str | None = None
-    horizon: Positive | None = None
-    season: Positive | None = None
-    context: Positive | None = None
-    profile: Positive = 7
-
-
-@dataclasses.dataclass(frozen=True)
-class ForecastModel(RecurrentModel):
-    """A recurrent encoder and decoder.
-
-    Attributes:
-      head: a key of `HEADS`, the output distribution.
-    """
-
-    head: str = "quantile"
-
-
-@dataclasses.dataclass(frozen=True)
-class TextConfig:
-    """A run of `train_text`."""
-
-    data: TextData = TextData()
-    model: TextModel = TextModel()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    train: TrainConfig = TrainConfig()
-
-
-@dataclasses.dataclass(frozen=True)
-class ForecastConfig:
-    """A run of `train_forecast`."""
-
-    data: SeriesData = SeriesData()
-    model: ForecastModel = ForecastModel()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    train: TrainConfig = TrainConfig()
-
-
-ConfigT = TypeVar("ConfigT")
+    about = {"may_change": may_change, "formerly": formerly, "keyword": keyword}
+    if isinstance(default, dict | list):
+        return dataclasses.field(default_factory=lambda: copy.deepcopy(default), metadata=about)
+    return dataclasses.field(default=default, metadata=about)
 
 
 def load(
@@ -324,29 +90,63 @@ def load(
     """Read a configuration.
 
     Args:
-      kind: `TextConfig` or `ForecastConfig`.
+      kind: a dataclass of sections.
       path: a TOML file.
-      settings: values by dotted keys (``"train.seed"``) that override the file's; None takes
-        the key out.
+      settings: values by dotted keys (``"train.seed"``, ``"model.layers.0.features"``), which
+        override the file's; None takes the key out.
 
     Raises:
       ConfigError: if the file cannot be read or has more than 32 KiB, a key does not exist or a
         value is of a wrong type.
     """
     try:
-        values = tomllib.loads(read_at_most(path, MAXIMUM_BYTES).decode())
+        text = read_at_most(path, MAXIMUM_BYTES).decode()
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from error
+    values = parse_toml(text, str(path))
     for key, value in (settings or {}).items():
-        _put(values, key, value)
-    _check_keys(kind, values, "")
+        _put(values, _current(kind, key), value)
+    return convert(kind, values, str(path))
+
+
+def parse_toml(text: str, name: str) -> dict[str, Any]:
+    """The values of a TOML text.
+
+    Raises:
+      ConfigError: if it is not TOML, naming it by ``name``.
+    """
     try:
-        return msgspec.convert(values, kind)
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{name}: not a TOML file: {error}") from error
+
+
+def convert(
+    kind: type[ConfigT],
+    values: Mapping[str, Any],
+    name: str = "configuration",
+    base: ConfigT | None = None,
+) -> ConfigT:
+    """Decode nested values, laid over those of a configuration.
+
+    Args:
+      kind: a dataclass of sections, each with a default.
+      values: by section and key.
+      name: what a message is about where it can name no key.
+      base: what they are laid over; None for the defaults.
+
+    Raises:
+      ConfigError: if a key does not exist or a value is of a wrong type.
+    """
+    known = _known(kind, values, "")
+    try:
+        return msgspec.convert(_laid_over(_plain(base or kind()), known), kind)
     except msgspec.ValidationError as error:
         message, _, key = str(error).partition(" - at `$.")
-        raise ConfigError(f"{key.rstrip('`') or path}: {message}") from error
+        key = key.rstrip("`").replace("[", ".").replace("]", "")
+        raise ConfigError(f"{key or name}: {message}") from error
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -358,6 +158,8 @@ def parse_setting(text: str) -> tuple[str, Any]:
     path, equals, written = (part.strip() for part in text.partition("="))
     if not equals or not all(path.split(".")) or "." not in path:
         raise ConfigError(f"--set: expected section.key=value, got {text!r}")
+    if "\n" in written:
+        raise ConfigError(f"--set: expected a value on one line, got {written!r}")
     try:
         return path, tomllib.loads(f"value = {written}")["value"]
     except (ValueError, RecursionError):
@@ -366,7 +168,29 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 def dump(config: Any) -> str:
     """The configuration as TOML, keys without a value left out; `load` reads it back."""
-    return tomli_w.dumps(_without_none(dataclasses.asdict(config)))
+    return tomli_w.dumps(_plain(config))
+
+
+def check_resumable(before: Any, now: Any, name: str) -> None:
+    """Raise unless two configurations agree in all that a checkpoint depends on.
+
+    Args:
+      before: of the run.
+      now: of now.
+      name: of the run, for messages.
+
+    Raises:
+      ConfigError: at the first other key.
+    """
+    for section in dataclasses.fields(before):
+        old, new = getattr(before, section.name), getattr(now, section.name)
+        for one in dataclasses.fields(old):
+            a, b = getattr(old, one.name), getattr(new, one.name)
+            if a != b and not one.metadata.get("may_change"):
+                raise ConfigError(
+                    f"{name}: cannot resume with another {section.name}.{one.name}: "
+                    f"the run has {a!r}, now {b!r}"
+                )
 
 
 def look_up(key: str, table: Mapping[str, Any], name: str) -> Any:
@@ -380,55 +204,184 @@ def look_up(key: str, table: Mapping[str, Any], name: str) -> Any:
     return table[name]
 
 
-def _call(
+def call_named(
     key: str,
-    table: Mapping[str, Any],
+    function: Callable[..., Any],
     name: str,
     options: Mapping[str, Any],
-    prefix: str = "",
     **fixed: Any,
 ) -> Any:
-    """Call the object called ``name`` with options, which must be its parameters."""
-    function = look_up(key if prefix else f"{key}.name", table, name)
+    """Call a function with options, which must be its parameters.
+
+    Args:
+      key: of the options, for messages.
+      function: what is called.
+      name: of the function, for messages.
+      options: arguments from a configuration.
+      **fixed: further arguments, which no option may name.
+
+    Raises:
+      ConfigError: if an option is no parameter, or the function rejects it.
+    """
     known = set(inspect.signature(function).parameters) - set(fixed)
-    section = f"{key.split('.')[0]}.{prefix}options"
     for option in options:
         if option not in known:
             hint = did_you_mean(option, known) if known else f"{name} has no options"
-            raise ConfigError(f"{section}: unknown option {option!r} of {name}; {hint}")
+            raise ConfigError(f"{key}: unknown option {option!r} of {name}; {hint}")
     try:
         return function(**fixed, **options)
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{section}: {error}") from error
+        raise ConfigError(f"{key}: {error}") from error
 
 
-def _put(values: dict[str, Any], path: str, value: Any) -> None:
-    """Put a value at a dotted key of the nested dict, or take it out."""
+# --- keywords of estimators ------------------------------------------------------------------
+
+
+def keywords_of(kind: type) -> dict[str, str]:
+    """The keywords of a configuration's fields, each with its dotted key.
+
+    Raises:
+      TypeError: if two fields have one keyword.
+    """
+    found: dict[str, str] = {}
+    for section in dataclasses.fields(kind):
+        for one in dataclasses.fields(_section(kind, section.name)):
+            keyword = one.metadata.get("keyword", SAME)
+            keyword = one.name if keyword == SAME else keyword
+            if keyword is None:
+                continue
+            key = f"{section.name}.{one.name}"
+            if keyword in found:
+                raise TypeError(f"{kind.__name__}: {found[keyword]} and {key} are both {keyword!r}")
+            found[keyword] = key
+    return found
+
+
+def from_keywords(kind: type[ConfigT], keywords: Mapping[str, Any]) -> ConfigT:
+    """A configuration from keywords; see `keywords_of`.
+
+    Raises:
+      ConfigError: if a keyword does not exist or its value does not fit, naming the keyword.
+    """
+    known = keywords_of(kind)
+    values: dict[str, dict[str, Any]] = {}
+    for keyword, value in keywords.items():
+        if keyword not in known:
+            raise ConfigError(f"unknown keyword {keyword!r}; {did_you_mean(keyword, known)}")
+        section, key = known[keyword].split(".")
+        values.setdefault(section, {})[key] = _plain(value)
+    try:
+        return convert(kind, values)
+    except ConfigError as error:
+        message = str(error)
+        for keyword, key in known.items():
+            message = message.replace(f"{key}: ", f"{keyword}: ").replace(f"{key}.", f"{keyword}.")
+        raise ConfigError(message) from error
+
+
+def signature_of(kind: type) -> inspect.Signature:
+    """The keywords of a configuration as a signature, with their defaults."""
+    defaults, parameters = kind(), []
+    for keyword, key in keywords_of(kind).items():
+        section, name = key.split(".")
+        parameters.append(
+            inspect.Parameter(
+                keyword,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=getattr(getattr(defaults, section), name),
+                annotation=get_type_hints(_section(kind, section))[name],
+            )
+        )
+    return inspect.Signature(parameters)
+
+
+def _section(kind: type, name: str) -> Any:
+    return get_type_hints(kind)[name]
+
+
+# --- nested values ---------------------------------------------------------------------------
+
+
+def _plain(value: Any) -> Any:
+    """Sections as dicts and sequences as lists, without what is None."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items() if one is not None}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value
+
+
+def _laid_over(defaults: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections' values over their defaults; tables and lists within a section replace whole."""
+    merged = dict(defaults)
+    for section, given in values.items():
+        merged[section] = {**defaults[section], **given} if isinstance(given, Mapping) else given
+    return merged
+
+
+def _current(kind: type, path: str) -> str:
+    """A dotted key with the present name of its field."""
+    section, _, rest = path.partition(".")
+    hints = get_type_hints(kind)
+    if section not in hints or not dataclasses.is_dataclass(hints[section]):
+        return path
+    key, dot, tail = rest.partition(".")
+    for one in dataclasses.fields(hints[section]):
+        if one.metadata.get("formerly") == key:
+            return f"{section}.{one.name}{dot}{tail}"
+    return path
+
+
+def _put(values: Any, path: str, value: Any) -> None:
+    """Put a value at a dotted key of nested dicts and lists, or take it out."""
     *sections, key = path.split(".")
-    for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path}: {section} is not a section")
-    if value is None:
+    for name in sections:
+        if isinstance(values, list):
+            values = values[_index(path, values, name)]
+        else:
+            values = values.setdefault(name, {})
+        if not isinstance(values, dict | list):
+            raise ConfigError(f"{path}: {name} is not a section")
+    if isinstance(values, list):
+        values[_index(path, values, key)] = value
+    elif value is None:
         values.pop(key, None)
     else:
         values[key] = value
 
 
-def _check_keys(kind: Any, values: Any, prefix: str) -> None:
-    """Raise for the first key of a section that its dataclass does not have."""
-    if not isinstance(values, dict):
-        return
-    fields = get_type_hints(kind)
+def _index(path: str, values: list[Any], name: str) -> int:
+    if not name.isdecimal() or int(name) >= len(values):
+        raise ConfigError(f"{path}: expected a number below {len(values)}, got {name!r}")
+    return int(name)
+
+
+def _known(kind: Any, values: Any, prefix: str) -> Any:
+    """Values with the present names of their keys; raises for the first that does not exist."""
+    if isinstance(values, list):
+        return [_known(kind, one, f"{prefix}{number}.") for number, one in enumerate(values)]
+    if not isinstance(values, Mapping):
+        return values
+    hints, former = get_type_hints(kind), {}
+    for one in dataclasses.fields(kind):
+        former[one.metadata.get("formerly")] = one.name
+    found: dict[str, Any] = {}
     for key, value in values.items():
-        if key not in fields:
-            raise ConfigError(f"unknown key {prefix}{key}; {did_you_mean(key, fields)}")
-        for section in (fields[key], *get_args(fields[key])):  # a section may be optional
-            if dataclasses.is_dataclass(section):
-                _check_keys(section, value, f"{prefix}{key}.")
+        name = former.get(key, key)
+        if name not in hints:
+            raise ConfigError(f"unknown key {prefix}{key}; {did_you_mean(key, hints)}")
+        if name in found:
+            raise ConfigError(f"{prefix}{name}: given twice, once under its former name")
+        for section in _sections_in(hints[name]):
+            value = _known(section, value, f"{prefix}{name}.")
+        found[name] = value
+    return found
 
 
-def _without_none(values: Any) -> Any:
-    if isinstance(values, dict):
-        return {key: _without_none(value) for key, value in values.items() if value is not None}
-    return values
+def _sections_in(hint: Any) -> list[Any]:
+    """The dataclasses that a type may hold: a section, an optional one, or a list of them."""
+    if dataclasses.is_dataclass(hint):
+        return [hint]
+    return [section for part in get_args(hint) for section in _sections_in(part)]

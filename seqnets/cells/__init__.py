@@ -1,5 +1,7 @@
 """Recurrent cells: one file a family, each a small object of pure functions."""
 
+from seqnets.cells.composite import CellStack as CellStack
+from seqnets.cells.composite import CompositeCell as CompositeCell
 from seqnets.cells.conv_lstm import ConvLSTM as ConvLSTM
 from seqnets.cells.conv_lstm import ConvLSTMCarry as ConvLSTMCarry
 from seqnets.cells.conv_lstm import ConvLSTMParams as ConvLSTMParams
@@ -20,6 +22,7 @@ from seqnets.cells.layer_norm import LayerNormLSTM as LayerNormLSTM
 from seqnets.cells.layer_norm import LSTMNorms as LSTMNorms
 from seqnets.cells.learned import LearnedCarry as LearnedCarry
 from seqnets.cells.learned import LearnedCarryParams as LearnedCarryParams
+from seqnets.cells.linear import LinearCell as LinearCell
 from seqnets.cells.lstm import LSTM as LSTM
 from seqnets.cells.lstm import LSTMCarry as LSTMCarry
 from seqnets.cells.mgu import MGU as MGU
@@ -28,7 +31,9 @@ from seqnets.cells.mgu import MGUResetAfter as MGUResetAfter
 from seqnets.cells.peephole import PeepholeLSTM as PeepholeLSTM
 from seqnets.cells.peephole import Peepholes as Peepholes
 from seqnets.cells.prepared import PreparedCell as PreparedCell
+from seqnets.cells.product import product as product
 from seqnets.cells.projected import ProjectedLSTM as ProjectedLSTM
 from seqnets.cells.sru import SRU as SRU
 from seqnets.cells.sru import SRUCarry as SRUCarry
 from seqnets.cells.sru import SRUParams as SRUParams
+from seqnets.cells.table import CELLS as CELLS

@@ -12,6 +12,8 @@ from jax import lax
 
 from seqnets.cells.gate import sigmoid
 from seqnets.cells.prepared import PreparedCell
+from seqnets.cells.product import factor_dtype, sum_dtype
+from seqnets.cells.roles import roles
 from seqnets.checks import check_range, check_shape
 from seqnets.initializers import forget_bias, per_gate
 from seqnets.typing import Array, Key
@@ -19,6 +21,7 @@ from seqnets.typing import Array, Key
 __all__ = ["ConvLSTM", "ConvLSTMCarry", "ConvLSTMParams"]
 
 
+@roles(w_x="input", w_h="recurrent")
 class ConvLSTMParams(NamedTuple):
     """Parameters of a `ConvLSTM`: the gates' blocks side by side on the last axis."""
 
@@ -133,9 +136,16 @@ class ConvLSTM(PreparedCell[ConvLSTMParams, ConvLSTMCarry]):
 
 def _convolve(images: Array, kernel: Array) -> Array:
     """``[N, *image, D]`` with ``[*kernel, D, F]`` to ``[N, *image, F]``."""
-    n = images.ndim - 2
+    n, factors = images.ndim - 2, factor_dtype(images, kernel)
     axes, last = tuple(range(1, n + 1)), n + 1
     numbers = lax.ConvDimensionNumbers(
         lhs_spec=(0, last, *axes), rhs_spec=(last, n, *range(n)), out_spec=(0, last, *axes)
     )
-    return lax.conv_general_dilated(images, kernel, (1,) * n, "SAME", dimension_numbers=numbers)
+    z = lax.conv_general_dilated(
+        images.astype(factors),
+        kernel.astype(factors),
+        (1,) * n,
+        "SAME",
+        dimension_numbers=numbers,
+    )
+    return z.astype(sum_dtype(images, kernel))

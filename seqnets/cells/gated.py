@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from flax.linen import initializers
 
+from seqnets.cells.roles import roles
 from seqnets.checks import check_range
 from seqnets.initializers import Initialization, Initializer, per_gate
 from seqnets.typing import Array, Key, PyTree
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 
+@roles(w_x="input", w_h="recurrent")
 class GatedParams(NamedTuple):
     """Parameters of every gated cell: the gates' blocks side by side on the last axis."""
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from seqnets.cells.gate import sigmoid
 from seqnets.cells.gated import GatedCell, GatedParams
 from seqnets.cells.prepared import PreparedCell, project
+from seqnets.cells.product import product
 from seqnets.typing import Array, Key, PyTree
 
 __all__ = ["GRU", "GRUCarry", "GRUResetBefore"]
@@ -103,9 +104,9 @@ class GRUResetBefore(PreparedCell[GatedParams, GRUCarry]):
         h = carry.h
         r_x, z_x, n_x = jnp.split(prepared, 3, axis=-1)
         w_rz, w_n = jnp.split(params.w_h, [2 * self.features], axis=-1)
-        r_h, z_h = jnp.split(h @ w_rz, 2, axis=-1)
+        r_h, z_h = jnp.split(product(h, w_rz), 2, axis=-1)
         r = sigmoid(r_x + r_h)
         z = sigmoid(z_x + z_h)
-        n = jnp.tanh(n_x + (r * h) @ w_n)
+        n = jnp.tanh(n_x + product(r * h, w_n))
         h = (1 - z) * n + z * h
         return GRUCarry(h=h), h

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax.linen import initializers
 
 from seqnets.cells.prepared import PreparedCell, project
+from seqnets.cells.roles import roles
 from seqnets.checks import check_range
 from seqnets.initializers import per_gate
 from seqnets.typing import Activation, Array, Key
@@ -17,6 +18,7 @@ from seqnets.typing import Activation, Array, Key
 __all__ = ["IndRNN", "IndRNNCarry", "IndRNNParams"]
 
 
+@roles(w_x="input")
 class IndRNNParams(NamedTuple):
     """Parameters of an `IndRNN`."""
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from seqnets.cells.gate import sigmoid
 from seqnets.cells.gated import GatedCell, GatedParams
 from seqnets.cells.prepared import PreparedCell, project
+from seqnets.cells.product import product
 from seqnets.typing import Array, Key, PyTree
 
 __all__ = ["MGU", "MGUCarry", "MGUResetAfter"]
@@ -101,7 +102,7 @@ class MGU(PreparedCell[GatedParams, MGUCarry]):
         h = carry.h
         f_x, n_x = jnp.split(prepared, 2, axis=-1)
         w_f, w_n = jnp.split(params.w_h, 2, axis=-1)
-        f = sigmoid(f_x + h @ w_f)
-        n = jnp.tanh(n_x + (f * h) @ w_n)
+        f = sigmoid(f_x + product(h, w_f))
+        n = jnp.tanh(n_x + product(f * h, w_n))
         h = (1 - f) * h + f * n
         return MGUCarry(h=h), h

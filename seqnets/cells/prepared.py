@@ -12,9 +12,10 @@ from typing import Any, Generic, TypeVar
 
 import jax.numpy as jnp
 
+from seqnets.cells.product import product
 from seqnets.checks import check_range
 from seqnets.initializers import Initialization
-from seqnets.typing import Array, Key
+from seqnets.typing import Array, Key, PyTree
 
 __all__ = ["PreparedCell", "project"]
 
@@ -43,11 +44,11 @@ class PreparedCell(abc.ABC, Generic[ParamsT, CarryT]):
         """Carry before the first step, every leaf ``[batch, ...]`` of ``dtype``."""
 
     @abc.abstractmethod
-    def prepare(self, params: ParamsT, xs: Array) -> Array:
+    def prepare(self, params: ParamsT, xs: Array) -> PyTree:
         """What the inputs alone give, for one step ``[B, ...]`` or for all ``[T, B, ...]``."""
 
     @abc.abstractmethod
-    def advance(self, params: ParamsT, carry: CarryT, prepared: Array) -> tuple[CarryT, Array]:
+    def advance(self, params: ParamsT, carry: CarryT, prepared: Any) -> tuple[CarryT, Array]:
         """The rest of a step: carry and prepared inputs of one step to ``(carry, y)``."""
 
     def step(self, params: ParamsT, carry: CarryT, x: Array) -> tuple[CarryT, Array]:
@@ -64,5 +65,5 @@ def project(xs: Array, w_x: Array, b: Array | None = None) -> Array:
     expected, got = w_x.shape[0], xs.shape[-1]
     if got != expected:
         raise ValueError(f"xs: expected {expected} features, as the parameters have, got {got}")
-    z = xs @ w_x
+    z = product(xs, w_x)
     return z if b is None else z + jnp.broadcast_to(b, z.shape)

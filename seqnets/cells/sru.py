@@ -12,6 +12,7 @@ from flax.linen import initializers
 
 from seqnets.cells.gate import sigmoid
 from seqnets.cells.prepared import PreparedCell, project
+from seqnets.cells.roles import roles
 from seqnets.checks import check_range
 from seqnets.initializers import Initializer, forget_bias, per_gate
 from seqnets.typing import Array, Key
@@ -19,6 +20,7 @@ from seqnets.typing import Array, Key
 __all__ = ["SRU", "SRUCarry", "SRUParams"]
 
 
+@roles(w_x="input")
 class SRUParams(NamedTuple):
     """Parameters of an `SRU`: the blocks side by side on the last axis."""
 

@@ -1,4 +1,4 @@
-"""Ragged sequences as arrays of few shapes: padded to buckets.
+"""Padded lengths for ragged sequences, few of them: buckets.
 
 `jax.jit` compiles a program for every shape. A few padded lengths, the buckets, bound the number
 of programs by their own number; `Buckets` keeps the padding small as well. Padded steps and rows
@@ -19,11 +19,10 @@ from seqnets.checks import check_dtype, check_range, check_rank
 from seqnets.data.ragged import checked_sequences
 
 __all__ = [
-    "BucketBatch",
-    "BucketBatches",
     "Buckets",
     "Padded",
     "pad_sequences",
+    "padded",
 ]
 
 
@@ -32,21 +31,21 @@ class Buckets:
     """The lengths to which sequences are padded: the smallest that holds the longest of a batch.
 
     Attributes:
-      steps: padded lengths, increasing.
+      lengths: padded lengths in time steps, increasing.
 
     Raises:
-      ValueError: if ``steps`` is empty, not increasing, or begins below 1.
-      TypeError: if ``steps`` is not a tuple of ints.
+      ValueError: if ``lengths`` is empty, not increasing, or begins below 1.
+      TypeError: if ``lengths`` is not a tuple of ints.
     """
 
-    steps: tuple[int, ...]
+    lengths: tuple[int, ...]
 
     def __post_init__(self) -> None:
         """Reject what is not an increasing row of lengths."""
-        if not isinstance(self.steps, tuple) or {type(one) for one in self.steps} - {int}:
-            raise TypeError(f"steps: expected a tuple of ints, got {self.steps!r}")
-        if not self.steps or self.steps[0] < 1 or np.any(np.diff(self.steps) <= 0):
-            raise ValueError(f"steps: expected increasing lengths from 1, got {self.steps}")
+        if not isinstance(self.lengths, tuple) or {type(one) for one in self.lengths} - {int}:
+            raise TypeError(f"lengths: expected a tuple of ints, got {self.lengths!r}")
+        if not self.lengths or self.lengths[0] < 1 or np.any(np.diff(self.lengths) <= 0):
+            raise ValueError(f"lengths: expected increasing lengths from 1, got {self.lengths}")
 
     @classmethod
     def geometric(cls, shortest: int, longest: int, ratio: float) -> Buckets:
@@ -91,7 +90,7 @@ class Buckets:
 
         Example:
           >>> Buckets.fitted([2, 2, 2, 3, 9, 10], most=2, waste=0.0)
-          Buckets(steps=(3, 10))
+          Buckets(lengths=(3, 10))
         """
         check_range("most", most, 1)
         check_range("waste", waste, 0, 1, closed="left")
@@ -123,12 +122,12 @@ class Buckets:
         """
         array = _checked_lengths(lengths)
         longest = int(array.argmax())
-        if array[longest] > self.steps[-1]:
+        if array[longest] > self.lengths[-1]:
             raise ValueError(
-                f"lengths[{longest}]: expected at most {self.steps[-1]} steps, those of the last "
+                f"lengths[{longest}]: expected at most {self.lengths[-1]} steps, those of the last "
                 f"bucket, got {array[longest]}"
             )
-        steps = np.asarray(self.steps, np.int64)
+        steps = np.asarray(self.lengths, np.int64)
         return steps[np.searchsorted(steps, array)]
 
 
@@ -181,92 +180,17 @@ def pad_sequences(
     steps = int(buckets.padded_lengths([len(one) for one in arrays]).max())
     rows = len(arrays) if rows is None else rows
     check_range("rows", rows, len(arrays))
-    return _padded(arrays, rows, steps)
+    return padded(arrays, rows, steps)
 
 
-def _padded(arrays: Sequence[NDArray[Any]], rows: int, steps: int) -> Padded:
+def padded(arrays: Sequence[NDArray[Any]], rows: int, steps: int) -> Padded:
+    """Arrays [T_i, ...] as ``rows`` rows of ``steps`` time steps."""
     xs = np.zeros((rows, steps, *arrays[0].shape[1:]), arrays[0].dtype)
     lengths = np.zeros(rows, np.int32)
     for row, one in enumerate(arrays):
         xs[row, : len(one)] = one
         lengths[row] = len(one)
     return Padded(xs, np.arange(steps) < lengths[:, None], lengths)
-
-
-class BucketBatch(NamedTuple):
-    """Sequences of one bucket; rows left over at the end are empty."""
-
-    xs: NDArray[Any]
-    """[B, T, ...], zero at padded steps; T is a bucket's."""
-    mask: NDArray[np.bool_]
-    """[B, T] bool, True at real steps."""
-    lengths: NDArray[np.int32]
-    """[B] int32, real steps of each row."""
-    which: NDArray[np.int32]
-    """[B] int32, number of each row's sequence in the data set, -1 where the row is empty."""
-
-
-class BucketBatches:
-    """Batches of sequences of like length; batch k is a pure function of (seed, k).
-
-    Each epoch shuffles the sequences within their buckets, cuts every bucket into batches, and
-    shuffles these. All have B rows, so there is one shape a bucket, and every sequence comes once
-    an epoch: a bucket's last batch is filled up with empty rows. What goes with a sequence is
-    found by `BucketBatch.which`, and what goes with its steps is padded alike by
-    ``pad_sequences([labels[i] for i in batch.which if i >= 0], buckets, rows=B)``.
-
-    Args:
-      sequences: at least one array [T_i, ...], T_i ≥ 0, alike in dtype and all other axes.
-      buckets: padded lengths.
-      batch_size: rows B.
-      seed: ≥ 0, what the order depends on beside the epoch.
-
-    Raises:
-      ValueError: those of `pad_sequences`, or if a number is out of range.
-      TypeError: those of `pad_sequences`.
-    """
-
-    def __init__(
-        self, sequences: Sequence[ArrayLike], buckets: Buckets, *, batch_size: int, seed: int
-    ) -> None:
-        check_range("batch_size", batch_size, 1)
-        check_range("seed", seed, 0)
-        self._sequences = checked_sequences(sequences)
-        padded = buckets.padded_lengths([len(one) for one in self._sequences])
-        self._steps = np.unique(padded)
-        self._members = [np.flatnonzero(padded == steps) for steps in self._steps]
-        self._cuts = [
-            (bucket, start)
-            for bucket, members in enumerate(self._members)
-            for start in range(0, len(members), batch_size)
-        ]
-        self.batch_size = batch_size
-        self.seed = seed
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches in which every sequence comes once."""
-        return len(self._cuts)
-
-    def batch(self, k: int) -> BucketBatch:
-        """Return batch number ``k``, from 0; epochs follow one another without end.
-
-        Raises:
-          ValueError: if ``k`` is negative.
-        """
-        check_range("k", k, 0)
-        epoch, place = divmod(k, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.steps_per_epoch)
-        bucket, start = self._cuts[order[place]]
-        # NumPy's seeds [s, e] and [s, e, 0] are the same, so buckets count from 1.
-        shuffled = np.random.default_rng([self.seed, epoch, bucket + 1]).permutation(
-            self._members[bucket]
-        )
-        chosen = shuffled[start : start + self.batch_size]
-        which = np.full(self.batch_size, -1, np.int32)
-        which[: len(chosen)] = chosen
-        arrays = [self._sequences[i] for i in chosen]
-        return BucketBatch(*_padded(arrays, self.batch_size, int(self._steps[bucket])), which)
 
 
 def _checked_lengths(lengths: ArrayLike) -> NDArray[np.int64]:

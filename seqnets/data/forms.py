@@ -30,7 +30,7 @@ from seqnets.data.errors import DataError
 from seqnets.data.files import decode_utf8, read_bytes
 from seqnets.data.times import is_time, parse_times
 
-__all__ = ["Times", "Written", "written_series"]
+__all__ = ["LONG", "Times", "Written", "by_series", "written_series"]
 
 LONG = ("unique_id", "ds", "y")
 TIME_NAMES = frozenset(
@@ -191,6 +191,20 @@ def _long(table: _Table) -> list[Written]:
         )
     times = parse_times(_column(table, lines, ds, names.index("ds")))
     values = numbers(_column(table, lines, y, names.index("y")))
+    return by_series(ids, times, values, lines)
+
+
+def by_series(
+    ids: Sequence[str], times: Times, values: NDArray[np.float64], lines: NDArray[np.int64]
+) -> list[Written]:
+    """The rows of a table in long form, by series, in the order of their appearance.
+
+    Args:
+      ids: [n] names of the rows' series.
+      times: [n].
+      values: [n].
+      lines: [n] where each row is.
+    """
     codes, series = pd.factorize(np.array(ids, object))
     members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
     return [

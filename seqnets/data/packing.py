@@ -13,8 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from seqnets.checks import check_range
 from seqnets.data.ragged import checked_sequences
+from seqnets.data.source import WHOLE, Share, rows_of, shapes_of
+from seqnets.typing import Bool, Shaped
 
-__all__ = ["Packed", "pack_sequences"]
+__all__ = ["Packed", "PackedBatch", "PackedSource", "pack_sequences"]
 
 
 class Packed(NamedTuple):
@@ -47,28 +49,28 @@ class Packed(NamedTuple):
 
 
 def pack_sequences(
-    sequences: Sequence[ArrayLike], steps: int, *, rows: int | None = None
+    sequences: Sequence[ArrayLike], length: int, *, rows: int | None = None
 ) -> Packed:
-    """Pack ragged sequences into few rows of ``steps`` steps, first-fit decreasing.
+    """Pack ragged sequences into few rows of ``length`` time steps, first-fit decreasing.
 
     The longest sequences are placed first, each in the first row with room for it, which takes
     at most 11/9 · n + 6/9 rows where n would do. Where they go depends on the lengths alone: what
     goes with their steps, packed by the same call, lies at the same places.
 
     Args:
-      sequences: at least one array [T_i, ...], T_i ≤ steps, alike in dtype and all other axes.
-      steps: length T of the rows.
+      sequences: at least one array [T_i, ...], T_i ≤ length, alike in dtype and all other axes.
+      length: time steps T of the rows.
       rows: number of rows B, those not needed being empty, so that all batches have one shape;
         None for as many as are needed.
 
     Raises:
       ValueError: if there is no sequence, one is a scalar, differs in shape from the first or is
-        longer than ``steps``, ``steps`` is below 1, or ``rows`` do not hold them.
+        longer than ``length``, ``length`` is below 1, or ``rows`` do not hold them.
       TypeError: if the sequences are not of numbers or bools, or differ in dtype.
 
     Example:
       >>> import numpy as np
-      >>> packed = pack_sequences([np.ones(2), np.ones(4), np.ones(3)], steps=5)
+      >>> packed = pack_sequences([np.ones(2), np.ones(4), np.ones(3)], length=5)
       >>> packed.reset.astype(int).tolist(), packed.row.tolist()
       ([[1, 0, 0, 0, 0], [1, 0, 0, 1, 0]], [1, 0, 1])
 
@@ -76,18 +78,18 @@ def pack_sequences(
       Dósa, The Tight Bound of First Fit Decreasing Bin-Packing Algorithm Is
       FFD(I) ≤ 11/9 OPT(I) + 6/9, ESCAPE 2007.
     """
-    check_range("steps", steps, 1)
+    check_range("length", length, 1)
     arrays = checked_sequences(sequences)
     lengths = np.array([len(one) for one in arrays], np.int32)
-    if lengths.max() > steps:
+    if lengths.max() > length:
         i = int(lengths.argmax())
-        raise ValueError(f"sequences[{i}]: expected at most {steps} steps, got {lengths[i]}")
-    row, start = _first_fit_decreasing(lengths, steps)
+        raise ValueError(f"sequences[{i}]: expected at most {length} steps, got {lengths[i]}")
+    row, start = _first_fit_decreasing(lengths, length)
     needed = int(row.max()) + 1
     rows = needed if rows is None else rows
     check_range("rows", rows, needed)
-    xs = np.zeros((rows, steps, *arrays[0].shape[1:]), arrays[0].dtype)
-    mask, reset = np.zeros((2, rows, steps), np.bool_)
+    xs = np.zeros((rows, length, *arrays[0].shape[1:]), arrays[0].dtype)
+    mask, reset = np.zeros((2, rows, length), np.bool_)
     for one, r, first in zip(arrays, row, start, strict=True):
         xs[r, first : first + len(one)] = one
         mask[r, first : first + len(one)] = True
@@ -108,3 +110,61 @@ def _first_fit_decreasing(
         row[i], start[i] = r, used[r]
         used[r] += lengths[i]
     return row, start
+
+
+class PackedBatch(NamedTuple):
+    """Rows of packed sequences."""
+
+    xs: Shaped[np.ndarray, "B T *D"]
+    """Zero at padded time steps."""
+    mask: Bool[np.ndarray, "B T"]
+    """True at real time steps."""
+    reset: Bool[np.ndarray, "B T"]
+    """True at the first time step of every sequence."""
+
+
+class PackedSource:
+    """Batches of packed rows, in shuffled epochs; batch k is a pure function of (seed, k).
+
+    The sequences are packed once; each epoch shuffles the rows. Every sequence comes once an epoch:
+    the last batch is filled up with empty rows.
+
+    Args:
+      sequences: at least one array [T_i, ...], T_i ≤ length, alike in dtype and all other axes.
+      length: time steps T of the rows.
+      batch_size: rows of a batch B.
+      seed: ≥ 0.
+
+    Raises:
+      ValueError: those of `pack_sequences`, or if a number is out of range.
+      TypeError: those of `pack_sequences`.
+    """
+
+    def __init__(
+        self, sequences: Sequence[ArrayLike], length: int, *, batch_size: int, seed: int
+    ) -> None:
+        check_range("batch_size", batch_size, 1)
+        check_range("seed", seed, 0)
+        packed = pack_sequences(sequences, length)
+        self._rows = PackedBatch(packed.xs, packed.mask, packed.reset)
+        self.batch_size, self.seed = batch_size, seed
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in which every sequence comes once."""
+        return -(-len(self._rows.xs) // self.batch_size)
+
+    @property
+    def shapes(self) -> tuple[PackedBatch, ...]:
+        """The one shape of all batches."""
+        return (shapes_of(self.batch(0)),)
+
+    def batch(self, k: int, share: Share = WHOLE) -> PackedBatch:
+        """Batch number ``k``, from 0; epochs follow one another without end."""
+        check_range("k", k, 0)
+        epoch, place = divmod(k, self.steps_per_epoch)
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self._rows.xs))
+        chosen = order[place * self.batch_size :][: self.batch_size]
+        rows = share.rows(self.batch_size)
+        taken = PackedBatch(*(x[chosen] for x in self._rows))
+        return rows_of(taken, rows)

@@ -15,7 +15,14 @@ from seqnets.data.errors import DataError
 from seqnets.data.forms import Times, Written, written_series
 from seqnets.data.grid import continue_times, regular_steps, regular_times, season_of
 
-__all__ = ["MAXIMUM_SERIES_BYTES", "Series", "future_times", "read_series", "season_of"]
+__all__ = [
+    "MAXIMUM_SERIES_BYTES",
+    "Series",
+    "future_times",
+    "on_grid",
+    "read_series",
+    "season_of",
+]
 
 MAXIMUM_SERIES_BYTES = 2**29
 """Files of series of more than 512 MiB, counted after decompression, are refused."""
@@ -86,11 +93,21 @@ def read_series(path: str | os.PathLike[str], shortest: int = 2) -> list[Series]
     """
     name = os.fspath(path)
     found = written_series(name, MAXIMUM_SERIES_BYTES)
-    return [_on_grid(name, written, shortest) for written in found]
+    return [on_grid(name, written, shortest) for written in found]
 
 
-def _on_grid(path: str, written: Written, shortest: int) -> Series:
-    """Order the values by time, and put NaN where the regular grid has no value."""
+def on_grid(path: str, written: Written, shortest: int, places: str = "lines") -> Series:
+    """Order the values by time, and put NaN where the regular grid has no value.
+
+    Args:
+      path: the file, for messages.
+      written: the series as written.
+      shortest: fewest values.
+      places: what ``written.lines`` number, for messages.
+
+    Raises:
+      DataError: those of `read_series`.
+    """
     label = f"{path}: series {shown(written.id)}"
     if len(written.values) < shortest:
         raise DataError(f"{label}: expected at least {shortest} values, got {len(written.values)}")
@@ -98,7 +115,7 @@ def _on_grid(path: str, written: Written, shortest: int) -> Series:
         raise DataError(f"{label}: expected a value, got {len(written.values)} missing ones")
     if written.times is None:
         return Series(written.id, written.values)
-    times, values = _in_order(label, written, written.times)
+    times, values = _in_order(label, written, written.times, places)
     if len(values) == 1:
         if isinstance(times, pd.DatetimeIndex):
             return Series(written.id, values, times)
@@ -116,7 +133,9 @@ def _on_grid(path: str, written: Written, shortest: int) -> Series:
     return Series(written.id, filled, grid, frequency)
 
 
-def _in_order(label: str, written: Written, times: Times) -> tuple[Times, NDArray[np.float64]]:
+def _in_order(
+    label: str, written: Written, times: Times, places: str
+) -> tuple[Times, NDArray[np.float64]]:
     """Times ascending and the values with them.
 
     Raises:
@@ -129,7 +148,7 @@ def _in_order(label: str, written: Written, times: Times) -> tuple[Times, NDArra
         pair = order[twice[0] : twice[0] + 2]
         first, second = (written.lines[i] for i in pair)
         raise DataError(
-            f"{label}: the time {times[pair[0]]} comes twice, on lines {first} and {second}"
+            f"{label}: the time {times[pair[0]]} comes twice, on {places} {first} and {second}"
         )
     return times[order], written.values[order]
 

@@ -6,12 +6,14 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
 from seqnets.checks import check_dtype, check_range, check_rank
 from seqnets.data.errors import DataError
 from seqnets.data.files import MAXIMUM_BYTES, decode_utf8, read_bytes
+from seqnets.data.source import WHOLE, Share
 
 __all__ = [
     "EvaluationBatch",
@@ -142,7 +144,7 @@ class TextStream:
     Args:
       tokens: [n] int, or what is at hand of them.
       batch_size: streams B.
-      steps: chunk length T.
+      chunk_length: time steps T of a batch, between truncations of the gradient.
       seed: ≥ 0, what the offsets depend on beside the epoch.
 
     Raises:
@@ -152,35 +154,46 @@ class TextStream:
     """
 
     def __init__(
-        self, tokens: NDArray[np.integer[Any]] | Excerpt, *, batch_size: int, steps: int, seed: int
+        self,
+        tokens: NDArray[np.integer[Any]] | Excerpt,
+        *,
+        batch_size: int,
+        chunk_length: int,
+        seed: int,
     ) -> None:
         check_range("batch_size", batch_size, 1)
-        check_range("steps", steps, 1)
+        check_range("chunk_length", chunk_length, 1)
         check_range("seed", seed, 0)
         self._tokens = _checked_tokens(tokens)
-        needed = batch_size * steps + 1
+        needed = batch_size * chunk_length + 1
         if self._tokens.size < needed:
             raise DataError(
-                f"tokens: expected at least batch_size · steps + 1 = {needed}, got "
-                f"{self._tokens.size}; use more text, or a smaller batch_size or fewer steps"
+                f"tokens: expected at least batch_size · chunk_length + 1 = {needed}, got "
+                f"{self._tokens.size}; use more text, or a smaller batch_size or chunk_length"
             )
         self.batch_size = batch_size
-        self.steps = steps
+        self.chunk_length = chunk_length
         self.seed = seed
 
     @property
     def steps_per_epoch(self) -> int:
         """Batches before the streams start anew: (n − T) / (B · T) rounded down, at least 1."""
-        return _steps_per_epoch(self._tokens.size, self.batch_size, self.steps)
+        return _steps_per_epoch(self._tokens.size, self.batch_size, self.chunk_length)
 
-    def batch(self, k: int, rows: slice = slice(None)) -> TextBatch:
+    @property
+    def shapes(self) -> tuple[TextBatch, ...]:
+        """The one shape of all batches."""
+        tokens: Any = jax.ShapeDtypeStruct((self.batch_size, self.chunk_length), np.int32)
+        return (TextBatch(tokens, tokens, jax.ShapeDtypeStruct(tokens.shape, np.bool_)),)  # type: ignore[arg-type]
+
+    def batch(self, k: int, share: Share = WHOLE) -> TextBatch:
         """Return batch number ``k``, from 0; epochs follow one another without end.
 
         ``reset`` is True at the first step of each epoch's first batch, else False.
 
         Args:
           k: number of the batch.
-          rows: which of its B rows; their `training_span` must be at hand.
+          share: which of its B rows; their `training_span` must be at hand.
 
         Raises:
           ValueError: if ``k`` is negative.
@@ -188,71 +201,74 @@ class TextStream:
         """
         check_range("k", k, 0)
         epoch, chunk = divmod(k, self.steps_per_epoch)
-        stretch = self.steps_per_epoch * self.steps
-        numbers = np.arange(self.batch_size)[rows]
-        starts = self._offset(epoch) + stretch * numbers + chunk * self.steps
-        read = self._tokens.at(starts[:, None] + np.arange(self.steps + 1)).astype(np.int32)
-        reset = np.zeros((len(numbers), self.steps), np.bool_)
+        stretch = self.steps_per_epoch * self.chunk_length
+        numbers = np.arange(self.batch_size)[share.rows(self.batch_size)]
+        starts = self._offset(epoch) + stretch * numbers + chunk * self.chunk_length
+        read = self._tokens.at(starts[:, None] + np.arange(self.chunk_length + 1)).astype(np.int32)
+        reset = np.zeros((len(numbers), self.chunk_length), np.bool_)
         reset[:, 0] = chunk == 0
         return TextBatch(read[:, :-1], read[:, 1:], reset)
 
     def _offset(self, epoch: int) -> int:
         """Where the first stretch of the epoch starts."""
-        spare = _spare(self._tokens.size, self.batch_size, self.steps)
+        spare = _spare(self._tokens.size, self.batch_size, self.chunk_length)
         return int(np.random.default_rng([self.seed, epoch]).integers(spare, endpoint=True))
 
 
-def training_span(size: int, batch_size: int, steps: int, rows: slice) -> slice:
+def training_span(size: int, batch_size: int, chunk_length: int, rows: slice) -> slice:
     """Which of ``size`` tokens some rows of a `TextStream` read, in any epoch.
 
     Args:
       size: tokens n.
       batch_size: streams B.
-      steps: chunk length T.
+      chunk_length: time steps T of a batch.
       rows: which of the B rows, with both ends.
 
     Returns:
       The span of their positions.
     """
-    stretch = _steps_per_epoch(size, batch_size, steps) * steps
-    spare = _spare(size, batch_size, steps)
+    stretch = _steps_per_epoch(size, batch_size, chunk_length) * chunk_length
+    spare = _spare(size, batch_size, chunk_length)
     return slice(stretch * rows.start, stretch * rows.stop + spare + 1)
 
 
-def _steps_per_epoch(size: int, batch_size: int, steps: int) -> int:
-    return max(1, (size - steps) // (batch_size * steps))
+def _steps_per_epoch(size: int, batch_size: int, chunk_length: int) -> int:
+    return max(1, (size - chunk_length) // (batch_size * chunk_length))
 
 
-def _spare(size: int, batch_size: int, steps: int) -> int:
+def _spare(size: int, batch_size: int, chunk_length: int) -> int:
     """How far the first stretch of an epoch may begin from the first token."""
-    return size - 1 - batch_size * _steps_per_epoch(size, batch_size, steps) * steps
+    return size - 1 - batch_size * _steps_per_epoch(size, batch_size, chunk_length) * chunk_length
 
 
 def evaluation_batches(
-    tokens: NDArray[np.integer[Any]] | Excerpt, rows: int, steps: int, share: slice | None = None
+    tokens: NDArray[np.integer[Any]] | Excerpt,
+    rows: int,
+    chunk_length: int,
+    share: slice | None = None,
 ) -> list[EvaluationBatch]:
     """Cover each of the n − 1 predictions of the next token exactly once.
 
     The predictions are cut into ``rows`` contiguous stretches, the last ones shorter or empty,
-    and these into chunks of ``steps``; row r of a batch goes on where row r of the batch before
-    ended. Only a row's first prediction comes without a past, so one row measures exactly. All
-    batches have one shape, and one compiled program serves them.
+    and these into chunks of ``chunk_length``; row r of a batch goes on where row r of the one
+    before ended. Only a row's first prediction comes without a past, so one row measures exactly.
+    All batches have one shape, and one compiled program serves them.
 
     Args:
       tokens: [n] int, n ≥ 2, or what is at hand of them.
       rows: stretches.
-      steps: length of a chunk T.
+      chunk_length: time steps T of a chunk.
       share: which rows, None for all; their `evaluation_span` must be at hand. Rows beyond the
         last are empty.
 
     Raises:
       TypeError: if ``tokens`` are not integers.
-      ValueError: if ``tokens`` has not one axis, or ``rows`` or ``steps`` is below 1.
+      ValueError: if ``tokens`` has not one axis, or ``rows`` or ``chunk_length`` is below 1.
       DataError: if there are fewer than 2 tokens.
       IndexError: if what is at hand of the tokens does not reach.
     """
     check_range("rows", rows, 1)
-    check_range("steps", steps, 1)
+    check_range("chunk_length", chunk_length, 1)
     tokens = _checked_tokens(tokens)
     predictions = tokens.size - 1
     if predictions < 1:
@@ -261,8 +277,8 @@ def evaluation_batches(
     share = share or slice(0, rows)
     begin = stretch * np.arange(share.start, share.stop)[:, None]
     batches = []
-    for start in range(0, stretch, steps):
-        within = start + np.arange(steps)
+    for start in range(0, stretch, chunk_length):
+        within = start + np.arange(chunk_length)
         position = begin + within
         mask = (within < stretch) & (position < predictions)
         inputs, targets = np.zeros((2, *mask.shape), np.int32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from seqnets.data.errors import DataError
 from seqnets.files import read_json
 
 __all__ = [
+    "TOKENIZERS",
     "ByteTokenizer",
     "CharacterTokenizer",
     "Tokenizer",
@@ -223,3 +224,10 @@ def _checked_ids(ids: ArrayLike, size: int) -> NDArray[Any]:
     if wrong.any():
         raise ValueError(f"ids: expected values in [0, {size}), got {array[wrong][0]}")
     return array.astype(np.int64)
+
+
+TOKENIZERS: Mapping[str, Callable[[str], Tokenizer]] = {
+    "byte": lambda text: ByteTokenizer(),
+    "character": CharacterTokenizer.from_text,
+}
+"""Tokenizers by name, made from the training text."""

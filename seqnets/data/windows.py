@@ -21,8 +21,9 @@ import numpy as np
 from seqnets.checks import check_range
 from seqnets.data.errors import DataError
 from seqnets.data.series import Series
+from seqnets.data.source import WHOLE, Share, shapes_of
 
-__all__ = ["SeriesWindows", "Window", "WindowShape"]
+__all__ = ["SeriesWindows", "Window", "WindowShape", "WindowSource"]
 
 FAR = 8.0  # features beyond this many units are pressed together logarithmically
 
@@ -66,7 +67,7 @@ class WindowShape:
 
 
 class SeriesWindows:
-    """Windows of a set of series; batch k is a pure function of (seed, k).
+    """Windows of a set of series, at any cut.
 
     Args:
       series: the series; each must have at least one observed value.
@@ -95,17 +96,8 @@ class SeriesWindows:
         """[series] number of steps of each."""
         return self._ends - self._starts
 
-    def batch(
-        self, k: int, size: int, seed: int, held_out: int = 0, rows: slice = slice(None)
-    ) -> Window:
-        """Windows at random cuts of random series, those of the training part.
-
-        Args:
-          k: number of the batch.
-          size: windows in it, B.
-          seed: what the choice depends on beside k.
-          held_out: steps at the end of every series that no target may touch.
-          rows: which of the B windows.
+    def check_usable(self, held_out: int) -> np.ndarray:
+        """`usable`, of which there must be some.
 
         Raises:
           DataError: if no series is long enough for a window.
@@ -113,23 +105,20 @@ class SeriesWindows:
         usable = self.usable(held_out)
         if not usable.size:
             raise DataError(
-                f"no series is long enough: a window needs {self._first_cut} steps of past and "
+                f"no series is long enough: a window needs {self.first_cut} steps of past and "
                 f"{self.shape.horizon} to forecast, and the longest series has "
                 f"{self.lengths.max()} steps; try a smaller horizon or season"
             )
-        rng = np.random.default_rng([seed, k])
-        chosen = rng.choice(usable, size)
-        last = self.lengths[chosen] - held_out - self.shape.horizon
-        cuts = rng.integers(self._first_cut, last, endpoint=True)
-        return self.windows(chosen[rows], cuts[rows])
+        return usable
 
     def usable(self, held_out: int) -> np.ndarray:
         """Numbers of the series long enough for a window before their last ``held_out`` steps."""
-        needed = self._first_cut + self.shape.horizon + held_out
+        needed = self.first_cut + self.shape.horizon + held_out
         return np.flatnonzero(self.lengths >= needed)
 
     @property
-    def _first_cut(self) -> int:
+    def first_cut(self) -> int:
+        """The first time step at which a window may be cut."""
         return min(self.shape.season, self.shape.context) + 1
 
     def windows(self, rows: np.ndarray, cuts: np.ndarray) -> Window:
@@ -198,6 +187,43 @@ class SeriesWindows:
         real = (positions >= 0) & (positions < self.lengths[rows][:, None])
         index = np.where(real, self._starts[rows][:, None] + positions, 0)
         return np.where(real, values[index], 0.0), real
+
+
+class WindowSource:
+    """Windows at random cuts of random series; batch k is a pure function of (seed, k).
+
+    Args:
+      windows: of the series.
+      batch_size: windows of a batch B.
+      seed: what the choice depends on beside k.
+      held_out: time steps at the end of every series that no target may touch.
+
+    Raises:
+      DataError: if no series is long enough for a window.
+    """
+
+    def __init__(
+        self, windows: SeriesWindows, *, batch_size: int, seed: int, held_out: int = 0
+    ) -> None:
+        check_range("batch_size", batch_size, 1)
+        check_range("held_out", held_out, 0)
+        self._windows, self._held_out = windows, held_out
+        self._usable = windows.check_usable(held_out)
+        self.batch_size, self.seed = batch_size, seed
+
+    @property
+    def shapes(self) -> tuple[Window, ...]:
+        """The one shape of all batches."""
+        return (shapes_of(self.batch(0)),)
+
+    def batch(self, k: int, share: Share = WHOLE) -> Window:
+        """Windows of batch number ``k``, from 0."""
+        rng = np.random.default_rng([self.seed, k])
+        chosen = rng.choice(self._usable, self.batch_size)
+        last = self._windows.lengths[chosen] - self._held_out - self._windows.shape.horizon
+        cuts = rng.integers(self._windows.first_cut, last, endpoint=True)
+        rows = share.rows(self.batch_size)
+        return self._windows.windows(chosen[rows], cuts[rows])
 
 
 def _press(x: np.ndarray) -> np.ndarray:

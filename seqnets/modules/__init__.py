@@ -12,6 +12,7 @@ from seqnets.modules.application import apply as apply
 from seqnets.modules.dense import MLP as MLP
 from seqnets.modules.dense import Dropout as Dropout
 from seqnets.modules.dense import PReLU as PReLU
+from seqnets.modules.layer import Layer as Layer
 from seqnets.modules.recurrent import RNN as RNN
 from seqnets.modules.recurrent import Bidirectional as Bidirectional
 from seqnets.modules.recurrent import BidirectionalCarry as BidirectionalCarry

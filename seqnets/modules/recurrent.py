@@ -8,9 +8,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from seqnets.dropout import dropout, fold_in, fold_in_rows
-from seqnets.recurrence import Regularization, unroll
-from seqnets.recurrence.precision import narrow_weights, wide
-from seqnets.typing import Array, Bool, Cell, Float, Key, PyTree
+from seqnets.modules.layer import Layer, as_layers
+from seqnets.recurrence import Execution, Regularization, unroll
+from seqnets.typing import Array, Bool, Cell, Float, Key, Keys, PyTree
 
 __all__ = ["RNN", "Bidirectional", "BidirectionalCarry", "Stack"]
 
@@ -22,9 +22,7 @@ class RNN(nn.Module):
       cell: any `Cell`, for instance ``LSTM(features=256)``.
       reverse: read the rows from their last real step to the first.
       regularization: disturbs the recurrence in training.
-      dtype: of the factors of products and of the outputs, bfloat16 say; the carry and all sums
-        are then float32 or wider, and so are the parameters. None: as inputs and parameters are.
-      remat: see `unroll`; less memory for long sequences.
+      execution: how the layer is computed.
 
     Example:
       >>> import jax
@@ -40,8 +38,7 @@ class RNN(nn.Module):
     cell: Cell
     reverse: bool = False
     regularization: Regularization = Regularization()
-    dtype: Any = None
-    remat: int | None = None
+    execution: Execution = Execution()
 
     @nn.compact
     def __call__(
@@ -51,7 +48,8 @@ class RNN(nn.Module):
         *,
         mask: Bool[Array, "B T"] | None = None,
         reset: Bool[Array, "B T"] | None = None,
-        dropout_keys: Key | None = None,
+        context: PyTree = None,
+        dropout_keys: Keys | None = None,
         weight_key: Key | None = None,
     ) -> tuple[PyTree, Float[Array, "B T *H"]]:
         """Run the layer; arguments, results and errors are those of `unroll`.
@@ -64,6 +62,7 @@ class RNN(nn.Module):
           carry: carry before the first step, or None for the initial one.
           mask: [B, T] bool, True at real steps.
           reset: [B, T] bool, True where a new segment starts.
+          context: for composite cells, see `unroll`.
           dropout_keys: [B] random keys of recurrent dropout and zoneout, one a row; None for
             evaluation.
           weight_key: one random key of the weight drop; None for evaluation.
@@ -71,23 +70,18 @@ class RNN(nn.Module):
         params = self.param("cell", self.cell.init, jnp.shape(xs)[-1])
         rows, steps = jnp.shape(xs)[:2]
         noise = self.regularization.noise(self.cell, params, rows, steps, dropout_keys)
-        weights = self.regularization.drop_weights(params, weight_key)
-        if self.dtype is not None:
-            if carry is None:
-                carry = self.cell.initial_carry(params, rows, wide(self.dtype))
-            xs, weights = jnp.asarray(xs, self.dtype), narrow_weights(weights, self.dtype)
-        carry, ys = unroll(
+        return unroll(
             self.cell,
-            weights,
+            self.regularization.drop_weights(params, weight_key),
             carry,
             xs,
             mask=mask,
             reset=reset,
             reverse=self.reverse,
-            remat=self.remat,
+            context=context,
             noise=noise,
+            execution=self.execution,
         )
-        return carry, ys if self.dtype is None else ys.astype(self.dtype)
 
 
 class BidirectionalCarry(NamedTuple):
@@ -103,7 +97,7 @@ class Bidirectional(nn.Module):
     Attributes:
       forward_cell: cell that reads from the first step.
       backward_cell: cell that reads from each row's last real step.
-      regularization, dtype, remat: see `RNN`.
+      regularization, execution: see `RNN`.
 
     References:
       Schuster, Paliwal, Bidirectional Recurrent Neural Networks, IEEE TSP 45, 1997.
@@ -112,8 +106,7 @@ class Bidirectional(nn.Module):
     forward_cell: Cell
     backward_cell: Cell
     regularization: Regularization = Regularization()
-    dtype: Any = None
-    remat: int | None = None
+    execution: Execution = Execution()
 
     @nn.compact
     def __call__(
@@ -123,7 +116,8 @@ class Bidirectional(nn.Module):
         *,
         mask: Bool[Array, "B T"] | None = None,
         reset: Bool[Array, "B T"] | None = None,
-        dropout_keys: Key | None = None,
+        context: PyTree = None,
+        dropout_keys: Keys | None = None,
         weight_key: Key | None = None,
     ) -> tuple[BidirectionalCarry, Float[Array, "B T H"]]:
         """Run both directions.
@@ -133,6 +127,7 @@ class Bidirectional(nn.Module):
           carry: carries before the first step read in each direction, or None.
           mask: [B, T] bool, True at real steps.
           reset: [B, T] bool, True where a new segment starts.
+          context: for composite cells, see `unroll`.
           dropout_keys, weight_key: see `RNN`; the directions draw apart.
 
         Returns:
@@ -151,8 +146,7 @@ class Bidirectional(nn.Module):
                 cell,
                 reverse=number == 1,
                 regularization=self.regularization,
-                dtype=self.dtype,
-                remat=self.remat,
+                execution=self.execution,
                 name=name,
             )
             return layer(
@@ -160,6 +154,7 @@ class Bidirectional(nn.Module):
                 carry[number],
                 mask=mask,
                 reset=reset,
+                context=context,
                 dropout_keys=fold_in_rows(dropout_keys, number),
                 weight_key=fold_in(weight_key, number),
             )
@@ -173,23 +168,21 @@ class Stack(nn.Module):
     """Recurrent layers one on the other, with dropout between them and residual connections.
 
     Attributes:
-      cells: one cell a layer, from the input up.
+      layers: from the input up; a bare cell stands for a `Layer` with it.
       dropout: rate of the dropout on the outputs of every layer but the last.
       variational: draw that dropout once for all steps of a row.
       residual: add each layer's input to its output, from the second layer on; all layers must
         then have outputs of one size.
-      bidirectional: run every layer in both directions (two cells of the same kind a layer).
-      regularization, dtype, remat: see `RNN`.
+      bidirectional: run every layer in both directions (two cells of the same kind per layer).
+      execution: how all layers are computed.
     """
 
-    cells: tuple[Cell, ...]
+    layers: tuple[Layer | Cell, ...]
     dropout: float = 0.0
     variational: bool = False
     residual: bool = False
     bidirectional: bool = False
-    regularization: Regularization = Regularization()
-    dtype: Any = None
-    remat: int | None = None
+    execution: Execution = Execution()
 
     @nn.compact
     def __call__(
@@ -199,7 +192,8 @@ class Stack(nn.Module):
         *,
         mask: Bool[Array, "B T"] | None = None,
         reset: Bool[Array, "B T"] | None = None,
-        dropout_keys: Key | None = None,
+        context: PyTree = None,
+        dropout_keys: Keys | None = None,
         weight_key: Key | None = None,
     ) -> tuple[tuple[PyTree, ...], Float[Array, "B T H"]]:
         """Run the layers.
@@ -209,6 +203,7 @@ class Stack(nn.Module):
           carry: one carry a layer, or None for the initial ones.
           mask: [B, T] bool, True at real steps.
           reset: [B, T] bool, True where a new segment starts.
+          context: for composite cells, see `unroll`.
           dropout_keys: [B] random keys, one a row; None for no dropout (evaluation).
           weight_key: one random key of the weight drop; None for evaluation.
 
@@ -219,17 +214,19 @@ class Stack(nn.Module):
           ValueError: if there is no layer, the number of carries is not that of the layers, or
             residual layers differ in size; and those of `unroll`.
         """
-        self._check(carry)
+        layers = as_layers(self.layers)
+        self._check(layers, carry)
         finals = []
-        for number, cell in enumerate(self.cells):
+        for number, layer in enumerate(layers):
             keys = fold_in_rows(dropout_keys, number)
             if number > 0:
                 xs = dropout(xs, keys, self.dropout, same_steps=self.variational)
-            final, ys = self._layer(cell, number)(
+            final, ys = self._module(layer, number)(
                 xs,
                 None if carry is None else carry[number],
                 mask=mask,
                 reset=reset,
+                context=context,
                 dropout_keys=fold_in_rows(keys, 1),
                 weight_key=fold_in(weight_key, number),
             )
@@ -237,24 +234,23 @@ class Stack(nn.Module):
             xs = ys + xs if self.residual and number > 0 else ys
         return tuple(finals), xs
 
-    def _layer(self, cell: Cell, number: int) -> nn.Module:
+    def _module(self, layer: Layer, number: int) -> nn.Module:
         options: dict[str, Any] = {
-            "regularization": self.regularization,
-            "dtype": self.dtype,
-            "remat": self.remat,
+            "regularization": layer.regularization,
+            "execution": self.execution,
             "name": f"layer_{number}",
         }
         if self.bidirectional:
-            return Bidirectional(cell, cell, **options)
-        return RNN(cell, **options)
+            return Bidirectional(layer.cell, layer.cell, **options)
+        return RNN(layer.cell, **options)
 
-    def _check(self, carry: tuple[PyTree, ...] | None) -> None:
-        if not self.cells:
-            raise ValueError("cells: expected at least one cell, got none")
-        if carry is not None and len(carry) != len(self.cells):
+    def _check(self, layers: tuple[Layer, ...], carry: tuple[PyTree, ...] | None) -> None:
+        if not layers:
+            raise ValueError("layers: expected at least one layer, got none")
+        if carry is not None and len(carry) != len(layers):
             raise ValueError(
-                f"carry: expected one for each of {len(self.cells)} layers, got {len(carry)}"
+                f"carry: expected one for each of {len(layers)} layers, got {len(carry)}"
             )
-        sizes = {cell.features for cell in self.cells}
+        sizes = {layer.cell.features for layer in layers}
         if self.residual and len(sizes) > 1:
-            raise ValueError(f"cells: residual layers must be of one size, got {sorted(sizes)}")
+            raise ValueError(f"layers: residual layers must be of one size, got {sorted(sizes)}")

@@ -5,6 +5,7 @@ from seqnets.optimizers.adaptive import adagrad as adagrad
 from seqnets.optimizers.adaptive import rmsprop as rmsprop
 from seqnets.optimizers.composition import make_optimizer as make_optimizer
 from seqnets.optimizers.composition import scale_by_progress as scale_by_progress
+from seqnets.optimizers.config import OptimizerConfig as OptimizerConfig
 from seqnets.optimizers.decay import decay_mask as decay_mask
 from seqnets.optimizers.decay import decoupled_decay as decoupled_decay
 from seqnets.optimizers.descent import momentum as momentum
@@ -23,3 +24,5 @@ from seqnets.optimizers.schedules import exponential as exponential
 from seqnets.optimizers.schedules import linear as linear
 from seqnets.optimizers.schedules import one_cycle as one_cycle
 from seqnets.optimizers.schedules import warmup as warmup
+from seqnets.optimizers.tables import OPTIMIZERS as OPTIMIZERS
+from seqnets.optimizers.tables import SCHEDULES as SCHEDULES

@@ -1,7 +1,7 @@
 """The engine: one meaning of running a cell over time, and the ways to compute it."""
 
 from seqnets.recurrence.contract import Noise as Noise
+from seqnets.recurrence.execution import Execution as Execution
 from seqnets.recurrence.regularization import Regularization as Regularization
-from seqnets.recurrence.unroll import Strategy as Strategy
 from seqnets.recurrence.unroll import lengths_to_mask as lengths_to_mask
 from seqnets.recurrence.unroll import unroll as unroll

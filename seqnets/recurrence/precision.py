@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from seqnets.cells.gated import GatedParams
-from seqnets.cells.learned import LearnedCarryParams
+from seqnets.cells.roles import has_roles, map_role
 from seqnets.typing import PyTree
 
-__all__ = ["narrow_weights", "wide"]
+__all__ = ["narrow_weights", "wide", "widened"]
+
+PRODUCTS = ("input", "recurrent")
+"""Roles of the weights that are factors of products."""
 
 
 def narrow_weights(params: PyTree, dtype: Any) -> PyTree:
     """The parameters of a cell with the weights of its products in another dtype.
 
-    Of gated cells these are ``w_x`` and ``w_h``; biases, norms and peepholes keep their dtype, as
-    does a learned first carry. Cells of another form are taken over as a whole.
+    Biases, norms, and peepholes keep their dtype, as does a learned first carry. Parameters that
+    say nothing of the roles of their weights are cast as a whole.
     """
-    if isinstance(params, LearnedCarryParams):
-        return params._replace(cell=narrow_weights(params.cell, dtype))
-    if isinstance(params, GatedParams):
-        return params._replace(w_x=params.w_x.astype(dtype), w_h=params.w_h.astype(dtype))
-    return jax.tree.map(
-        lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, params
-    )
+
+    def cast(x: Any) -> Any:
+        return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    if not has_roles(params):
+        return jax.tree.map(cast, params)
+    return map_role(cast, params, PRODUCTS)
+
+
+def widened(params: PyTree) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
+    """Parameters in float32 or wider, and the function that casts them back.
+
+    Cast back inside a loop over time, their gradient is summed over time in the wide dtype.
+    """
+    dtypes = jax.tree.map(lambda x: x.dtype, params)
+
+    def widen(x: Any) -> Any:
+        return x.astype(wide(x.dtype)) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    def narrow(params: PyTree) -> PyTree:
+        return jax.tree.map(lambda x, dtype: x.astype(dtype), params, dtypes)
+
+    return jax.tree.map(widen, params), narrow
 
 
 def wide(dtype: Any) -> jnp.dtype:

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from seqnets.cells.learned import LearnedCarryParams
+from seqnets.cells.composite import CompositeCell
+from seqnets.cells.roles import map_role, weights_of_role
 from seqnets.checks import check_range, check_shape, did_you_mean
 from seqnets.dropout import dropout, fold_in_rows
 from seqnets.recurrence.contract import Noise
@@ -57,24 +58,26 @@ class Regularization:
         """The parameters of a cell with some of the recurrent weights at zero, the others scaled.
 
         Args:
-          params: parameters with a field ``w_h``.
+          params: parameters with recurrent weights, see `seqnets.cells.roles`.
           key: the draw's; None for none (evaluation).
 
         Raises:
-          TypeError: if there is a weight drop, and the parameters have no ``w_h``.
+          TypeError: if there is a weight drop, and the parameters have no recurrent weights.
         """
         if self.weight_drop == 0:
             return params
-        if isinstance(params, LearnedCarryParams):
-            return params._replace(cell=self.drop_weights(params.cell, key))
-        if not hasattr(params, "w_h"):
+        if not any(True for _ in weights_of_role(params, "recurrent")):
             raise TypeError(
-                f"weight_drop: expected a cell with weights w_h, got {type(params).__name__}"
+                "weight_drop: expected a cell whose parameters have recurrent weights, got "
+                f"{type(params).__name__}"
             )
         if key is None:
             return params
-        keys = jax.random.split(key, params.w_h.shape[0])
-        return params._replace(w_h=dropout(params.w_h, keys, self.weight_drop))
+
+        def drop(w: Array) -> Array:
+            return dropout(w, jax.random.split(key, w.shape[0]), self.weight_drop)
+
+        return map_role(drop, params, ("recurrent",))
 
     def noise(self, cell: Cell, params: PyTree, rows: int, steps: int, keys: Key | None) -> Noise:
         """Draw what `unroll` is given.
@@ -89,8 +92,14 @@ class Regularization:
 
         Raises:
           ValueError: if ``zoneout`` names a part that the carry does not have, or keys is not [B].
-          TypeError: if there is a recurrent dropout, and the carry has no part ``h``.
+          TypeError: if there is a recurrent dropout, and the carry has no part ``h``; or any
+            noise, and the cell is a composite.
         """
+        if isinstance(cell, CompositeCell) and (self.recurrent_dropout or self.zoneout):
+            raise TypeError(
+                "regularization: expected no recurrent dropout or zoneout for a composite, got "
+                f"{self}"
+            )
         carry = jax.eval_shape(lambda: cell.initial_carry(params, rows, jnp.float32))
         if keys is not None:
             check_shape("dropout_keys", keys, (rows,), "one key a row")

@@ -15,13 +15,13 @@ __all__ = ["in_chunks"]
 
 
 def in_chunks(
-    run: Callable[[PyTree, Steps], tuple[PyTree, Array]],
+    run: Callable[[PyTree, Steps], tuple[PyTree, PyTree]],
     carry: PyTree,
     steps: Steps,
     *,
     every: int,
     reverse: bool,
-) -> tuple[PyTree, Array]:
+) -> tuple[PyTree, PyTree]:
     """Run chunk after chunk, keeping for the gradient only the carry before each.
 
     On the way back each chunk is run once more, so that the memory is that of T / every carries
@@ -47,7 +47,7 @@ def in_chunks(
     even = T - T % every
     chunk = jax.checkpoint(run, prevent_cse=False)  # inside a scan there is nothing to prevent
 
-    def chunks(carry: PyTree) -> tuple[PyTree, Array]:
+    def chunks(carry: PyTree) -> tuple[PyTree, PyTree]:
         pieces = _of_time(lambda x: _cut(x[:, :even], every), steps)
         carry, ys = jax.lax.scan(
             lambda carry, piece: chunk(carry, _with(steps, **piece)),
@@ -57,7 +57,7 @@ def in_chunks(
         )
         return carry, _join(ys)
 
-    def rest(carry: PyTree) -> tuple[PyTree, Array]:
+    def rest(carry: PyTree) -> tuple[PyTree, PyTree]:
         return chunk(carry, _with(steps, **_of_time(lambda x: x[:, even:], steps)))
 
     if even == T:
@@ -68,7 +68,7 @@ def in_chunks(
     else:
         carry, first = chunks(carry)
         carry, last = rest(carry)
-    return carry, jnp.concatenate([first, last], axis=1)
+    return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), first, last)
 
 
 def _of_time(function: Callable[[Array], Array], steps: Steps) -> dict[str, Any]:
@@ -87,7 +87,11 @@ def _cut(x: Array, every: int) -> Array:
     return jnp.swapaxes(x.reshape(x.shape[0], -1, every, *x.shape[2:]), 0, 1)
 
 
-def _join(ys: Array) -> Array:
+def _join(ys: PyTree) -> PyTree:
     """``[n, B, every, ...]`` as ``[B, n · every, ...]``."""
-    ys = jnp.swapaxes(ys, 0, 1)
-    return ys.reshape(ys.shape[0], -1, *ys.shape[3:])
+
+    def leaf(y: Array) -> Array:
+        y = jnp.swapaxes(y, 0, 1)
+        return y.reshape(y.shape[0], -1, *y.shape[3:])
+
+    return jax.tree.map(leaf, ys)

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from seqnets.cells.gated import GatedCell, product_dtypes, project_hidden, project_inputs
 from seqnets.cells.prepared import PreparedCell
-from seqnets.recurrence.contract import Steps, align, select, zone_out
+from seqnets.recurrence.contract import Steps, select, zone_out
+from seqnets.recurrence.precision import widened
 from seqnets.typing import Array, Cell, PyTree
 
 __all__ = ["scan"]
@@ -31,7 +32,8 @@ def scan(
     Returns:
       ``(carry, ys)``, ys ``[B, T, ...]`` at the positions of their inputs.
     """
-    prepared, step = _split_step(cell, params, carry, steps)
+    params, narrow = widened(params)
+    prepared, step = _split_step(cell, params, narrow, carry, steps)
 
     def body(carry: PyTree, now: tuple) -> tuple[PyTree, Array]:
         x, real, start, updates = now
@@ -43,12 +45,12 @@ def scan(
             y = getattr(after, "h", y)
         if real is not None:
             after = select(real, after, carry)
-            y = jnp.where(align(real, y), y, jnp.zeros_like(y))
+            y = select(real, y, jax.tree.map(jnp.zeros_like, y))
         return after, y
 
     now = (prepared, *_time_first((steps.mask, steps.starts, steps.noise.updates)))
     carry, ys = jax.lax.scan(body, carry, now, reverse=reverse)
-    return carry, jnp.swapaxes(ys, 0, 1)
+    return carry, _time_first(ys)
 
 
 def _time_first(tree: PyTree) -> Any:
@@ -56,9 +58,13 @@ def _time_first(tree: PyTree) -> Any:
 
 
 def _split_step(
-    cell: Cell, params: PyTree, carry: PyTree, steps: Steps
+    cell: Cell, params: PyTree, narrow: Callable[[PyTree], PyTree], carry: PyTree, steps: Steps
 ) -> tuple[PyTree, Callable[[PyTree, Array], tuple[PyTree, Array]]]:
-    """What can be done for all steps at once, time first, and the rest, done inside the loop."""
+    """What can be done for all steps at once, time first, and the rest, done inside the loop.
+
+    Weights are cast to their narrow dtype inside the loop, so that the loop of the gradient, which
+    is made from it, adds in the wide one.
+    """
     xs = _time_first(steps.xs)
 
     def read(carry: PyTree) -> PyTree:
@@ -67,7 +73,7 @@ def _split_step(
         return carry._replace(h=carry.h * steps.noise.hidden.astype(carry.h.dtype))
 
     if isinstance(cell, GatedCell):
-        dtypes = product_dtypes(params, xs, carry.h)
+        dtypes = product_dtypes(narrow(params), xs, carry.h)
 
         def gated_step(carry: PyTree, z_x: Array) -> tuple[PyTree, Array]:
             z_h = project_hidden(params, read(carry).h, dtypes)
@@ -76,5 +82,7 @@ def _split_step(
 
         return project_inputs(params, xs, dtypes), gated_step
     if isinstance(cell, PreparedCell):
-        return cell.prepare(params, xs), lambda carry, x: cell.advance(params, read(carry), x)
-    return xs, lambda carry, x: cell.step(params, read(carry), x)
+        prepared = cell.prepare(narrow(params), xs)
+        return prepared, lambda carry, x: cell.advance(narrow(params), read(carry), x)
+    further = () if steps.context is None else (steps.context,)
+    return xs, lambda carry, x: cell.step(narrow(params), read(carry), x, *further)

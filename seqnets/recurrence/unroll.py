@@ -2,46 +2,27 @@
 
 from __future__ import annotations
 
-import enum
-
 import jax
 import jax.numpy as jnp
 
-from seqnets.cells.gated import GatedCell
 from seqnets.cells.learned import LearnedCarry
-from seqnets.checks import check_dtype, check_range, check_rank
+from seqnets.checks import check_dtype, check_rank
 from seqnets.recurrence.contract import (
     Noise,
     Steps,
     check_carry,
+    check_context,
     check_noise,
     check_steps,
     segment_starts,
 )
-from seqnets.recurrence.cudnn import cudnn, why_not_cudnn
-from seqnets.recurrence.fused import fused
+from seqnets.recurrence.execution import Execution
+from seqnets.recurrence.precision import narrow_weights, wide
 from seqnets.recurrence.remat import in_chunks
-from seqnets.recurrence.scan import scan
-from seqnets.typing import Array, Bool, Cell, Float, PyTree
+from seqnets.recurrence.strategies import choose
+from seqnets.typing import Array, Bool, Cell, Float, Int, PyTree
 
-__all__ = ["Strategy", "lengths_to_mask", "unroll"]
-
-
-class Strategy(enum.Enum):
-    """How a cell is run over time: the same results, to rounding, by different ways.
-
-    The parameters are the same for all, so a checkpoint does not know which was used.
-    """
-
-    AUTO = "auto"
-    """FUSED for gated cells, else SCAN."""
-    SCAN = "scan"
-    """One plain scan: any cell, both modes of differentiation."""
-    FUSED = "fused"
-    """Gated cells only, with a derivative of its own: faster, but no forward mode."""
-    CUDNN = "cudnn"
-    """NVIDIA's kernel: plain LSTM, float32, rows of equal length, first derivatives. Never chosen
-    by AUTO, since it has not been measured beside FUSED."""
+__all__ = ["lengths_to_mask", "unroll"]
 
 
 def unroll(
@@ -53,9 +34,9 @@ def unroll(
     mask: Bool[Array, "B T"] | None = None,
     reset: Bool[Array, "B T"] | None = None,
     reverse: bool = False,
-    remat: int | None = None,
-    strategy: Strategy = Strategy.AUTO,
+    context: PyTree = None,
     noise: Noise | None = None,
+    execution: Execution = Execution(),
 ) -> tuple[PyTree, Float[Array, "B T *H"]]:
     """Run a cell over the time axis of a batch of rows, which may differ in length.
 
@@ -77,22 +58,21 @@ def unroll(
         step, for several sequences packed into one row. The flags are the same for both
         directions; those at padded steps are ignored.
       reverse: read from the last step to the first; outputs stay at their inputs' positions.
-      remat: keep for the gradient only the carry before every ``remat`` steps, and compute what
-        is between again on the way back; about √T needs least memory. None keeps everything.
-      strategy: how it is computed. `jax.grad` (of any order), `jax.vmap`, `jax.jit` and
-        `jax.checkpoint` work with all of them; forward mode (`jax.jvp`, `jax.jacfwd`) only with
-        ``Strategy.SCAN``, and raises TypeError otherwise.
+      context: what the steps of a composite cell are given beside their inputs: a pytree with
+        leaves [B, ...], the same at all time steps of a row.
       noise: disturbs the recurrence while training; see `Regularization`, which draws it.
+      execution: how it is computed. `jax.grad` (of any order), `jax.vmap`, `jax.jit`, and
+        `jax.checkpoint` work with all strategies; forward mode (`jax.jvp`, `jax.jacfwd`) only with
+        ``Execution(strategy="scan")``, and raises TypeError otherwise.
 
     Returns:
       ``(carry, ys)``: the last carry of each row, and outputs [B, T, H], zero at padded steps.
 
     Raises:
-      ValueError: if xs is not [B, T, D], mask or reset is not [B, T], or the carry does not
-        have the structure and shapes of the cell's initial carry, or remat is below 1.
-      TypeError: if mask or reset is not of bools, or the carry not of floats where the initial
-        one is, or the strategy is FUSED and the cell not a gated one, or it is CUDNN and the device
-        or an argument is not for it.
+      ValueError: if xs is not [B, T, D], mask or reset is not [B, T], the carry does not have the
+        structure and shapes of the cell's initial carry, or the context has other rows.
+      TypeError: if mask or reset is not of bools, the carry is not of floats where the initial one
+        is, or the strategy cannot run the cell on the device or with an argument.
 
     Example:
       >>> import jax
@@ -104,17 +84,14 @@ def unroll(
       >>> ys.shape, bool((ys[1, 4:] == 0).all())
       ((2, 7, 5), True)
     """
-    # A learned first carry is in the initial carry; the steps are those of the cell inside.
-    inner, weights = cell, params
-    if isinstance(cell, LearnedCarry):
-        inner, weights = cell.cell, params.cell
-    if strategy is Strategy.FUSED and not isinstance(inner, GatedCell):
-        raise TypeError(f"cell: the strategy FUSED needs a GatedCell, got {cell}")
-    if remat is not None:
-        check_range("remat", remat, 1)
     xs = jnp.asarray(xs)
     mask, reset = (None if flags is None else jnp.asarray(flags) for flags in (mask, reset))
     check_steps(xs, mask, reset)
+    check_context(context, xs.shape[0])
+    if execution.dtype is not None:
+        if carry is None:
+            carry = cell.initial_carry(params, xs.shape[0], wide(execution.dtype))
+        xs, params = xs.astype(execution.dtype), narrow_weights(params, execution.dtype)
     initial = cell.initial_carry(params, xs.shape[0], _promoted_dtype(xs, params))
     if carry is None:
         carry = initial
@@ -128,21 +105,21 @@ def unroll(
     fresh = None
     if starts is not None:
         fresh = jax.tree.map(lambda new, old: new.astype(old.dtype), initial, carry)
-    steps = Steps(xs, mask, starts, fresh, noise)
+    steps = Steps(xs, mask, starts, fresh, noise, context)
+    # A learned first carry is in the initial carry; the steps are those of the cell inside.
+    inner, weights = (cell.cell, params.cell) if isinstance(cell, LearnedCarry) else (cell, params)
+    strategy = choose(execution.strategy, inner, weights, carry, steps)
 
-    if strategy is Strategy.CUDNN and (reason := why_not_cudnn(inner, weights, carry, steps)):
-        raise TypeError(f"strategy CUDNN: {reason}")
+    def run(carry: PyTree, steps: Steps) -> tuple[PyTree, PyTree]:
+        return strategy.run(inner, weights, carry, steps, reverse=reverse)
 
-    def run(carry: PyTree, steps: Steps) -> tuple[PyTree, Array]:
-        if strategy is Strategy.CUDNN:
-            return cudnn(inner, weights, carry, steps, reverse=reverse)
-        if strategy is not Strategy.SCAN and isinstance(inner, GatedCell):
-            return fused(inner, weights, carry, steps, reverse=reverse)
-        return scan(inner, weights, carry, steps, reverse=reverse)
-
-    if remat is None:
-        return run(carry, steps)
-    return in_chunks(run, carry, steps, every=remat, reverse=reverse)
+    if execution.remat is None:
+        carry, ys = run(carry, steps)
+    else:
+        carry, ys = in_chunks(run, carry, steps, every=execution.remat, reverse=reverse)
+    if execution.dtype is not None:
+        ys = jax.tree.map(lambda y: y.astype(execution.dtype), ys)
+    return carry, ys
 
 
 def _promoted_dtype(xs: Array, params: PyTree) -> jnp.dtype:
@@ -151,7 +128,7 @@ def _promoted_dtype(xs: Array, params: PyTree) -> jnp.dtype:
     return jnp.result_type(xs, *leaves)
 
 
-def lengths_to_mask(lengths: Array, steps: int) -> Bool[Array, "B T"]:
+def lengths_to_mask(lengths: Int[Array, " B"], steps: int) -> Bool[Array, "B T"]:
     """Mask of rows padded on the right: True at the first ``lengths[b]`` of ``steps`` steps.
 
     Args:

@@ -14,19 +14,17 @@ from typing import TypeVar
 
 import jax
 
-from seqnets.checks import check_range, did_you_mean
-from seqnets.training.background import Background
-from seqnets.training.hooks import Hook, Progress
-from seqnets.training.snapshot import (
+from seqnets.checks import check_range
+from seqnets.runs.background import Background
+from seqnets.runs.checkpoint_files import (
     CheckpointError,
     DamagedError,
     read_header,
-    read_params,
-    read_state,
+    read_snapshot,
+    read_weights,
     write_snapshot,
 )
-from seqnets.training.state import TrainState
-from seqnets.typing import PyTree
+from seqnets.training import Hook, Snapshot, TrainState, Weights
 
 __all__ = ["CheckpointError", "CheckpointStore", "Checkpointing"]
 
@@ -61,22 +59,22 @@ class CheckpointStore:
         self.directory = Path(directory).absolute()
         self.keep = keep
 
-    def save(self, state: TrainState, progress: Progress, metric: float | None) -> None:
-        """Save a state, then remove what is no longer kept.
+    def save(self, snapshot: Snapshot, rank: float | None) -> None:
+        """Save a snapshot, then remove what is no longer kept.
 
         A fault at any moment leaves every checkpoint that was finished and is still to be kept.
 
         Args:
-          state: host state.
-          progress: of the same step.
-          metric: lower is better; None, and what is not finite, is never the best.
+          snapshot: host state and progress of one step.
+          rank: lower is better; None, and what is not finite, is never the best.
 
         Raises:
           OSError: if it cannot be written.
         """
         self._remove_leftovers()
-        self._write(state, progress, metric)
-        self._remove([path for step, _, path in self._versions() if step > progress.step])
+        self._write(snapshot, rank)
+        step_now = snapshot.progress.step
+        self._remove([path for step, _, path in self._versions() if step > step_now])
         finished, best = self._finished(), self.best()
         newest = sorted(finished)[-self.keep :]
         kept = {path for step, path in finished.items() if step in newest or step == best}
@@ -92,7 +90,7 @@ class CheckpointStore:
         known = [(metric, step) for step, metric in metrics.items() if metric is not None]
         return min(known)[1] if known else None
 
-    def restore(self, like: TrainState, step: int) -> tuple[TrainState, Progress]:
+    def restore(self, like: TrainState, step: int) -> Snapshot:
         """Read a checkpoint, bit for bit.
 
         Args:
@@ -100,15 +98,15 @@ class CheckpointStore:
           step: which checkpoint.
 
         Returns:
-          ``(state, progress)``, on the host.
+          Host state and progress.
 
         Raises:
           CheckpointError: if there is none of this step, if it is damaged, or if it is of another
             model; then the message names the first leaf that differs.
         """
-        return read_state(self._path(step), like)
+        return read_snapshot(self._path(step), like)
 
-    def restore_newest(self, like: TrainState) -> tuple[TrainState, Progress] | None:
+    def restore_newest(self, like: TrainState) -> Snapshot | None:
         """Read the newest checkpoint that is whole.
 
         What is damaged is passed by with a warning, and renamed, so that it is in nobody's way.
@@ -117,32 +115,32 @@ class CheckpointStore:
           like: as for `restore`.
 
         Returns:
-          ``(state, progress)``, on the host; None if there is no checkpoint.
+          Host state and progress; None if there is no checkpoint.
 
         Raises:
           CheckpointError: if all of them are damaged, which are then left as they are, or if one
             is of another model.
         """
         restored, damaged = _first_whole(
-            [path for _, _, path in reversed(self._versions())], lambda path: read_state(path, like)
+            [path for _, _, path in reversed(self._versions())], lambda path: read_snapshot(path, like)
         )
         if restored is None:
             return None
         for path, error in damaged.items():
-            logger.warning("%s; going on from step %d", error, restored[1].step)
+            logger.warning("%s; continuing from step %d", error, restored.progress.step)
             self._set_aside(path)
         return restored
 
-    def restore_best_params(self, like_params: PyTree) -> PyTree:
-        """Read the parameters of the best checkpoint, or the newest where none has a metric.
+    def restore_best_weights(self, like: Weights) -> Weights:
+        """Read the weights of the best checkpoint, or the newest where none has a metric.
 
         In place of one that is damaged the next newest serves, with a warning.
 
         Args:
-          like_params: parameters, or their shapes and dtypes.
+          like: weights, or their shapes and dtypes.
 
         Returns:
-          The parameters, on the host.
+          The weights, on the host.
 
         Raises:
           CheckpointError: if there is none that is whole, or it is of another model.
@@ -155,14 +153,14 @@ class CheckpointStore:
 
         order = [finished[step] for step in sorted(finished, key=rank, reverse=True)]
         found, damaged = _first_whole(
-            order, lambda path: (path.name, read_params(path, like_params))
+            order, lambda path: (path.name, read_weights(path, like))
         )
         if found is None:
             raise CheckpointError(f"{self.directory}: there is no checkpoint")
-        name, params = found
+        name, weights = found
         for error in damaged.values():
             logger.warning("%s; using checkpoint %s", error, name)
-        return params
+        return weights
 
     def _versions(self) -> list[tuple[int, int, Path]]:
         """Step, version and folder of all that is finished, in this order."""
@@ -191,15 +189,15 @@ class CheckpointStore:
         first = f"{step}.{free}" if free else f"{step}"
         return self.directory / first, self.directory / f"{step}.{free + 1}"
 
-    def _write(self, state: TrainState, progress: Progress, metric: float | None) -> None:
-        path, again = self._free_paths(progress.step)
+    def _write(self, snapshot: Snapshot, rank: float | None) -> None:
+        path, again = self._free_paths(snapshot.progress.step)
         try:
-            self._check_room(state)
+            self._check_room(snapshot.state)
             with _quiet():
                 try:
-                    write_snapshot(path, state, progress, metric)
+                    write_snapshot(path, snapshot, rank)
                 except TimeoutError:  # by the wall clock, which may have jumped
-                    write_snapshot(again, state, progress, metric)
+                    write_snapshot(again, snapshot, rank)
         except Exception as error:
             self._remove_leftovers()
             raise OSError(f"{path}: cannot be written: {_reason(error)}") from error
@@ -209,7 +207,7 @@ class CheckpointStore:
         folder = self.directory
         while not folder.exists():
             folder = folder.parent
-        arrays = jax.tree.leaves((state.params, state.opt_state, state.carry))
+        arrays = jax.tree.leaves((state.params, state.opt_state, state.variables, state.carry))
         needed = sum(x.nbytes for x in arrays) + OVERHEAD_BYTES
         if shutil.disk_usage(folder).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -233,35 +231,23 @@ class CheckpointStore:
 
 
 class Checkpointing(Hook):
-    """Saves what the loop gives it to keep, one at a time, while the loop goes on."""
+    """Saves the snapshots that the loop gives, one at a time, while the loop goes on."""
 
-    def __init__(self, store: CheckpointStore, metric: str = "loss") -> None:
-        """Save into a store.
-
-        Args:
-          store: the store.
-          metric: the figure of an evaluation that decides which checkpoint is the best.
-        """
+    def __init__(self, store: CheckpointStore) -> None:
+        """Save into a store."""
         self.store = store
-        self.metric = metric
         self._background = Background()
 
-    def on_checkpoint(self, state: TrainState, progress: Progress, *, evaluated: bool) -> None:
-        """Begin to save the state, when the one before has been saved.
+    def on_checkpoint(self, snapshot: Snapshot, rank: float | None) -> None:
+        """Begin to save the snapshot, when the one before has been saved.
 
         Raises:
           OSError: if the one before could not be written.
-          ValueError: if the evaluation has no such figure; the state has been saved then.
         """
-        metric = progress.validation.get(self.metric) if evaluated else None
-        self._background.start(lambda: self.store.save(state, progress, metric))
-        if evaluated and self.metric not in progress.validation:
-            self.wait()
-            hint = did_you_mean(self.metric, progress.validation)
-            raise ValueError(f"metric: the evaluation has no {self.metric!r}; {hint}")
+        self._background.start(lambda: self.store.save(snapshot, rank))
 
     def wait(self) -> None:
-        """Wait until the last state has been saved.
+        """Wait until the last snapshot has been saved.
 
         Raises:
           OSError: if it could not be written.
@@ -269,7 +255,7 @@ class Checkpointing(Hook):
         self._background.wait()
 
     def on_end(self) -> None:
-        """Wait, too; the run is then being left for another error, and one more is but told."""
+        """Wait, too; if the run is being left for another error, this one is only logged."""
         try:
             self.wait()
         except OSError as error:

@@ -1,7 +1,7 @@
-"""Run directories: what a training run leaves behind, and the figures that identify it.
+"""Run directories: what a training run leaves behind.
 
 config.toml     the resolved configuration, from which the run can be rebuilt
-data.json       the SHA-256 of the data
+data.json       the SHA-256 of the data, by names that are hints
 metrics.jsonl   one JSON object a line, a report each
 result.json     final figures
 checkpoints/    states to resume from and to use
@@ -10,20 +10,20 @@ checkpoints/    states to resume from and to use
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
+from seqnets.data.checksums import check_same_data
+from seqnets.data.errors import DataError
+from seqnets.files import read_json, write_atomically
+from seqnets.runs.json_text import strict_json
 
-from seqnets.files import write_atomically
-from seqnets.typing import PyTree
+__all__ = ["RunDirectory"]
 
-__all__ = ["RunDirectory", "bytes_of", "parameters_sha256", "strict_json"]
+MAXIMUM_BYTES = 2**24  # of the record of the data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ class RunDirectory:
 
     @classmethod
     def resume(cls, path: str | Path) -> RunDirectory:
-        """Open the folder of an earlier run to go on with it.
+        """Open the folder of an earlier run to continue it.
 
         An empty folder will do: that is all there is where a run was killed at its very start.
 
@@ -116,61 +116,31 @@ class RunDirectory:
             path.unlink(missing_ok=True)
         return self
 
+    def check_data(self, checksums: Mapping[str, str]) -> None:
+        """Compare the data with the record of it, and record under what names it is now.
+
+        Raises:
+          DataError: if the record cannot be read, or the data is other than then.
+        """
+        if self.data_file.exists():
+            try:
+                before = dict(read_json(self.data_file, MAXIMUM_BYTES))
+            except (OSError, ValueError, TypeError) as error:
+                raise DataError(f"{self.data_file}: cannot be read: {error}") from error
+            check_same_data(before, checksums)
+            if before == dict(checksums):
+                return
+        write_atomically(self.data_file, f"{json.dumps(dict(checksums), indent=2)}\n".encode())
+
     def write_config(self, text: str) -> None:
         """Write ``config.toml``, whole or not at all."""
         write_atomically(self.config_file, text.encode())
 
-    def write_result(self, result: dict[str, Any]) -> None:
+    def write_result(self, result: Mapping[str, Any]) -> None:
         """Write ``result.json``, whole or not at all; see `strict_json`."""
         write_atomically(self.result_file, f"{strict_json(result, indent=2)}\n".encode())
-
-
-def strict_json(value: Any, indent: int | None = None) -> str:
-    """JSON that every reader takes: NaN and infinities, for which it has no words, are null.
-
-    Args:
-      value: dicts, lists and tuples of text, numbers (NumPy's scalars too), booleans and None.
-      indent: spaces of indentation; None for one line.
-    """
-    return json.dumps(_plain(value), indent=indent, allow_nan=False, ensure_ascii=False)
 
 
 def _is_partial(path: Path) -> bool:
     """Whether it is a file that `write_atomically` did not come to put in its place."""
     return path.name.startswith(".") and path.name.endswith(".partial")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def parameters_sha256(params: PyTree) -> str:
-    """SHA-256 over the paths, dtypes, shapes and bytes of all leaves, sorted by path.
-
-    Two trees have the same sum if and only if they hold the same arrays, bit for bit, under the
-    same names, whether they are of NumPy or JAX and on whichever devices.
-
-    Args:
-      params: pytree of arrays.
-
-    Returns:
-      64 hexadecimal digits.
-    """
-    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
-    arrays = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
-    digest = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name} {array.dtype.name} {array.shape}\n".encode())
-        digest.update(bytes_of(array))
-    return digest.hexdigest()
-
-
-def bytes_of(array: np.ndarray) -> np.ndarray:
-    """The elements in C order, as uint8 without an axis of the shape: little-endian machines."""
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)

@@ -34,5 +34,6 @@ from seqnets.training.state import Clock as Clock
 from seqnets.training.state import StepInfo as StepInfo
 from seqnets.training.state import StepKeys as StepKeys
 from seqnets.training.state import TrainState as TrainState
+from seqnets.training.state import Weights as Weights
 from seqnets.training.step import TrainStep as TrainStep
 from seqnets.training.step import make_train_step as make_train_step

@@ -12,10 +12,10 @@ from seqnets.data.source import Share
 from seqnets.reduction import Weighted
 from seqnets.training.layout import ONE, Layout
 from seqnets.training.objective import LossFn
-from seqnets.training.state import TrainState
+from seqnets.training.state import Weights
 from seqnets.typing import PyTree
 
-__all__ = ["Evaluation", "LossEvaluation", "means", "sums_to_host", "take_rows"]
+__all__ = ["Evaluation", "LossEvaluation", "means", "sums_to_host"]
 
 
 class Evaluation(Protocol):
@@ -31,11 +31,11 @@ class Evaluation(Protocol):
         """Whether a larger metric is better."""
         ...
 
-    def sums(self, state: TrainState) -> dict[str, Any]:
+    def sums(self, weights: Weights) -> dict[str, Any]:
         """Additive float64 host arrays of any shape, over this process's share of the data.
 
         Args:
-          state: whose parameters and variables are arrays of this process's devices.
+          weights: arrays of this process's devices.
         """
         ...
 
@@ -84,14 +84,12 @@ class LossEvaluation:
         number = own.stop - own.start
         self._carry = None if carry is None else jax.jit(lambda params: carry(params, number))
 
-    def sums(self, state: TrainState) -> dict[str, Weighted]:
+    def sums(self, weights: Weights) -> dict[str, Weighted]:
         """The sums of the loss function over this process's rows of all batches."""
-        carry = () if self._carry is None else self._layout.split(self._carry(state.params))
+        carry = () if self._carry is None else self._layout.split(self._carry(weights.params))
         parts = []
         for batch in self._batches():
-            carry, part = self._step(
-                state.params, state.variables, carry, self._layout.split(batch)
-            )
+            carry, part = self._step(*weights, carry, self._layout.split(batch))
             parts.append(part)
         return sums_to_host(parts)
 
@@ -116,19 +114,3 @@ def sums_to_host(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             pair = jax.tree.map(lambda x: np.sum(x, 0, dtype=np.float64), value)
             totals[name] = jax.tree.map(np.add, totals[name], pair) if name in totals else pair
     return totals
-
-
-def take_rows(tree: PyTree, rows: slice) -> PyTree:
-    """Rows of host arrays [B, ...]; rows of zeros where there are none.
-
-    Args:
-      tree: pytree of host arrays.
-      rows: which rows, with both ends.
-    """
-
-    def take(x: Any) -> Any:
-        own = x[rows]
-        missing = rows.stop - rows.start - len(own)
-        return np.pad(own, [(0, missing)] + [(0, 0)] * (x.ndim - 1)) if missing else own
-
-    return jax.tree.map(take, tree)

@@ -279,7 +279,7 @@ class _One:
         return jax.tree.map(jnp.asarray, batch)
 
     def compile(self, step: TrainStep, state: TrainState, batch: PyTree) -> Program:
-        clock = Clock(np.float32(0), np.int32(0))
+        clock = Clock(np.float32(0), np.int32(0))  # type: ignore[arg-type]
         jitted = jax.jit(lambda *args: step(*args), donate_argnums=0)
         return _Compiled(jitted.lower(state, batch, clock).compile())
 

@@ -31,7 +31,7 @@ from seqnets.training.layout import ONE, Layout, Memory, Program
 from seqnets.training.progress import Limits, Snapshot
 from seqnets.training.recovery import NonFiniteError, Recovery, Verdict
 from seqnets.training.rows import rows_of_batch
-from seqnets.training.state import Clock, StepInfo
+from seqnets.training.state import Clock, StepInfo, Weights
 from seqnets.training.step import TrainStep
 from seqnets.typing import PyTree
 
@@ -344,11 +344,10 @@ class _Run:
         evaluation, progress = self.evaluation, self.progress
         if evaluation is None or progress.evaluated:
             return
-        local = self.layout.local((self.state.params, self.state.variables))
-        state = self.state._replace(params=local[0], variables=local[1])
+        weights = self.layout.local(Weights(self.state.params, self.state.variables))
         rescue, sums = self._rescue if self.consensus.alone else None, None
         with contextlib.suppress(AbandonedError), self.interruption.abandonable(rescue):
-            sums = evaluation.sums(state)
+            sums = evaluation.sums(weights)
         canceled = self.consensus.ask(self.interruption.signal)
         if sums is None or canceled:
             return
@@ -390,7 +389,7 @@ class _Run:
 
     def _check_metric(self) -> None:
         """Raise if the evaluation lacks its metric; nothing is lost, since the state was saved."""
-        metric = self.evaluation and self.evaluation.metric
+        metric = None if self.evaluation is None else self.evaluation.metric
         figures = self.progress.validation
         if metric is not None and self.progress.evaluated and metric not in figures:
             for hook in self.hooks:

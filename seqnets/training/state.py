@@ -11,7 +11,16 @@ import numpy as np
 from seqnets.reduction import Weighted
 from seqnets.typing import Array, Float, Int, Key, Keys, PyTree, Shaped
 
-__all__ = ["Clock", "StepInfo", "StepKeys", "TrainState", "row_keys", "step_keys", "to_host"]
+__all__ = [
+    "Clock",
+    "StepInfo",
+    "StepKeys",
+    "TrainState",
+    "Weights",
+    "row_keys",
+    "step_keys",
+    "to_host",
+]
 
 
 class TrainState(NamedTuple):
@@ -32,6 +41,15 @@ class TrainState(NamedTuple):
     """Recurrent state kept from batch to batch, every leaf [B, ...]; () if none is kept."""
     key: Key
     """Root of the run's randomness. It never changes: steps fold their number into it."""
+
+
+class Weights(NamedTuple):
+    """What a trained model consists of, and what evaluation sees."""
+
+    params: PyTree
+    """Parameters."""
+    variables: PyTree = ()
+    """See `TrainState`."""
 
 
 class Clock(NamedTuple):

@@ -112,7 +112,9 @@ class TrainStep:
             now = now._replace(variables=variables)
         new = jax.tree.map(lambda a, b: jnp.where(report.finite, a, b), now[1:5], state[1:5])
         info = StepInfo(report.losses, report.metrics, report.norms, report.finite)
-        return TrainState(state.step + 1, *new, state.key), info
+        params, opt_state, variables, carry = new
+        step = state.step + 1
+        return TrainState(step, params, opt_state, variables, carry, state.key), info
 
     def _clock(self, state: TrainState) -> Clock:
         done = jnp.float32(0) if self.steps is None else state.step / jnp.float32(self.steps)

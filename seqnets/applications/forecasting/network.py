@@ -1,8 +1,6 @@
-"""Forecasting: what comes after the end of each series, as a distribution for every step."""
+"""The network of a forecaster: what follows each series, as a distribution for every time step."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -10,31 +8,28 @@ import jax.numpy as jnp
 from seqnets.data.windows import Window
 from seqnets.dropout import dropout, fold_in, fold_in_rows
 from seqnets.heads import Head
-from seqnets.modules import Stack, apply
-from seqnets.recurrence import Regularization
-from seqnets.reduction import Weighted, weighted, widen
-from seqnets.training.state import StepKeys
-from seqnets.training.step import LossFn
-from seqnets.typing import Array, Cell, Float, Key, PyTree
+from seqnets.modules import Layer, Stack
+from seqnets.recurrence import Execution
+from seqnets.reduction import widen
+from seqnets.typing import Array, Float, Key, Keys
 
-__all__ = ["Forecaster", "forecasting_loss"]
+__all__ = ["ForecastNetwork"]
 
 
-class Forecaster(nn.Module):
-    """Recurrent encoder and decoder that say all steps to come at once.
+class ForecastNetwork(nn.Module):
+    """Recurrent encoder and decoder that forecast all time steps of the horizon at once.
 
     The encoder reads the past and hands its carry to the decoder, which reads what is known of
-    each step to come. No output is fed back, so errors do not add up over the horizon. At the
-    start of training the output layer is zero: with windows of `seqnets.data.windows` that is
+    each time step to come. No output is fed back, so errors do not accumulate over the horizon. At
+    the start of training the output layer is zero: with windows of `seqnets.data.windows` this is
     the seasonal naive forecast.
 
     Attributes:
-      cells: cells of the encoder, and again of the decoder, one a layer.
+      layers: recurrent layers of the encoder, and again of the decoder.
       head: output distribution.
       dropout: rate between layers and before the output.
       variational: draw that dropout once for all steps of a row.
-      regularization: disturbs the recurrence in training.
-      dtype: of the layers' products, bfloat16 say; state, sums and parameters stay float32.
+      execution: how the recurrent layers are computed.
 
     References:
       Sutskever, Vinyals, Le, Sequence to Sequence Learning with Neural Networks, 2014,
@@ -42,16 +37,15 @@ class Forecaster(nn.Module):
       arXiv:1711.11053 (there the decoder is dense).
     """
 
-    cells: tuple[Cell, ...]
+    layers: tuple[Layer, ...]
     head: Head
     dropout: float = 0.0
     variational: bool = False
-    regularization: Regularization = Regularization()
-    dtype: Any = None
+    execution: Execution = Execution()
 
     @nn.compact
     def __call__(
-        self, window: Window, dropout_keys: Key | None = None, weight_key: Key | None = None
+        self, window: Window, dropout_keys: Keys | None = None, weight_key: Key | None = None
     ) -> Float[Array, "B H S"]:
         """Raw parameters of the head for each step, [B, H, head.size].
 
@@ -74,23 +68,9 @@ class Forecaster(nn.Module):
 
     def _layers(self, name: str) -> Stack:
         return Stack(
-            self.cells,
+            self.layers,
             dropout=self.dropout,
             variational=self.variational,
-            regularization=self.regularization,
-            dtype=self.dtype,
+            execution=self.execution,
             name=name,
         )
-
-
-def forecasting_loss(model: Forecaster) -> LossFn:
-    """The head's loss of every observed step to come, in units of the window's scale."""
-
-    def loss_fn(
-        params: PyTree, carry: PyTree, batch: Window, keys: StepKeys | None
-    ) -> tuple[Weighted, tuple[PyTree, dict[str, Weighted]]]:
-        raw = apply(model, params, batch, *(keys or (None, None)))
-        loss = weighted(model.head.loss(raw, batch.target), batch.weight)
-        return loss, (carry, {})
-
-    return loss_fn

@@ -7,7 +7,7 @@ It holds two items, which Orbax writes under a temporary name and renames when b
 
 A checkpoint may come from anywhere: reading one runs no code of it, opens no name that it gives,
 leaves its folder for nothing, and allocates what the wanted model says, never what the checkpoint
-says. `seqnets.training.storage` has the bounds.
+says. `seqnets.runs.storage` has the bounds.
 """
 
 from __future__ import annotations
@@ -26,24 +26,26 @@ import msgspec
 import numpy as np
 
 from seqnets.files import read_json
-from seqnets.runs import bytes_of
-from seqnets.training.hooks import Progress
-from seqnets.training.state import TrainState
-from seqnets.training.storage import check_folder, read_array
+from seqnets.runs.digests import bytes_of
+from seqnets.runs.storage import check_folder, read_array
+from seqnets.training.progress import Progress, Snapshot
+from seqnets.training.state import TrainState, Weights
 from seqnets.typing import PyTree
 
 __all__ = [
     "CheckpointError",
     "DamagedError",
     "read_header",
-    "read_params",
-    "read_state",
+    "read_snapshot",
+    "read_weights",
     "write_snapshot",
 ]
 
 # Orbax is imported where it is used: reading should not wait for it.
 
-FORMAT = 1
+FORMAT = 2
+OLDER = (1,)
+"""Formats of which the weights can be read, though nothing can be resumed."""
 HEADER_BYTES = 2**25
 
 
@@ -58,7 +60,7 @@ class _About(msgspec.Struct):
 
     step: int
     metric: float | None
-    progress: Progress
+    progress: dict[str, Any]
     key: str
     leaves: dict[str, _Leaf]
 
@@ -71,14 +73,21 @@ class DamagedError(CheckpointError):
     """A checkpoint is not what was written."""
 
 
-def write_snapshot(path: Path, state: TrainState, progress: Progress, metric: float | None) -> None:
-    """Write a host state into the new folder ``path``."""
+def write_snapshot(path: Path, snapshot: Snapshot, rank: float | None) -> None:
+    """Write a snapshot into the new folder ``path``.
+
+    Args:
+      path: the folder.
+      snapshot: host state and progress.
+      rank: metric of an evaluation of this state, lower is better; None without one.
+    """
     import orbax.checkpoint as ocp
 
+    state, progress = snapshot
     arrays = {name: np.asarray(x) for name, x in _named(_with_key_data(state)).items()}
     about = {
         "step": progress.step,
-        "metric": metric if metric is not None and math.isfinite(metric) else None,
+        "metric": rank if rank is not None and math.isfinite(rank) else None,
         "progress": dataclasses.asdict(progress),
         "key": str(jax.random.key_impl(state.key)),
         "leaves": {name: {**_kind(x), "sha256": _sha256(x)} for name, x in arrays.items()},
@@ -117,48 +126,57 @@ def read_header(path: Path) -> dict[str, Any]:
     Raises:
       CheckpointError: if it is damaged, or of another format.
     """
-    with _telling(path):
+    with _reporting(path):
         check_folder(path / "header", 0)
         header = read_json(path / "header" / "metadata", HEADER_BYTES)
     if not isinstance(header, dict) or not {"format", "about", "sha256"} <= header.keys():
         _damaged(path, "its header is not one")
-    if header["format"] != FORMAT:
+    if header["format"] not in (FORMAT, *OLDER):
         raise CheckpointError(
             f"{path}: expected a checkpoint of format {FORMAT}, got {_short(header['format'])}; "
             f"it was written by another version of seqnets"
         )
     about = header["about"]
-    with _telling(path):
+    with _reporting(path):
         if header["sha256"] != _sha256_of_json(about):
             _damaged(path, "its header is not what was written")
         known = msgspec.convert(about, _About)
     if known.metric is not None and not math.isfinite(known.metric):
         _damaged(path, f"its metric is {known.metric}")
-    return about
+    return {**about, "format": header["format"]}
 
 
-def read_state(path: Path, like: TrainState) -> tuple[TrainState, Progress]:
-    """Read a whole state of the shapes and dtypes of ``like``.
+def read_snapshot(path: Path, like: TrainState) -> Snapshot:
+    """Read a whole state of the shapes and dtypes of ``like``, with its progress.
 
     Raises:
-      CheckpointError: if it is damaged, or of another model.
+      CheckpointError: if it is damaged, of another model, or of an older format.
     """
     header = read_header(path)
+    if header["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path}: a checkpoint of format {header['format']} cannot be resumed; its weights can "
+            "be used to generate, predict, evaluate, or begin a new run"
+        )
     state = _read_leaves(path, header, _with_key_data(like))
-    with _telling(path):
+    with _reporting(path):
         key = jax.random.wrap_key_data(state.key, impl=header["key"])
+        progress = msgspec.convert(header["progress"], Progress)
     if key.dtype != like.key.dtype:
         raise CheckpointError(f"{path}: leaf .key: expected {like.key.dtype}, got {key.dtype}")
-    return state._replace(key=key), msgspec.convert(header["progress"], Progress)
+    return Snapshot(state._replace(key=key), progress)
 
 
-def read_params(path: Path, like: PyTree) -> PyTree:
-    """Read the parameters only, of the shapes and dtypes of ``like``.
+def read_weights(path: Path, like: Weights) -> Weights:
+    """Read parameters and variables only, of the shapes and dtypes of ``like``.
 
     Raises:
       CheckpointError: if they are damaged, or of another model.
     """
-    return _read_leaves(path, read_header(path), like, ".params")
+    header = read_header(path)
+    parts = [_read_leaves(path, header, like.params, ".params")]
+    parts.append(_read_leaves(path, header, like.variables, ".variables"))
+    return Weights(*parts)
 
 
 def _read_leaves(path: Path, header: dict[str, Any], like: PyTree, prefix: str = "") -> PyTree:
@@ -173,7 +191,7 @@ def _read_leaves(path: Path, header: dict[str, Any], like: PyTree, prefix: str =
                 f"{path}: is of another model: leaf {_short(name)}: "
                 f"expected {_in_words(expected)}, got {_in_words(got)}"
             )
-    with _telling(path):
+    with _reporting(path):
         check_folder(path, sum(x.size * x.dtype.itemsize for x in wanted.values()))
     return jax.tree.unflatten(
         jax.tree.structure(like),
@@ -182,7 +200,7 @@ def _read_leaves(path: Path, header: dict[str, Any], like: PyTree, prefix: str =
 
 
 def _read_leaf(path: Path, name: str, like: Any, sha256: str) -> np.ndarray:
-    with _telling(path):
+    with _reporting(path):
         array = read_array(path, name, like) if like.size else np.empty(like.shape, like.dtype)
     if _sha256(array) != sha256:
         _damaged(path, f"leaf {name} is not what was written")
@@ -190,7 +208,7 @@ def _read_leaf(path: Path, name: str, like: Any, sha256: str) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _telling(path: Path) -> Iterator[None]:
+def _reporting(path: Path) -> Iterator[None]:
     """Say of whatever cannot be read that the checkpoint is damaged."""
     try:
         yield

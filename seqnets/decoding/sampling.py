@@ -1,33 +1,20 @@
-"""Decoding: from the logits of any step function to tokens, in one compiled loop.
+"""From logits to tokens.
 
-`filter_logits` turns logits into the logits of the distribution drawn from; everything that
-only changes that distribution belongs there.
+`filter_logits` turns logits into the logits of the distribution that is drawn from; everything
+that only changes that distribution belongs there.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from seqnets.checks import check_dtype, check_range, check_rank, check_shape
-from seqnets.typing import Array, Float, Int, Key
+from seqnets.typing import Array, Float, Int, Keys
 
-__all__ = ["Sampling", "StepFn", "filter_logits", "generate", "sample_token"]
-
-CarryT = TypeVar("CarryT")
-
-
-class StepFn(Protocol[CarryT]):
-    """One step of a language model, its parameters already inside (a closure or partial)."""
-
-    def __call__(
-        self, carry: CarryT, token: Int[Array, " B"], /
-    ) -> tuple[CarryT, Float[Array, "B V"]]:
-        """Carry and token to the next carry (same structure, shapes, dtypes) and logits."""
-        ...
+__all__ = ["Sampling", "filter_logits", "sample_token"]
 
 
 @dataclass(frozen=True)
@@ -99,12 +86,12 @@ def filter_logits(logits: Float[Array, "B V"], sampling: Sampling) -> Float[Arra
     return jnp.where(broken, jnp.nan, logits)
 
 
-def sample_token(logits: Float[Array, "B V"], keys: Key, sampling: Sampling) -> Int[Array, " B"]:
-    """Choose one token a row.
+def sample_token(logits: Float[Array, "B V"], keys: Keys, sampling: Sampling) -> Int[Array, " B"]:
+    """Choose one token per row.
 
     Args:
       logits: [B, V].
-      keys: [B] random keys, one a row, so that a row's token does not depend on its neighbours.
+      keys: [B] random keys, one per row, so that a row's token does not depend on its neighbours.
       sampling: how; at temperature 0 the keys do not matter, the lowest of equal logits wins.
 
     Returns:
@@ -119,59 +106,6 @@ def sample_token(logits: Float[Array, "B V"], keys: Key, sampling: Sampling) -> 
     check_shape("keys", keys, filtered.shape[:1], "one key a row")
     drawn = jax.vmap(jax.random.categorical)(keys, filtered)
     return jnp.where(jnp.isnan(filtered[:, 0]), -1, drawn).astype(jnp.int32)
-
-
-def generate(
-    step_fn: StepFn[CarryT],
-    carry: CarryT,
-    token: Int[Array, " B"],
-    key: Key,
-    tokens: int,
-    sampling: Sampling,
-) -> tuple[CarryT, Int[Array, "B U"]]:
-    """Write on from a carry: one `jax.lax.scan`, every token computed once.
-
-        carry, logits = step_fn(carry, token)
-        token = sample_token(logits, ...)           <- and so on, ``tokens`` times
-
-    Wrap it in `jax.jit`. Row b draws its token number t with
-    ``fold_in(fold_in(key, b), t)``: the same key gives the same text, and a row's text does not
-    depend on how many rows are beside it.
-
-    Args:
-      step_fn: the model.
-      carry: its state after the prompt without its last token.
-      token: [B] last token of each row's prompt; `step_fn` sees it first.
-      key: root of the randomness; to write on further, call again with the returned carry, the
-        last tokens and another key.
-      tokens: number of tokens to write, U, 0 or more.
-      sampling: how tokens are chosen.
-
-    Returns:
-      (carry, tokens): the carry after all tokens but the last, which it has not seen; [B, U]
-      int32, -1 where the logits were no distribution.
-
-    Raises:
-      ValueError: if token is not [B], tokens is negative or the logits are not [B, V].
-      TypeError: if token is not of integers or the logits are not of floats.
-    """
-    token = jnp.asarray(token)
-    check_rank("token", token, 1, "B")
-    check_dtype("token", token, "int")
-    check_range("tokens", tokens, 0)
-    fold_in = jax.vmap(jax.random.fold_in, (None, 0)), jax.vmap(jax.random.fold_in, (0, None))
-    rows = fold_in[0](key, jnp.arange(token.shape[0]))
-
-    def step(state: tuple[CarryT, Array], number: Array) -> tuple[tuple[CarryT, Array], Array]:
-        carry, token = state
-        carry, logits = step_fn(carry, token)
-        check_shape("logits", logits, (*token.shape, *logits.shape[1:]), "rows of token")
-        token = sample_token(logits, fold_in[1](rows, number), sampling)
-        return (carry, token), token
-
-    state = (carry, token.astype(jnp.int32))
-    (carry, _), written = jax.lax.scan(step, state, jnp.arange(tokens))
-    return carry, written.T
 
 
 def _keep_best(logits: Array, k: int, p: float) -> Array:

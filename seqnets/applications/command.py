@@ -1,0 +1,168 @@
+"""What the commands of all applications share: their form, and how a training is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from seqnets.applications.application import Application, Trained, fit_work
+from seqnets.config import load, parse_setting
+from seqnets.devices import peers
+from seqnets.presets import find_preset
+from seqnets.runs import DirectoryStore, strict_json
+
+__all__ = ["Command", "Parser", "absolute", "levels", "print_json", "train_command"]
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that reports a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and exit with 2."""
+        self.exit(2, f"{self.prog}: error: {message}; --help shows the usage\n")
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """One command, such as ``seqnets text train``.
+
+    Attributes:
+      name: ``"train"``.
+      help: what it does, in one line.
+      add_arguments: adds its arguments to a parser.
+      run: does it, and gives the exit status.
+    """
+
+    name: str
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def train_command(
+    application: Application[Any, Any, Any],
+    group: str,
+    help: str,
+    add_data: Callable[[argparse.ArgumentParser], None],
+    settings: Callable[[argparse.Namespace], Mapping[str, Any]],
+) -> Command:
+    """The command ``train`` of an application.
+
+    Args:
+      application: what is trained.
+      group: name of its commands and of its presets, ``"text"``.
+      help: what it does, in one line.
+      add_data: adds the arguments that name the data, ``--data`` and others.
+      settings: their values by the dotted keys of the configuration; None leaves a key alone.
+    """
+
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        _add_training_arguments(parser, group)
+        add_data(parser)
+
+    def run(arguments: argparse.Namespace) -> int:
+        path = find_preset(group, arguments.config)
+        config = load(application.config, path, _settings(arguments, settings(arguments)))
+        out = Path(arguments.out or Path("runs") / path.stem)
+        store = DirectoryStore(out, keep=config.train.keep, tensorboard=arguments.tensorboard)
+        work = application.prepare(config, lambda: application.read(config))
+        return finish(fit_work(work, store, resume=arguments.resume), out)
+
+    return Command("train", help, add_arguments, run)
+
+
+def finish(trained: Trained, out: Path) -> int:
+    """Say where the run is, on standard error of process 0, and return the exit status."""
+    steps = trained.result["steps"]
+    if trained.signal is None:
+        message, status = f"trained {steps} steps; the run is in {out}", 0
+    else:
+        name = signal.Signals(trained.signal).name
+        message = f"stopped by {name} after step {steps}, saved; continue with --resume"
+        status = 128 + trained.signal
+    if peers().lead:
+        print(message, file=sys.stderr)
+    return status
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """Print one JSON object on standard output."""
+    print(strict_json(dict(values)))
+
+
+def levels(text: str) -> tuple[float, ...]:
+    """Parse ``0.1,0.5,0.9``."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected numbers like 0.1,0.5,0.9, got {text!r}"
+        ) from None
+
+
+def absolute(paths: Any) -> Any:
+    """Absolute paths of a path, a list of them, or None: a run finds its files from anywhere."""
+    if paths is None:
+        return None
+    return str(Path(paths).resolve()) if isinstance(paths, str) else [absolute(p) for p in paths]
+
+
+def _add_training_arguments(parser: argparse.ArgumentParser, group: str) -> None:
+    parser.add_argument(
+        "config",
+        metavar="CONFIG",
+        help=f"a file that ends in .toml, or the name of a preset (seqnets {group} configs)",
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", help="run directory (default: runs/ and the name of CONFIG)"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run in --out from its last checkpoint"
+    )
+    parser.add_argument(
+        "--max-seconds",
+        type=float,
+        metavar="S",
+        help="train for S seconds, compilation not counted; the learning rate's schedule is "
+        "stretched over them",
+    )
+    parser.add_argument(
+        "--max-steps", type=int, metavar="N", help="stop at step N; the schedule is unchanged"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="override a key of the configuration; may be repeated",
+    )
+    parser.add_argument(
+        "--tensorboard", action="store_true", help="also write DIR/tensorboard for TensorBoard"
+    )
+    several = parser.add_argument_group("several processes", "see docs/guides/devices.md")
+    several.add_argument(
+        "--distributed",
+        action="store_true",
+        help="be one of the processes that SLURM, Open MPI, Kubernetes, or a TPU slice started",
+    )
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+    several.add_argument("--processes", type=int, metavar="P", help="how many there are")
+    several.add_argument("--process-id", type=int, metavar="K", help="which this is, from 0")
+
+
+def _settings(arguments: argparse.Namespace, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``--set`` gives, then the values of other options by dotted keys, which win.
+
+    ``--max-steps`` without ``--max-seconds`` lifts a bound in seconds that the configuration
+    has: a run bounded by steps alone is the same every time.
+    """
+    bounds = {"train.max_steps": arguments.max_steps, "train.max_seconds": arguments.max_seconds}
+    given = {key: value for key, value in {**bounds, **data}.items() if value is not None}
+    if "train.max_steps" in given:
+        given.setdefault("train.max_seconds", None)
+    return {**dict(map(parse_setting, arguments.set)), **given}

@@ -1,0 +1,107 @@
+"""Language modeling for text in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from seqnets.applications.estimator import Estimator
+from seqnets.applications.language.data import Texts
+from seqnets.applications.language.language import LANGUAGE, FittedLanguageModel
+from seqnets.data.checksums import checksum_of_text
+from seqnets.data.text import split_tail
+from seqnets.decoding import Sampling
+
+__all__ = ["LanguageModel"]
+
+
+class LanguageModel(Estimator[FittedLanguageModel]):
+    """A recurrent language model of characters or bytes.
+
+    Without keywords it is the preset ``default`` of ``seqnets text train``.
+
+    Args:
+      **keywords: fields of the sections of `seqnets.applications.language.config.TextConfig`.
+
+    Example:
+      >>> model = LanguageModel(hidden=8, batch_size=2, chunk_length=8).fit("to be " * 50, steps=2)
+      >>> len(model.generate("to ", tokens=5))
+      5
+    """
+
+    application = LANGUAGE
+
+    def fit(
+        self,
+        text: str | Sequence[str],
+        *,
+        seconds: float | None = None,
+        steps: int | None = None,
+        directory: str | Path | None = None,
+        resume: bool = False,
+    ) -> Self:
+        """Fit to a text; a fitted model continues from its weights (warm start).
+
+        The fraction ``validation`` at the end of the text is held out: the weights that predict it
+        best are kept.
+
+        Args:
+          text: a text, or several that are joined without a separator.
+          seconds: train for this long, over which the learning rate's schedule is stretched.
+          steps: number of optimizer steps; with it, two fits with one seed are bit-equal on one
+            layout of devices. Without either, ``train.steps`` of the configuration.
+          directory: also keep checkpoints and records there, as the command does.
+          resume: continue the run in ``directory`` from its last checkpoint.
+
+        Raises:
+          DataError: if the text is too short.
+          ConfigError: if a keyword does not fit.
+          NonFiniteError: if a loss is not finite.
+        """
+        whole = text if isinstance(text, str) else "".join(text)
+
+        def read() -> Texts:
+            split = split_tail(whole, self.config.data.validation)
+            return Texts(split, {"text": checksum_of_text(whole)})
+
+        return self._fit(read, seconds, steps, directory, resume)
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        tokens: int = 500,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+    ) -> str:
+        """Continue a prompt; the same seed gives the same text.
+
+        Args:
+          prompt: text to continue, at least one character.
+          tokens: number of tokens to write.
+          temperature: logits are divided by it; 0 always takes the most probable token.
+          top_k: choose among the k most probable tokens only.
+          top_p: choose among the most probable tokens that together have probability p.
+          seed: of the choices.
+
+        Returns:
+          The continuation, without the prompt.
+
+        Raises:
+          NotFittedError: if nothing was fitted.
+          ValueError: if the prompt is empty or an argument is out of range.
+        """
+        sampling = Sampling(temperature, top_k, top_p)
+        return self.fitted.generate(prompt, tokens, sampling, seed)
+
+    def score(self, text: str) -> dict[str, float]:
+        """Measure a text, as ``evaluate`` prints it.
+
+        Raises:
+          NotFittedError: if nothing was fitted.
+          DataError: if the text has fewer than 2 tokens.
+        """
+        return self.fitted.evaluate(text)

@@ -1,0 +1,109 @@
+"""Cells made of cells: stacks, attention decoders, and whatever else has a step of its own."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any
+
+import jax
+
+from seqnets.checks import check_range
+from seqnets.typing import Array, Cell, Float, Key, PyTree
+
+__all__ = ["CellStack", "CompositeCell"]
+
+
+class CompositeCell(abc.ABC):
+    """Base of the cells whose step is any function of carry, input, and context.
+
+    The engine runs them by their step alone. ``context`` is what `seqnets.unroll` is given under
+    this name: a pytree with leaves [B, ...] that is the same at all time steps of a row (projected
+    keys, their mask, one dropout mask). Teacher forcing is `unroll` over time; decoding is the same
+    step, one time step at once. A step's output may be a pytree of arrays [B, ...].
+
+    Zoneout, recurrent dropout, and weight drop belong to single cells, and are refused here.
+    """
+
+    @property
+    @abc.abstractmethod
+    def features(self) -> int:
+        """Size of the last axis of the output."""
+
+    @abc.abstractmethod
+    def init(self, key: Key, in_features: int) -> PyTree:
+        """Draw float32 parameters for inputs ``[B, in_features]``."""
+
+    @abc.abstractmethod
+    def initial_carry(self, params: PyTree, batch: int, dtype: Any) -> PyTree:
+        """Carry before the first step, every leaf ``[batch, ...]``."""
+
+    @abc.abstractmethod
+    def step(
+        self, params: PyTree, carry: PyTree, x: Float[Array, "B D"], context: PyTree = None
+    ) -> tuple[PyTree, PyTree]:
+        """One step: carry, ``x [B, D]``, and context to the next carry and the output."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CellStack(CompositeCell):
+    """Cells one on the other, as one cell: each reads the output of the one below.
+
+    Parameters and carry are tuples of those of the cells.
+
+    Args:
+      cells: from the input up.
+
+    Raises:
+      ValueError: if there is none.
+
+    Example:
+      >>> import jax
+      >>> from seqnets.cells import GRU, LSTM
+      >>> cell = CellStack((LSTM(4), GRU(3)))
+      >>> params = cell.init(jax.random.key(0), in_features=2)
+      >>> carry = cell.initial_carry(params, batch=5, dtype="float32")
+      >>> carry, y = cell.step(params, carry, jax.numpy.ones((5, 2)))
+      >>> y.shape
+      (5, 3)
+    """
+
+    cells: tuple[Cell, ...]
+
+    def __post_init__(self) -> None:
+        """Reject an empty stack."""
+        check_range("number of cells", len(self.cells), 1)
+
+    @property
+    def features(self) -> int:
+        """Size of the output of the last cell."""
+        return self.cells[-1].features
+
+    def init(self, key: Key, in_features: int) -> tuple[PyTree, ...]:
+        """Draw the parameters of all cells."""
+        keys = jax.random.split(key, len(self.cells))
+        sizes = [in_features, *(cell.features for cell in self.cells)]
+        return tuple(
+            cell.init(k, size) for cell, k, size in zip(self.cells, keys, sizes, strict=False)
+        )
+
+    def initial_carry(
+        self, params: tuple[PyTree, ...], batch: int, dtype: Any
+    ) -> tuple[PyTree, ...]:
+        """The initial carries of all cells."""
+        pairs = zip(self.cells, params, strict=True)
+        return tuple(cell.initial_carry(own, batch, dtype) for cell, own in pairs)
+
+    def step(
+        self,
+        params: tuple[PyTree, ...],
+        carry: tuple[PyTree, ...],
+        x: Float[Array, "B D"],
+        context: PyTree = None,
+    ) -> tuple[tuple[PyTree, ...], Float[Array, "B H"]]:
+        """One step of every cell, from the input up; the context is not looked at."""
+        after = []
+        for cell, own, before in zip(self.cells, params, carry, strict=True):
+            new, x = cell.step(own, before, x)
+            after.append(new)
+        return tuple(after), x

@@ -1,0 +1,172 @@
+"""Ragged examples in batches of few shapes: sequences of like length share a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike
+
+from seqnets.checks import check_range
+from seqnets.data.bucketing import Buckets, Padded, padded
+from seqnets.data.ragged import checked_sequences
+from seqnets.data.source import WHOLE, Share, shapes_of
+from seqnets.typing import Float, Int, PyTree
+
+__all__ = ["BucketBatch", "BucketSource"]
+
+
+class BucketBatch(NamedTuple):
+    """Examples of one bucket; rows left over at the end are empty and have weight 0."""
+
+    sequences: Any
+    """The sequences, padded: a `Padded`, or a dict of them where the source has several."""
+    arrays: Any
+    """Pytree of arrays [B, ...] that go with whole examples; zeros in empty rows."""
+    weight: Float[np.ndarray, " B"]
+    """1 for an example, 0 for an empty row, float32."""
+    which: Int[np.ndarray, " B"]
+    """Number of each row's example in the data set, -1 if the row is empty, int32."""
+
+
+class BucketSource:
+    """Batches of examples of like length; batch k is a pure function of (seed, k).
+
+    Each epoch shuffles the examples within their buckets, cuts every bucket into batches, and
+    shuffles these. All have B rows, so there is one shape per bucket, and every example comes once
+    an epoch: a bucket's last batch is filled up with empty rows.
+
+    Args:
+      sequences: of each example an array [T_i, ...], T_i ≥ 0, alike in dtype and all other axes; or
+        a dict of such lists, for examples of several sequences (source and target, say).
+      buckets: padded lengths. An example is in the first bucket that holds all its sequences: in a
+        dict, those of each list, as many for each.
+      batch_size: rows B.
+      seed: ≥ 0, what the order depends on beside the epoch.
+      arrays: pytree of arrays [n, ...] that go with whole examples, such as labels.
+
+    Raises:
+      ValueError: those of `pad_sequences`; or if lists, arrays, or buckets differ in number, or a
+        number is out of range.
+      TypeError: those of `pad_sequences`.
+
+    Example:
+      >>> words = [np.ones(2), np.ones(5), np.ones(1)]
+      >>> labels = np.array([0, 1, 0])
+      >>> source = BucketSource(words, Buckets((2, 8)), batch_size=2, seed=0, arrays=labels)
+      >>> sorted(shape.sequences.xs.shape for shape in source.shapes)
+      [(2, 2), (2, 8)]
+    """
+
+    def __init__(
+        self,
+        sequences: Sequence[ArrayLike] | Mapping[str, Sequence[ArrayLike]],
+        buckets: Buckets | Mapping[str, Buckets],
+        *,
+        batch_size: int,
+        seed: int,
+        arrays: PyTree = (),
+    ) -> None:
+        check_range("batch_size", batch_size, 1)
+        check_range("seed", seed, 0)
+        self._several = isinstance(sequences, Mapping)
+        lists = sequences if isinstance(sequences, Mapping) else {"": sequences}
+        self._sequences = {name: checked_sequences(one) for name, one in lists.items()}
+        self._buckets = _by_name(buckets, self._sequences)
+        self._arrays = jax.tree.map(np.asarray, arrays)
+        numbers = _bucket_numbers(self._sequences, self._buckets, self._arrays)
+        self._used = np.unique(numbers)
+        self._members = [np.flatnonzero(numbers == number) for number in self._used]
+        self._cuts = [
+            (bucket, start)
+            for bucket, members in enumerate(self._members)
+            for start in range(0, len(members), batch_size)
+        ]
+        self.batch_size, self.seed = batch_size, seed
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in which every example comes once."""
+        return len(self._cuts)
+
+    @property
+    def shapes(self) -> tuple[BucketBatch, ...]:
+        """One shape for each bucket that has examples."""
+        nobody = np.empty(0, np.int64)
+        return tuple(
+            shapes_of(self._gather(bucket, nobody, WHOLE)) for bucket in range(len(self._used))
+        )
+
+    def batch(self, k: int, share: Share = WHOLE) -> BucketBatch:
+        """Batch number ``k``, from 0; epochs follow one another without end.
+
+        Raises:
+          ValueError: if ``k`` is negative.
+        """
+        check_range("k", k, 0)
+        epoch, place = divmod(k, self.steps_per_epoch)
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.steps_per_epoch)
+        bucket, start = self._cuts[order[place]]
+        # NumPy's seeds [s, e] and [s, e, 0] are the same, so buckets count from 1.
+        shuffled = np.random.default_rng([self.seed, epoch, bucket + 1]).permutation(
+            self._members[bucket]
+        )
+        return self._gather(bucket, shuffled[start : start + self.batch_size], share)
+
+    def _gather(self, bucket: int, chosen: Int[np.ndarray, " n"], share: Share) -> BucketBatch:
+        """The rows of a share of a batch of examples, n of them at most B."""
+        rows = share.rows(self.batch_size)
+        number, own = rows.stop - rows.start, chosen[rows]
+        which = np.full(number, -1, np.int32)
+        which[: len(own)] = own
+
+        def pad(name: str) -> Padded:
+            length = self._buckets[name].lengths[self._used[bucket]]
+            like = self._sequences[name][:1]
+            found = padded([self._sequences[name][i] for i in own] or like, max(number, 1), length)
+            return found if len(own) else jax.tree.map(np.zeros_like, found)
+
+        def take(x: np.ndarray) -> np.ndarray:
+            filled = np.zeros((number, *x.shape[1:]), x.dtype)
+            filled[: len(own)] = x[own]
+            return filled
+
+        several = {name: pad(name) for name in self._sequences}
+        return BucketBatch(
+            several if self._several else several[""],
+            jax.tree.map(take, self._arrays),
+            (which >= 0).astype(np.float32),
+            which,
+        )
+
+
+def _by_name(buckets: Any, sequences: Mapping[str, Any]) -> dict[str, Buckets]:
+    """The buckets of each list of sequences."""
+    if isinstance(buckets, Buckets):
+        return dict.fromkeys(sequences, buckets)
+    if set(buckets) != set(sequences):
+        raise ValueError(f"buckets: expected those of {sorted(sequences)}, got {sorted(buckets)}")
+    counts = {name: len(one.lengths) for name, one in buckets.items()}
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"buckets: expected as many for each list of sequences, got {counts}")
+    return dict(buckets)
+
+
+def _bucket_numbers(
+    sequences: Mapping[str, Sequence[np.ndarray]], buckets: Mapping[str, Buckets], arrays: PyTree
+) -> Int[np.ndarray, " n"]:
+    """Of each example, the number of the first bucket that holds all of its sequences."""
+    counts = {name: len(one) for name, one in sequences.items()}
+    counts |= {
+        f"arrays{jax.tree_util.keystr(p)}": len(x)
+        for p, x in jax.tree_util.tree_leaves_with_path(arrays)
+    }
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"sequences, arrays: expected one number of examples, got {counts}")
+    numbers = []
+    for name, lists in sequences.items():
+        lengths = buckets[name].padded_lengths([len(one) for one in lists])
+        numbers.append(np.searchsorted(buckets[name].lengths, lengths))
+    return np.max(numbers, axis=0)

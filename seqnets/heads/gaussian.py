@@ -1,0 +1,72 @@
+"""The normal distribution as an output distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from seqnets import losses
+from seqnets.checks import check_levels, check_shape
+from seqnets.heads.head import checked_raw, normal_quantiles, positive_scale
+from seqnets.typing import Array, Float, Key
+
+__all__ = ["GaussianHead"]
+
+
+@dataclass(frozen=True)
+class GaussianHead:
+    """Normal distribution.
+
+        loc = raw_1,   scale = softplus(raw_2 + log(e - 1)) + floor
+
+    Raw zeros give a scale of 1; the floor is `SCALE_FLOOR`.
+    """
+
+    @property
+    def size(self) -> int:
+        """loc and scale."""
+        return 2
+
+    def loss(self, raw: Float[Array, "*N S"], target: Float[Array, "*N"]) -> Float[Array, "*N"]:
+        """Negative log likelihood, in nats.
+
+        Raises:
+          ValueError: if raw is not [..., S] for targets [...].
+        """
+        check_shape("raw", raw, (*jnp.shape(target), self.size), "the targets' and head.size")
+        loc, scale = self._parameters(raw)
+        return losses.gaussian(jnp.asarray(target, loc.dtype), loc, scale)
+
+    def quantiles(self, raw: Float[Array, "*N S"], levels: Sequence[float]) -> Float[Array, "*N Q"]:
+        """``loc + scale · z``, with z those of the standard normal distribution.
+
+        Raises:
+          ValueError: if raw is not [..., S] or the levels are not increasing in (0, 1).
+        """
+        z = normal_quantiles(check_levels("levels", levels).tolist())
+        loc, scale = (x[..., None] for x in self._parameters(raw))
+        return loc + scale * jnp.broadcast_to(jnp.asarray(z, loc.dtype), (*loc.shape[:-1], len(z)))
+
+    def mean(self, raw: Float[Array, "*N S"]) -> Float[Array, "*N"]:
+        """``loc``.
+
+        Raises:
+          ValueError: if raw is not [..., S].
+        """
+        return self._parameters(raw)[0]
+
+    def sample(self, raw: Float[Array, "*N S"], key: Key) -> Float[Array, "*N"]:
+        """``loc + scale · normal``.
+
+        Raises:
+          ValueError: if raw is not [..., S].
+        """
+        loc, scale = self._parameters(raw)
+        return loc + scale * jax.random.normal(key, loc.shape, loc.dtype)
+
+    def _parameters(self, raw: Array) -> tuple[Array, Array]:
+        raw = checked_raw(raw, self.size)
+        return raw[..., 0], positive_scale(raw[..., 1])

@@ -1,0 +1,74 @@
+"""Student's t distribution as an output distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from seqnets import losses
+from seqnets.activations import softplus
+from seqnets.checks import check_levels, check_shape
+from seqnets.heads.head import checked_raw, positive_scale
+from seqnets.heads.student_t_quantile import student_t_quantile
+from seqnets.typing import Array, Float, Key
+
+__all__ = ["StudentTHead"]
+
+
+@dataclass(frozen=True)
+class StudentTHead:
+    """Student's t distribution, heavier in the tails than the normal one.
+
+        df = 2 + softplus(raw_1),   loc = raw_2,   scale = softplus(raw_3 + log(e - 1)) + floor
+
+    More than two degrees of freedom keep the variance finite.
+    """
+
+    @property
+    def size(self) -> int:
+        """df, loc and scale."""
+        return 3
+
+    def loss(self, raw: Float[Array, "*N S"], target: Float[Array, "*N"]) -> Float[Array, "*N"]:
+        """Negative log likelihood, in nats.
+
+        Raises:
+          ValueError: if raw is not [..., S] for targets [...].
+        """
+        check_shape("raw", raw, (*jnp.shape(target), self.size), "the targets' and head.size")
+        df, loc, scale = self._parameters(raw)
+        return losses.student_t(jnp.asarray(target, loc.dtype), df, loc, scale)
+
+    def quantiles(self, raw: Float[Array, "*N S"], levels: Sequence[float]) -> Float[Array, "*N Q"]:
+        """``loc + scale · t``, with t those of the standard distribution, see `student_t_quantile`.
+
+        Raises:
+          ValueError: if raw is not [..., S] or the levels are not increasing in (0, 1).
+        """
+        levels = tuple(check_levels("levels", levels).tolist())
+        df, loc, scale = (x[..., None] for x in self._parameters(raw))
+        return loc + scale * student_t_quantile(df[..., 0], levels)
+
+    def mean(self, raw: Float[Array, "*N S"]) -> Float[Array, "*N"]:
+        """``loc``.
+
+        Raises:
+          ValueError: if raw is not [..., S].
+        """
+        return self._parameters(raw)[1]
+
+    def sample(self, raw: Float[Array, "*N S"], key: Key) -> Float[Array, "*N"]:
+        """``loc + scale · t``.
+
+        Raises:
+          ValueError: if raw is not [..., S].
+        """
+        df, loc, scale = self._parameters(raw)
+        return loc + scale * jax.random.t(key, df, loc.shape, loc.dtype)
+
+    def _parameters(self, raw: Array) -> tuple[Array, Array, Array]:
+        raw = checked_raw(raw, self.size)
+        return 2 + softplus(raw[..., 0]), raw[..., 1], positive_scale(raw[..., 2])

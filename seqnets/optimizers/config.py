@@ -1,0 +1,72 @@
+"""The section ``optimizer`` of a configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any
+
+import msgspec
+
+from seqnets.config import Fraction, NotNegative, call_named, field, look_up
+from seqnets.optimizers.composition import make_optimizer
+from seqnets.optimizers.plateau import Plateau
+from seqnets.optimizers.schedules import warmup
+from seqnets.optimizers.tables import OPTIMIZERS, SCHEDULES
+
+__all__ = ["OptimizerConfig"]
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """How parameters move.
+
+    Attributes:
+      name: a key of `OPTIMIZERS`; ``options`` are further arguments of that function.
+      learning_rate: the largest one, which the schedule scales.
+      schedule: a key of `SCHEDULES`; ``schedule_options`` are the arguments of that function.
+      warmup: fraction of the run over which the learning rate rises from a hundredth of itself.
+      clip_norm: largest global norm of the gradient; 0 does not clip.
+      clip_value: largest element of the gradient; 0 does not clip.
+      weight_decay: decoupled decay of weights, not of biases and norms (AdamW with adam).
+      plateau: when and how to reduce the learning rate where the loss has stopped falling.
+    """
+
+    name: str = field("adam", keyword="optimizer")
+    options: dict[str, bool | float] = field({}, keyword="optimizer_options")
+    learning_rate: Annotated[float, msgspec.Meta(gt=0)] = 3e-3
+    schedule: str = "cosine"
+    schedule_options: dict[str, float] = field({})
+    warmup: Fraction = 0.02
+    clip_norm: NotNegative = 1.0
+    clip_value: NotNegative = 0.0
+    weight_decay: NotNegative = 0.01
+    plateau: Plateau | None = None
+
+    def build(self) -> Any:
+        """The Optax transformation, driven by the progress of the run.
+
+        Raises:
+          ConfigError: if a name or an option does not exist.
+        """
+        algorithm = call_named(
+            "optimizer.options",
+            look_up("optimizer.name", OPTIMIZERS, self.name),
+            self.name,
+            self.options,
+            learning_rate=1.0,
+        )
+        schedule = call_named(
+            "optimizer.schedule_options",
+            look_up("optimizer.schedule", SCHEDULES, self.schedule),
+            self.schedule,
+            self.schedule_options,
+        )
+        return make_optimizer(
+            algorithm,
+            learning_rate=self.learning_rate,
+            schedule=warmup(schedule, self.warmup) if self.warmup else schedule,
+            clip_norm=self.clip_norm or None,
+            clip_value=self.clip_value or None,
+            weight_decay=self.weight_decay,
+            plateau=self.plateau,
+        )

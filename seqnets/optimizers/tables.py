@@ -1,0 +1,39 @@
+"""Optimizers and schedules by the names that configurations use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from seqnets.optimizers.adaptive import adadelta, adagrad, rmsprop
+from seqnets.optimizers.descent import momentum, nesterov, sgd
+from seqnets.optimizers.moments import adam, adamax, nadam
+from seqnets.optimizers.schedules import (
+    Schedule,
+    constant,
+    cosine,
+    exponential,
+    linear,
+    one_cycle,
+)
+
+__all__ = ["OPTIMIZERS", "SCHEDULES"]
+
+OPTIMIZERS: Mapping[str, Callable[..., Any]] = {
+    "adadelta": adadelta,
+    "adagrad": adagrad,
+    "adam": adam,
+    "adamax": adamax,
+    "momentum": momentum,
+    "nadam": nadam,
+    "nesterov": nesterov,
+    "rmsprop": rmsprop,
+    "sgd": sgd,
+}
+SCHEDULES: Mapping[str, Callable[..., Schedule]] = {
+    "constant": constant,
+    "cosine": cosine,
+    "exponential": exponential,
+    "linear": linear,
+    "one_cycle": one_cycle,
+}

@@ -1,0 +1,92 @@
+"""The ways to compute a recurrence, in the order in which ``"auto"`` asks them.
+
+A strategy says what it cannot run (`Strategy.why_not`) and, of what it can, where it is worth it
+(`Strategy.pays`). A new one is a row of `STRATEGIES`; nothing else knows of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from seqnets.cells.gated import GatedCell
+from seqnets.recurrence.contract import Steps
+from seqnets.recurrence.cudnn import cudnn, why_not_cudnn
+from seqnets.recurrence.fused import fused
+from seqnets.recurrence.scan import scan
+from seqnets.typing import Cell, PyTree
+
+__all__ = ["STRATEGIES", "Strategy", "choose"]
+
+
+class Run(Protocol):
+    """Runs a cell over time."""
+
+    def __call__(
+        self, cell: Any, params: Any, carry: Any, steps: Steps, *, reverse: bool
+    ) -> tuple[PyTree, PyTree]:
+        """Give ``(carry, ys)``, ys [B, T, ...] at the positions of their inputs."""
+        ...
+
+
+Objection = Callable[[Cell, PyTree, PyTree, Steps], str | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Strategy:
+    """One way to run a cell over time.
+
+    Attributes:
+      name: as in `seqnets.Execution`.
+      run: computes it.
+      why_not: of cell, parameters, carry, and steps, why it cannot run them; None if it can.
+      pays: whether ``"auto"`` should take it where it can.
+    """
+
+    name: str
+    run: Run
+    why_not: Objection
+    pays: Callable[[Cell, PyTree, PyTree, Steps], bool]
+
+
+def _never(cell: Cell, params: PyTree, carry: PyTree, steps: Steps) -> bool:
+    return False
+
+
+def _always(cell: Cell, params: PyTree, carry: PyTree, steps: Steps) -> bool:
+    return True
+
+
+def _nothing(cell: Cell, params: PyTree, carry: PyTree, steps: Steps) -> str | None:
+    return None
+
+
+def _why_not_fused(cell: Cell, params: PyTree, carry: PyTree, steps: Steps) -> str | None:
+    if not isinstance(cell, GatedCell):
+        return f"cell: expected a GatedCell, got {cell}"
+    return None if steps.context is None else "context: expected None"
+
+
+STRATEGIES = (
+    Strategy("fused", fused, _why_not_fused, _always),
+    Strategy("scan", scan, _nothing, _always),
+    Strategy("cudnn", cudnn, why_not_cudnn, _never),
+)
+
+
+def choose(name: str, cell: Cell, params: PyTree, carry: PyTree, steps: Steps) -> Strategy:
+    """The strategy of a name, or for ``"auto"`` the first that can and pays.
+
+    Raises:
+      TypeError: if the named one cannot run this, saying why.
+    """
+    for strategy in STRATEGIES:
+        reason = strategy.why_not(cell, params, carry, steps)
+        if strategy.name == name:
+            if reason is not None:
+                raise TypeError(f"strategy {name!r}: {reason}")
+            return strategy
+        if name == "auto" and reason is None and strategy.pays(cell, params, carry, steps):
+            return strategy
+    raise AssertionError(f"no strategy {name!r}")  # scan takes everything
