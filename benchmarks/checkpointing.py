@@ -17,10 +17,10 @@ import time
 import jax
 import numpy as np
 import optax
+from seqnets.tasks.language import LanguageModel, initial_carry, language_loss
 
 from seqnets.cells import LSTM
 from seqnets.data.text import TextBatch
-from seqnets.tasks.language import LanguageModel, initial_carry, language_loss
 from seqnets.training import (
     Checkpointing,
     CheckpointStore,

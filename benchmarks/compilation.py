@@ -23,12 +23,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from seqnets.training.parallel import DataParallel, use_all_cores
 
 from seqnets.cells import LSTM
 from seqnets.files import write_atomically
 from seqnets.modules import Stack
 from seqnets.reduction import weighted
-from seqnets.training.parallel import DataParallel, use_all_cores
 from seqnets.training.state import create_state
 
 SHAPE = (32, 128, 128, 256)  # B, T, D, H

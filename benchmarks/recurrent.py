@@ -39,12 +39,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from seqnets.training.parallel import DataParallel, use_all_cores
 
 from seqnets.cells import GRU, LSTM, Elman
 from seqnets.files import write_atomically
 from seqnets.recurrence import lengths_to_mask, unroll
 from seqnets.reduction import Weighted
-from seqnets.training.parallel import DataParallel, use_all_cores
 from seqnets.training.state import create_state
 
 SHAPES = (

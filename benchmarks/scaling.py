@@ -91,14 +91,14 @@ def work(arguments: argparse.Namespace) -> None:
     import jax
     import jax.numpy as jnp
     import numpy as np
+    from seqnets.jobs.running import count_parameters, layout_for
+    from seqnets.tasks.language import LanguageModel, initial_carry, language_loss
+    from seqnets.training.processes import join, leads
 
     from seqnets.cells import LSTM
     from seqnets.config import TrainConfig
     from seqnets.data.text import TextBatch
-    from seqnets.jobs.running import count_parameters, layout_for
     from seqnets.optimizers import adam
-    from seqnets.tasks.language import LanguageModel, initial_carry, language_loss
-    from seqnets.training.processes import join, leads
     from seqnets.training.state import create_state
 
     here, processes, number, devices = arguments.worker

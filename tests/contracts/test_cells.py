@@ -34,7 +34,7 @@ from seqnets.cells import (
     PeepholeLSTM,
     ProjectedLSTM,
 )
-from seqnets.recurrence import Strategy, unroll
+from seqnets.recurrence import Execution, unroll
 
 B, T, D, H = 5, 6, 3, 4
 MASK = np.array(
@@ -368,13 +368,13 @@ TOLERANCE = {"float64": 1e-13, "float32": 3e-6, "bfloat16": 6e-2}
     ),
 )
 def test_equals_the_loop_and_keeps_the_dtype(case, dtype, reverse, rng):
-    check_against_the_loop(case, dtype, reverse, Strategy.AUTO, rng)
+    check_against_the_loop(case, dtype, reverse, "auto", rng)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
 @pytest.mark.parametrize("name", [n for n, c in EVERY.items() if isinstance(c.cell, GatedCell)])
 def test_the_plain_scan_of_gated_cells_equals_the_loop(name, dtype, rng):
-    check_against_the_loop(EVERY[name], dtype, False, Strategy.SCAN, rng)
+    check_against_the_loop(EVERY[name], dtype, False, "scan", rng)
 
 
 def check_against_the_loop(case, dtype, reverse, strategy, rng):
@@ -410,9 +410,9 @@ def test_numerical_gradients_in_both_modes(case, reverse, rng):
     with jax.enable_x64(True):
         point, along = (cast(np.float64, *draw(case, rng)) for _ in range(2))
 
-        def value(*arguments, strategy=Strategy.AUTO):
+        def value(*arguments, execution=Execution("auto")):
             flags = {"mask": MASK, "reset": RESET, "reverse": reverse}
-            out = unroll(case.cell, *arguments, **flags, strategy=strategy)
+            out = unroll(case.cell, *arguments, **flags, execution=Execution(strategy))
             return sum(jnp.sum(jnp.sin(3 * leaf)) for leaf in jax.tree.leaves(out))
 
         @jax.jit
@@ -423,7 +423,9 @@ def test_numerical_gradients_in_both_modes(case, reverse, rng):
             )
             grads = jax.grad(value, (0, 1, 2))(*point)
             products = jax.tree.map(jnp.vdot, grads, along)
-            forward = jax.jvp(functools.partial(value, strategy=Strategy.SCAN), point, along)[1]
+            forward = jax.jvp(functools.partial(value, execution=Execution("scan")), point, along)[
+                1
+            ]
             return (above - below) / (2 * eps), forward, sum(jax.tree.leaves(products))
 
         numerical, forward, backward = derivatives(point, along)

@@ -9,7 +9,7 @@ import pytest
 from seqnets.cells import GRU, LSTM, Elman, GatedParams, GRUCarry, GRUResetBefore
 from seqnets.dropout import dropout, fold_in, fold_in_rows
 from seqnets.modules import RNN, Bidirectional, BidirectionalCarry, Stack
-from seqnets.recurrence import Regularization, lengths_to_mask, unroll
+from seqnets.recurrence import Execution, Regularization, lengths_to_mask, unroll
 
 # Compiled once for equal arguments, where each plain call would compile its loop anew.
 run = jax.jit(unroll, static_argnums=0, static_argnames="reverse")
@@ -320,7 +320,7 @@ def test_bfloat16_layers_keep_float32_state_and_gradients(cell, rng):
 
 def test_bfloat16_layers_multiply_by_rounded_weights(xs, rng):
     """Rounding them beforehand therefore changes nothing; of biases it would."""
-    layer = RNN(LSTM(4), dtype="bfloat16")
+    layer = RNN(LSTM(4), execution=Execution(dtype="bfloat16"))
     variables = draw(layer, rng)
     params = variables["params"]["cell"]
 
@@ -343,7 +343,7 @@ def test_a_float32_state_moves_where_a_bfloat16_one_would_stand_still():
             return carry._replace(h=carry.h + z_x)
 
     cell = Adder(1)
-    layer = RNN(cell, dtype="bfloat16")
+    layer = RNN(cell, execution=Execution(dtype="bfloat16"))
     xs = jnp.full((1, 100, 1), 0.001)
     params = GatedParams(w_x=jnp.ones((1, 1)), w_h=jnp.zeros((1, 1)), b=jnp.zeros(1))
     start = cell.initial_carry(params, 1, "float32")._replace(h=jnp.ones((1, 1)))
