@@ -291,7 +291,7 @@ every_cell = pytest.mark.parametrize("case", table([()]))
 kinds = pytest.mark.parametrize("case", KINDS.values(), ids=KINDS.keys())
 directions = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
-run = jax.jit(unroll, static_argnums=0, static_argnames=("reverse", "strategy"))
+run = jax.jit(unroll, static_argnums=0, static_argnames=("reverse", "execution"))
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames="reverse")
@@ -383,7 +383,7 @@ def check_against_the_loop(case, dtype, reverse, strategy, rng):
         given = cast(dtype, params, carry, xs)
         rounded = jax.tree.map(lambda a: np.asarray(a, np.float64), given)
         filled = given[2].at[~MASK].set(jnp.nan)
-        flags = {"mask": MASK, "reset": RESET, "reverse": reverse, "strategy": strategy}
+        flags = {"mask": MASK, "reset": RESET, "reverse": reverse, "execution": Execution(strategy)}
         final, ys = run(case.cell, *given[:2], filled, **flags)
         want_final, want_ys = loop(case, *rounded, MASK, RESET, reverse=reverse)
         assert {a.dtype.name for a in jax.tree.leaves((final, ys))} == {dtype}
@@ -410,9 +410,9 @@ def test_numerical_gradients_in_both_modes(case, reverse, rng):
     with jax.enable_x64(True):
         point, along = (cast(np.float64, *draw(case, rng)) for _ in range(2))
 
-        def value(*arguments, execution=Execution("auto")):
+        def value(*arguments, execution=Execution()):
             flags = {"mask": MASK, "reset": RESET, "reverse": reverse}
-            out = unroll(case.cell, *arguments, **flags, execution=Execution(strategy))
+            out = unroll(case.cell, *arguments, **flags, execution=execution)
             return sum(jnp.sum(jnp.sin(3 * leaf)) for leaf in jax.tree.leaves(out))
 
         @jax.jit

@@ -53,8 +53,8 @@ def changed(**columns):
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        (changed().drop(columns="y"), "expected a column 'y'"),
-        (changed().rename(columns={"unique_id": "id"}), "expected a column 'unique_id'"),
+        (changed().drop(columns="y"), "unique_id, ds, y, without 'y'"),
+        (changed().rename(columns={"unique_id": "id"}), "without 'unique_id'"),
         (changed().iloc[:0], "expected rows of data, got none"),
         (changed(y=[1, 2, np.inf, 4]), "row 2, column 'y': expected a finite number"),
         (changed(y=["1", "2", "x", "4"]), "row 2, column 'y': expected a number, got 'x'"),

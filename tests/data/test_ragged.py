@@ -70,7 +70,7 @@ class TestBuckets:
             return (padded - sum(lengths)) / padded
 
         chosen = Buckets.fitted(lengths, most=most, waste=waste)
-        number = len(chosen.steps)
+        number = len(chosen.lengths)
         possible = min(most, len({max(length, 1) for length in lengths}))
         assert wasted(chosen) <= waste + 1e-12 or number == possible
         if number > 1:
@@ -95,12 +95,12 @@ class TestBuckets:
 
     @pytest.mark.parametrize("steps", [(), (0, 3), (3, 3), (4, 2)])
     def test_steps_increase_from_1(self, steps):
-        with pytest.raises(ValueError, match=f"steps: .*got {re.escape(str(steps))}"):
+        with pytest.raises(ValueError, match=f"lengths: .*got {re.escape(str(steps))}"):
             Buckets(steps)
 
     @pytest.mark.parametrize("steps", [[2, 3], (2.0, 3.0), (True, 3), 4, np.arange(1, 3)])
     def test_steps_are_a_tuple_of_ints(self, steps):
-        with pytest.raises(TypeError, match="steps: expected a tuple of ints, got"):
+        with pytest.raises(TypeError, match="lengths: expected a tuple of ints, got"):
             Buckets(steps)
 
     @pytest.mark.parametrize(

@@ -270,7 +270,7 @@ def test_what_pytorch_lacks(weights):
         to_pytorch(stack.clone(layers=cells), params)
     with pytest.raises(TypeError, match=r"\(Elman, LSTM, ProjectedLSTM, GRU\), got GRUResetB"):
         to_pytorch(Stack((GRUResetBefore(5),)), {"layer_0": {"cell": None}})
-    with pytest.raises(TypeError, match=r"cell: expected one .*, got object"):
+    with pytest.raises(TypeError, match=r"layers\[0\]: expected a cell or a Layer, got object"):
         to_pytorch(Stack((object(),)), {"layer_0": {"cell": None}})
 
 

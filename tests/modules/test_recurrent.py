@@ -8,7 +8,7 @@ import pytest
 
 from seqnets.cells import GRU, LSTM, Elman, GatedParams, GRUCarry, GRUResetBefore
 from seqnets.dropout import dropout, fold_in, fold_in_rows
-from seqnets.modules import RNN, Bidirectional, BidirectionalCarry, Stack
+from seqnets.modules import RNN, Bidirectional, BidirectionalCarry, Layer, Stack
 from seqnets.recurrence import Execution, Regularization, lengths_to_mask, unroll
 
 # Compiled once for equal arguments, where each plain call would compile its loop anew.
@@ -209,9 +209,9 @@ def test_stack_goes_on_from_its_carry(xs, rng):
 
 def test_stack_errors(xs, rng):
     key = jax.random.key(0)
-    with pytest.raises(ValueError, match="cells: expected at least one cell, got none"):
+    with pytest.raises(ValueError, match="layers: expected at least one layer, got none"):
         Stack(()).init(key, xs)
-    with pytest.raises(ValueError, match=r"cells: residual layers must be of one size.*\[3, 4\]"):
+    with pytest.raises(ValueError, match=r"layers: residual layers must be of one size.*\[3, 4\]"):
         Stack((GRU(4), GRU(3)), residual=True).init(key, xs)
     stack = Stack((GRU(4), GRU(4)), dropout=0.5)
     variables = draw(stack, rng)
@@ -262,7 +262,7 @@ def test_layers_and_directions_draw_apart(xs, rng, dropout_keys):
         _, ys = apply(both, variables, palindrome)
         np.testing.assert_allclose(ys[..., :20], ys[:, ::-1, 20:], atol=1e-6)
 
-        stack = Stack((GRU(D), GRU(D)), regularization=chosen)
+        stack = Stack((Layer(GRU(D), chosen), Layer(GRU(D), chosen)))
         variables = draw(stack, rng)
         _, noisy = apply(stack, variables, xs, **keys)
         alone = RNN(GRU(D), regularization=chosen)
@@ -296,7 +296,9 @@ def test_variational_dropout_is_the_same_at_all_steps(rng, dropout_keys):
 @pytest.mark.parametrize("cell", [LSTM(8), GRU(8), GRUResetBefore(8)])
 def test_bfloat16_layers_keep_float32_state_and_gradients(cell, rng):
     """Against the same layer in float32: off by bfloat16's 8 bits, and not by more over time."""
-    layers = {dtype: Stack((cell, cell), dtype=dtype) for dtype in (None, "bfloat16")}
+    layers = {
+        dtype: Stack((cell, cell), execution=Execution(dtype=dtype)) for dtype in (None, "bfloat16")
+    }
     steps = 60
     xs = jnp.asarray(rng.normal(size=(B, steps, D)), "float32")
     variables = layers[None].init(jax.random.key(0), xs)

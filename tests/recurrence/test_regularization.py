@@ -162,7 +162,7 @@ def test_errors(rng):
     sru = SRU(H).init(jax.random.key(0), D)
     with pytest.raises(TypeError, match=r"recurrent_dropout: .* part h"):
         Regularization(recurrent_dropout=0.5).noise(SRU(H), sru, B, T, keys())
-    with pytest.raises(TypeError, match=r"weight_drop: .* weights w_h, got SRUParams"):
+    with pytest.raises(TypeError, match=r"weight_drop: .* recurrent weights, got SRUParams"):
         Regularization(weight_drop=0.5).drop_weights(sru, jax.random.key(0))
     for noise, message in (
         (Noise(hidden=jnp.ones((B, H + 1))), "noise.hidden: expected shape"),
