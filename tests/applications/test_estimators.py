@@ -1,0 +1,235 @@
+"""The estimators: in memory, in a directory, saved and loaded, warm, and by the same numbers."""
+
+import inspect
+import json
+import subprocess
+import sys
+
+import chex
+import numpy as np
+import pandas as pd
+import pytest
+
+from seqnets import Forecaster, LanguageModel
+from seqnets.applications.estimator import NotFittedError
+from seqnets.config import ConfigError
+from seqnets.data import DataError
+
+SMALL_TEXT = {"hidden": 12, "embedding": 6, "batch_size": 4, "chunk_length": 16}
+SMALL_SERIES = {"hidden": 8, "batch_size": 8, "horizon": 6, "season": 6, "context": 12}
+TEXT = "the cat sat on the mat. " * 200
+
+
+def frame(rng, steps=64, start=0, names="abcd"):
+    days = pd.date_range("2024-01-01", periods=steps + 6)
+    parts = [
+        pd.DataFrame(
+            {
+                "unique_id": name,
+                "ds": days,
+                "y": 30
+                + 5 * np.sin(np.arange(steps + 6) * 2 * np.pi / 6)
+                + np.random.default_rng(ord(name)).normal(0, 0.5, steps + 6),
+            }
+        )
+        for name in names
+    ]
+    return pd.concat([part.iloc[start : start + steps] for part in parts], ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def writer():
+    return LanguageModel(**SMALL_TEXT, learning_rate=0.02).fit(TEXT, steps=120)
+
+
+@pytest.fixture(scope="module")
+def forecaster():
+    return Forecaster(**SMALL_SERIES).fit(frame(None), steps=60)
+
+
+def test_a_text_is_learned_measured_and_continued(writer):
+    written = writer.generate("the cat sat", tokens=40, temperature=0)
+    assert written == ("the cat sat on the mat. " * 3)[11 : 11 + 40]
+    figures = writer.score(TEXT)
+    assert set(figures) == {
+        "nats", "bits_per_character", "perplexity", "tokens", "tokens_per_second",
+    }  # fmt: skip
+    assert figures["nats"] < 0.5
+    assert figures["tokens"] == len(TEXT) - 1
+    assert writer.result["steps"] == 120
+    assert {record["split"] for record in writer.records} == {"train", "validation"}
+    hot = [writer.generate("the ", tokens=30, temperature=3.0, seed=seed) for seed in (1, 1, 2)]
+    assert hot[0] == hot[1] != hot[2]
+    assert len(hot[0]) == 30
+    assert writer.generate("the ", tokens=30, temperature=3.0, top_k=1) == writer.generate(
+        "the ", tokens=30, temperature=0
+    )
+
+
+def test_forecasts_have_the_promised_form(forecaster):
+    table = forecaster.predict(levels=(0.9, 0.1, 0.5))
+    assert table.columns.tolist() == ["unique_id", "ds", "0.1", "0.5", "0.9"]
+    assert isinstance(table.index, pd.RangeIndex)
+    assert len(table) == 4 * 6
+    expected = pd.date_range("2024-01-01", periods=70)[64:]
+    for name, own in table.groupby("unique_id"):
+        assert name in "abcd"
+        assert own["ds"].tolist() == expected.tolist()
+    assert (table["0.1"] <= table["0.5"]).all()
+    assert (table["0.5"] <= table["0.9"]).all()
+
+
+def test_other_histories_are_forecast_too(forecaster):
+    other = frame(None, steps=30, names="xy").set_index("unique_id")
+    table = forecaster.predict(other, levels=[0.5])
+    assert table["unique_id"].unique().tolist() == ["x", "y"]
+    assert table["ds"].min() == pd.Timestamp("2024-01-31")
+    together = forecaster.predict(frame(None, steps=30, names="xyz"), levels=[0.5])
+    same = together[together["unique_id"] != "z"].reset_index(drop=True)
+    # One program serves any number of series, in batches of one size.
+    np.testing.assert_allclose(same["0.5"], table["0.5"], rtol=1e-6)
+
+
+def test_score_is_what_evaluate_prints(forecaster):
+    actual = frame(None, steps=6, start=64)
+    figures = forecaster.score(actual)
+    assert {"smape", "mase", "weighted_quantile_loss", "coverage", "seasonal_naive"} <= set(figures)
+    assert figures == forecaster.score(actual, frame(None))
+    assert figures["horizon"] == 6
+    with pytest.raises(DataError, match="actual values must begin at"):
+        forecaster.score(frame(None, steps=6, start=63))
+
+
+@pytest.mark.parametrize("kind", ["writer", "forecaster"])
+def test_saved_and_loaded_it_is_the_same(kind, request, tmp_path):
+    fitted = request.getfixturevalue(kind)
+    fitted.save(tmp_path / "model")
+    loaded = type(fitted).load(tmp_path / "model")
+    chex.assert_trees_all_equal(loaded.fitted.weights, fitted.fitted.weights)
+    assert loaded.result == json.loads(json.dumps(fitted.result))
+    if kind == "writer":
+        given = {"tokens": 50, "temperature": 1.5, "seed": 3}
+        assert loaded.generate("the ", **given) == fitted.generate("the ", **given)
+    else:
+        pd.testing.assert_frame_equal(loaded.predict(), fitted.predict(), check_exact=True)
+    loaded.save(tmp_path / "again")
+    again = type(fitted).load(tmp_path / "again")
+    chex.assert_trees_all_equal(again.fitted.weights, fitted.fitted.weights)
+    with pytest.raises(ValueError, match="expected a new or empty folder"):
+        fitted.save(tmp_path / "model")
+
+
+@pytest.mark.parametrize("kind", [LanguageModel, Forecaster])
+def test_two_fits_with_one_seed_are_bit_equal_and_another_is_not(kind):
+    def weights(seed):
+        if kind is LanguageModel:
+            fitted = LanguageModel(**SMALL_TEXT, seed=seed, dropout=0.2).fit(TEXT, steps=12)
+        else:
+            fitted = Forecaster(**SMALL_SERIES, seed=seed).fit(frame(None), steps=12)
+        return fitted.fitted.weights
+
+    chex.assert_trees_all_equal(weights(3), weights(3))
+    with pytest.raises(AssertionError):
+        chex.assert_trees_all_equal(weights(3), weights(4))
+
+
+def test_a_second_fit_begins_with_the_weights_of_the_first(writer):
+    """Warm: few steps on other text of the same alphabet keep what was learned."""
+    warm = LanguageModel(**SMALL_TEXT, learning_rate=1e-4).fit(TEXT, steps=2)
+    cold = warm.score(TEXT)["nats"]
+    warm._weights = writer.fitted.weights
+    warm.fit(TEXT[5:], steps=2)
+    assert warm.score(TEXT)["nats"] < 0.7 < cold
+    with pytest.raises(ValueError, match="differ in their parameters|expected shape"):
+        warm.fit("other characters! " * 100, steps=2)
+
+
+@pytest.mark.parametrize("kind", [LanguageModel, Forecaster])
+def test_a_fit_in_a_directory_is_the_commands_run(kind, tmp_path):
+    small = SMALL_TEXT if kind is LanguageModel else SMALL_SERIES
+    data = TEXT if kind is LanguageModel else frame(None)
+    memory = kind(**small).fit(data, steps=12)
+    whole = kind(**small).fit(data, steps=12, directory=tmp_path / "whole")
+    chex.assert_trees_all_equal(whole.fitted.weights, memory.fitted.weights)
+    names = {path.name for path in (tmp_path / "whole").iterdir()}
+    assert {"checkpoints", "config.toml", "data.json", "metrics.jsonl", "result.json"} <= names
+    loaded = kind.load(tmp_path / "whole")
+    chex.assert_trees_all_equal(loaded.fitted.weights, memory.fitted.weights)
+    with pytest.raises(ValueError, match="expected a new or empty folder"):
+        kind(**small).fit(data, steps=12, directory=tmp_path / "whole")
+    again = kind(**small).fit(data, steps=12, directory=tmp_path / "whole", resume=True)
+    chex.assert_trees_all_equal(again.fitted.weights, memory.fitted.weights)
+    if kind is Forecaster:
+        with pytest.raises(DataError, match="frame: expected series"):
+            loaded.predict()
+
+
+def test_series_of_text_are_joined():
+    parts = [TEXT[:1000], TEXT[1000:]]
+    one = LanguageModel(**SMALL_TEXT).fit(parts, steps=2)
+    chex.assert_trees_all_equal(
+        one.fitted.weights, LanguageModel(**SMALL_TEXT).fit(TEXT, steps=2).fitted.weights
+    )
+
+
+@pytest.mark.parametrize("kind", [LanguageModel, Forecaster])
+def test_keywords_are_shown_and_checked(kind):
+    parameters = inspect.signature(kind).parameters
+    assert {"cell", "hidden", "layers", "optimizer", "learning_rate", "seed"} <= set(parameters)
+    assert parameters["optimizer"].default == "adam"
+    with pytest.raises(ConfigError, match="unknown keyword 'hiden'; did you mean 'hidden'"):
+        kind(hiden=3)
+    with pytest.raises(ConfigError, match="^hidden: Expected `int`"):
+        kind(hidden="many")
+    layers = [{"features": 5}, {"cell": "gru", "features": 4}]
+    assert len(kind(layers=layers).config.model.build_layers()) == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: LanguageModel().generate("a"), NotFittedError, "call fit, or LanguageModel.load"),
+        (lambda: Forecaster().predict(), NotFittedError, r"Forecaster is not fitted"),
+        (lambda: Forecaster().save("x"), NotFittedError, r"not fitted"),
+        (lambda: LanguageModel().fit("ab"), DataError, "expected at least"),
+        (lambda: LanguageModel().fit("abc" * 999, steps=0), ConfigError, "^steps: "),
+        (lambda: LanguageModel().fit("abc" * 999, seconds=-1.0), ConfigError, "^seconds: "),
+        (lambda: LanguageModel().fit("abc", resume=True), ConfigError, "resume: expected a dir"),
+        (lambda: LanguageModel(tokenizer="word").fit("abc" * 999), ConfigError, "tokenizer"),
+        (lambda: Forecaster().fit("series.csv"), TypeError, "frame: expected a pandas DataFrame"),
+        (lambda: Forecaster().fit(frame(None).iloc[:3]), DataError, "no series is long enough"),
+        (lambda: LanguageModel.load("nowhere"), ValueError, "there is no such folder"),
+    ],
+)
+def test_mistakes_are_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_wrong_levels_and_prompts(writer, forecaster):
+    for levels in ((0.5, 1.5), (), (0.5, 0.5)):
+        with pytest.raises(ValueError, match=r"levels: expected increasing numbers in \(0, 1\)"):
+            forecaster.predict(levels=levels)
+    with pytest.raises(ValueError, match="prompt: expected at least one character"):
+        writer.generate("")
+    with pytest.raises(ValueError, match="tokens"):
+        writer.generate("a", tokens=0)
+
+
+LATE = """
+import sys, jax
+jax.devices()
+from seqnets import LanguageModel
+LanguageModel(hidden=4, batch_size=2, chunk_length=8).fit("to be " * 99, steps=1)
+"""
+
+
+def test_where_jax_is_in_use_one_line_says_so():
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", LATE], capture_output=True, text=True, env=environment, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "memory of each device" not in line]
+    assert len(lines) <= 1
+    assert all("JAX is already in use with 1 CPU device(s)" in line for line in lines)
