@@ -1,6 +1,8 @@
+"""How long a run is, what it counts, and the hook that does nothing."""
+
 import pytest
 
-from seqnets.training.hooks import Hook, Limits, Progress
+from seqnets.training import Hook, Limits, Progress, Snapshot
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,12 @@ def test_schedules_run_over_the_nominal_length(limits, step, seconds, fraction):
 )
 def test_what_stops_a_run(limits, step, seconds, finished):
     assert limits.finished(step, seconds) is finished
+    assert limits.finished(step, seconds, stale=1000) is finished  # without patience
+
+
+@pytest.mark.parametrize(("stale", "finished"), [(0, False), (2, False), (3, True), (4, True)])
+def test_patience_stops_a_run(stale, finished):
+    assert Limits(100, max_steps=30, patience=3).finished(9, 0.0, stale) is finished
 
 
 @pytest.mark.parametrize("max_steps", [None, 17, 40, 60])
@@ -52,7 +60,15 @@ def test_records_of_a_run_bounded_by_time():
 @pytest.mark.parametrize("value", [0, -1])
 @pytest.mark.parametrize(
     "name",
-    ["steps", "max_steps", "max_seconds", "report_every", "evaluate_every", "checkpoint_every"],
+    [
+        "steps",
+        "max_steps",
+        "max_seconds",
+        "patience",
+        "report_every",
+        "evaluate_every",
+        "checkpoint_every",
+    ],
 )
 def test_limits_must_be_positive(name, value):
     with pytest.raises(ValueError, match=f"{name}: expected"):
@@ -71,5 +87,6 @@ def test_every_method_of_a_hook_may_be_left_out():
     hook.on_record({"step": 1, "split": "train"})
     hook.on_rollback(Progress())
     hook.wait()
-    hook.on_checkpoint(None, Progress(), evaluated=False)
+    hook.on_start(None)
+    hook.on_checkpoint(Snapshot(None), None)
     hook.on_end()
