@@ -225,8 +225,10 @@ class DataParallel:
           tree: pytree of arrays with rows first, those of this process.
 
         Raises:
-          ValueError: if N does not divide B, or a leaf has no rows.
+          ValueError: if N does not divide B, or the arrays do not all have B rows.
         """
+        if jax.tree.leaves(tree):
+            rows_of_batch(tree)
         rows = self._sharding(AXIS)
 
         def split_leaf(x: Any) -> Any:
@@ -238,8 +240,6 @@ class DataParallel:
     def _cut(self, x: Any, parts: int) -> np.ndarray:
         """Rows [B, ...] as [parts, B/parts, ...]."""
         x = np.asarray(x)
-        if x.ndim == 0:
-            raise ValueError("batch: expected arrays with rows first, [B, ...], got a scalar")
         self._check_divides(x.shape[0], parts)
         return x.reshape(parts, x.shape[0] // parts, *x.shape[1:])
 
@@ -278,8 +278,10 @@ class DataParallel:
           state: with all rows of the global batch, in every process.
 
         Raises:
-          ValueError: if the devices do not divide the rows of the carry.
+          ValueError: if the carry has no rows, or the devices do not divide them.
         """
+        if jax.tree.leaves(state.carry):
+            rows_of_batch(state.carry, "carry")
         state = state._replace(carry=jax.tree.map(lambda x: self._cut(x, self.size), state.carry))
         return jax.tree.map(_lay_out, state, self._state_shardings(state))
 
@@ -320,7 +322,7 @@ class _AllReduce:
         self.reply: PyTree = None
 
     def __call__(self, function: Callable, shared: PyTree, rows: PyTree) -> Any:
-        first = jax.lax.axis_index(AXIS) * rows_of_batch(rows)
+        first = jax.lax.axis_index(AXIS) * rows_of_batch(rows, "rows")
         sums, carry = function(shared, rows, first)
         if self.reply is not None:
             return _add_up(sums), carry

@@ -95,14 +95,16 @@ def train(
         say otherwise. The step changed nothing; it is raised before the next record, evaluation,
         or checkpoint is made.
       ValueError: if state and progress are of different steps, a batch has a shape that the source
-        did not declare, the devices do not divide the rows, or the evaluation has no figure of the
-        name of its metric.
+        did not declare, the devices do not divide the rows, there is patience but no metric, or
+        the evaluation has no figure of the name of its metric.
     """
     if start.progress.step != int(start.state.step):
         raise ValueError(
             f"start: expected progress of the state's step {int(start.state.step)}, got one of "
             f"step {start.progress.step}"
         )
+    if limits.patience and (evaluation is None or evaluation.metric is None):
+        raise ValueError("patience: expected an evaluation with a metric, got none")
     run = _Run(step, source, limits, evaluation, recovery or Recovery(), layout, hooks)
     with contextlib.ExitStack() as stack:
         for hook in hooks:
@@ -148,8 +150,8 @@ class _Run:
             if self.progress.step > 0 and self._due(self.limits.evaluate_every):
                 self._evaluate()  # if the run was stopped in the evaluation that was due here
             while not self._stops():
-                self._advance()
-                self._look_up()
+                if self._advance():
+                    self._look_up()
             self._settle()  # steps that a signal kept from being looked at
             if not self._signal:
                 self._evaluate()
@@ -230,18 +232,18 @@ class _Run:
     def _memory(self) -> Memory | None:
         return next((program.memory for program in self.programs.values()), None)
 
-    def _advance(self) -> None:
+    def _advance(self) -> bool:
+        """Take a step, unless a signal comes while it is being compiled; whether it was taken."""
         progress = self.progress
         host = self.source.batch(progress.step + progress.batches_passed_by, self.layout.share)
+        rows = rows_of_batch(host)
         batch = self.layout.split(host)
         program = self._program(host, batch)
         if program is None:
-            return
+            return False
         fraction = self.limits.progress(progress.step, progress.training_seconds)
         clock = Clock(np.float32(fraction), np.int32(progress.stale))  # type: ignore[arg-type]
-        message = self.consensus.message(
-            rows_of_batch(host), self.seconds, self.interruption.signal
-        )
+        message = self.consensus.message(rows, self.seconds, self.interruption.signal)
         self.state, info, reply = program(self.state, batch, clock, message)
         self.saved = False
         self.infos.append(info)
@@ -253,6 +255,7 @@ class _Run:
         self._count_seconds()
         for hook in self.hooks:
             hook.on_step(progress, fraction)
+        return True
 
     def _count_seconds(self) -> None:
         """Add the lap to the seconds of training."""
@@ -354,13 +357,22 @@ class _Run:
         values = evaluation.figures(self.layout.peers.all_reduce(sums))
         progress.validation = {name: float(value) for name, value in values.items()}
         progress.validation_step = progress.step
-        rank = self._rank()
-        better = rank is not None and (progress.best is None or rank < progress.best)
-        progress.stale = 0 if better else progress.stale + 1
-        progress.best = rank if better else progress.best
+        if evaluation.metric is not None and self._due(self.limits.evaluate_every):
+            self._count_stale()
         self.saved = False
         progress.evaluation_seconds += self._lap()
         self._record("validation", progress.validation)
+
+    def _count_stale(self) -> None:
+        """Note whether an evaluation was the best.
+
+        Only those that are due count: the end of a run that is resumed is not one of them.
+        """
+        progress, rank = self.progress, self._rank()
+        if rank is not None and (progress.best is None or rank < progress.best):
+            progress.best, progress.stale = rank, 0
+        else:
+            progress.stale += 1
 
     def _rank(self) -> float | None:
         """The metric of an evaluation of this very step, lower is better."""
@@ -422,4 +434,6 @@ def _signature(batch: PyTree, share: Any = None) -> tuple:
 def _nonfinite(number: int, info: StepInfo) -> str:
     means = ", ".join(f"{name} {float(part.mean())}" for name, part in info.losses.items())
     norms = ", ".join(str(float(norm)) for norm in info.gradient_norms.values())
-    return f"loss or gradient is not finite at step {number} ({means}, gradient norm {norms})"
+    figures = [*(part.mean() for part in info.losses.values()), *info.gradient_norms.values()]
+    what = "a new parameter" if np.isfinite(figures).all() else "loss or gradient"
+    return f"{what} is not finite at step {number} ({means}, gradient norm {norms})"

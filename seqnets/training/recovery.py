@@ -21,7 +21,7 @@ NORMAL = 1.4826  # standard deviation over median absolute deviation, of a norma
 
 
 class NonFiniteError(ArithmeticError):
-    """The loss or its gradient became NaN or infinite."""
+    """A loss, a gradient, or a new parameter is NaN or infinite."""
 
 
 class Verdict(enum.Enum):
@@ -42,8 +42,8 @@ class Recovery:
     """What to do about steps that are not finite, and about spikes of the loss.
 
     Attributes:
-      on_nonfinite: what follows a loss or gradient that is not finite. Such a step never changes
-        the parameters. ``"stop"`` ends the run; ``"skip"`` goes on with the next batch;
+      on_nonfinite: what follows a loss, gradient, or new parameter that is not finite. Such a
+        step never changes the parameters. ``"stop"`` ends the run; ``"skip"`` goes on with the next batch;
         ``"rollback"`` goes back to the last checkpoint and on from there with the next batch.
       max_skips: steps left out in a row, after which one more ends the run.
       max_rollbacks: how often a run goes back. After that a step that is not finite ends it,
@@ -81,7 +81,7 @@ class Recovery:
         Args:
           progress: what was counted before the step.
           loss: the mean loss of the step; None for a batch without weight.
-          finite: whether its loss and gradient were finite.
+          finite: whether its loss, gradient, and new parameters were finite.
         """
         may_roll_back = progress.rollbacks < self.max_rollbacks
         if not finite:
