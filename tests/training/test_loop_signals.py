@@ -81,7 +81,7 @@ def test_a_signal_while_compiling_takes_no_step(tmp_path, straight):
 
 def test_a_signal_while_compiling_a_resumed_run_repeats_no_record(tmp_path, straight):
     """Step 10 has a record, and step 8 an evaluation, which the stopped run must not make again."""
-    expected, folder = straight
+    expected, _ = straight
 
     def slow(params, batch, given):
         interrupt()
