@@ -43,8 +43,8 @@ class Recovery:
 
     Attributes:
       on_nonfinite: what follows a loss, gradient, or new parameter that is not finite. Such a
-        step never changes the parameters. ``"stop"`` ends the run; ``"skip"`` goes on with the next batch;
-        ``"rollback"`` goes back to the last checkpoint and on from there with the next batch.
+        step never changes the parameters. ``"stop"`` ends the run; ``"skip"`` continues with the
+        next batch; ``"rollback"`` restores the last checkpoint and continues with the next batch.
       max_skips: steps left out in a row, after which one more ends the run.
       max_rollbacks: how often a run goes back. After that a step that is not finite ends it,
         and a spike is left alone.

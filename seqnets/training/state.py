@@ -75,8 +75,8 @@ class StepInfo(NamedTuple):
 
     losses: dict[str, Weighted]
     """Loss of the global batch by the objective's name, at the parameters it was computed with.
-    Its weight is 0 where the objective's ``when`` was false. From a step it is an OrderedDict, whose
-    order survives `jax.jit`: the first is that of the first objective."""
+    Its weight is 0 where the objective's ``when`` was false. A step gives an OrderedDict, whose
+    order survives `jax.jit`: that of the objectives."""
     metrics: dict[str, Weighted]
     """Further sums named by the loss functions."""
     gradient_norms: dict[str, Float[Array, ""]]

@@ -80,9 +80,7 @@ class TrainStep:
             made = self.after.init(params)
             for name in made:
                 if name in variables:
-                    raise ValueError(
-                        f"variables: {name!r} is a variable of the rule after the step"
-                    )
+                    raise ValueError(f"variables: {name!r} is made by the rule after the step")
             variables = {**dict(variables), **made} or ()
         return TrainState(jnp.zeros((), jnp.int32), params, opt_state, variables, carry, key)
 

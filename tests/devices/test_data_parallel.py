@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from seqnets.training.memory import memory_of
+from seqnets.training.parallel import DataParallel
 
 from seqnets.cells import LSTM
 from seqnets.dropout import dropout
@@ -16,8 +18,6 @@ from seqnets.recurrence import unroll
 from seqnets.reduction import Weighted, weighted
 from seqnets.training import parallel
 from seqnets.training.loop import sums_to_host
-from seqnets.training.memory import memory_of
-from seqnets.training.parallel import DataParallel
 from seqnets.training.state import TrainState, create_state, step_keys
 
 B, T, D, H = 8, 5, 3, 4

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
-
 from seqnets.training.memory import Memory, memory_of
 from seqnets.training.reporting import MemoryReport
+
 from seqnets.training.state import create_state
 
 

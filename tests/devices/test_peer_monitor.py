@@ -6,9 +6,9 @@ import socket
 
 import jax
 import pytest
+from seqnets.training.vigil import Vigil
 
 from seqnets.training import vigil
-from seqnets.training.vigil import Vigil
 
 
 @pytest.fixture

@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from seqnets.reduction import Weighted
 from seqnets.training.processes import (
     SIGNALS,
     Agreement,
@@ -22,6 +20,8 @@ from seqnets.training.processes import (
     passing_words,
     told_by_lead,
 )
+
+from seqnets.reduction import Weighted
 from seqnets.training.state import StepInfo
 
 
