@@ -28,10 +28,10 @@ from seqnets.training.evaluation import Evaluation
 from seqnets.training.hooks import Hook
 from seqnets.training.interruption import AbandonedError, Interruption
 from seqnets.training.layout import ONE, Layout, Memory, Program
-from seqnets.training.progress import Limits, Snapshot
+from seqnets.training.progress import Limits, Progress, Snapshot
 from seqnets.training.recovery import NonFiniteError, Recovery, Verdict
 from seqnets.training.rows import rows_of_batch
-from seqnets.training.state import Clock, StepInfo, Weights
+from seqnets.training.state import Clock, StepInfo, TrainState, Weights
 from seqnets.training.step import TrainStep
 from seqnets.typing import PyTree
 
@@ -55,6 +55,16 @@ class Outcome:
     snapshot: Snapshot
     signal: int | None
     memory: Memory | None = None
+
+    @property
+    def state(self) -> TrainState:
+        """The final state."""
+        return self.snapshot.state
+
+    @property
+    def progress(self) -> Progress:
+        """What was counted."""
+        return self.snapshot.progress
 
 
 def train(
@@ -233,7 +243,7 @@ class _Run:
         return next((program.memory for program in self.programs.values()), None)
 
     def _advance(self) -> bool:
-        """Take a step, unless a signal comes while it is being compiled; whether it was taken."""
+        """Take a step; False if a signal came while it was being compiled."""
         progress = self.progress
         host = self.source.batch(progress.step + progress.batches_passed_by, self.layout.share)
         rows = rows_of_batch(host)
