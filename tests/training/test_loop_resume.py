@@ -180,13 +180,19 @@ def test_several_shapes_resume_exactly(k):
 
 
 def test_the_compilation_of_a_later_shape_is_not_time_of_training():
+    """But making its batch is."""
+
     def slow(params, batch, given):
-        time.sleep(0.5)
+        time.sleep(1.0)
         return bucket_loss(params, batch, given)
 
-    progress = run_buckets(slow, limits={"steps": 6}, layout=ONE).snapshot.progress
-    assert progress.compilation_seconds >= 1.0
-    assert progress.training_seconds < 0.5
+    def make(k):
+        time.sleep(0.3 if k == 2 else 0.0)
+        return ragged_batch(k)
+
+    outcome = run_buckets(slow, make=make, limits={"steps": 6}, layout=ONE)
+    assert outcome.progress.compilation_seconds >= 2.0
+    assert 0.3 <= outcome.progress.training_seconds < 1.0
 
 
 @pytest.mark.parametrize("devices", [1, 2])

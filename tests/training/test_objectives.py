@@ -176,23 +176,26 @@ def test_objectives_draw_different_noise_and_the_first_draws_as_a_lone_one():
     assert float(info.metrics["a_draws"].total) == totals[0]
 
 
-def test_no_key_of_a_step_is_used_twice():
-    """Over steps, objectives, and rows, those that other keys come from included."""
+def test_no_key_is_used_twice():
+    """Over steps, objectives, and rows; nor do the keys of one come from those of another."""
     seen = []
+
+    def loss(params, batch, given):
+        seen.extend([*given.keys.rows, given.keys.shared])
+        return weighted(batch * params)
+
+    objective = make_train_step(loss, optax.sgd(1.0)).objectives["loss"]
     for number in range(3):
         for k in range(8):
-
-            def loss(params, batch, given):
-                seen.extend([*given.keys.rows, given.keys.shared])
-                return weighted(batch * params)
-
-            objective = make_train_step(loss, optax.sgd(1.0)).objectives["loss"]
-            shared = (jnp.float32(0), (), jax.random.key(0), k, 0.0)
-            SumOverRows(objective, number, 1)(Shared(*shared), ((), np.ones(8, "f4")), 0)
-    roots = [jax.random.fold_in(jax.random.key(0), k) for k in range(8)]
-    data = [tuple(np.asarray(jax.random.key_data(key))) for key in (*seen, *roots)]
-    assert len(data) == 3 * 8 * 9 + 8
-    assert len(set(data)) == len(data)
+            shared = Shared(jnp.float32(0), (), jax.random.key(0), k, 0.0)
+            SumOverRows(objective, number, 1)(shared, ((), np.ones(8, "f4")), 0)
+    keys = jnp.stack(seen)
+    derived = jax.vmap(lambda key: jax.vmap(lambda n: jax.random.fold_in(key, n))(np.arange(8)))
+    roots = jax.vmap(lambda n: jax.random.fold_in(jax.random.key(0), n))(np.arange(8))
+    every = [*map(jax.random.key_data, (keys, derived(keys), roots))]
+    every = np.concatenate([np.asarray(data).reshape(-1, 2) for data in every])
+    assert len(every) == 3 * 8 * 9 * (1 + 8) + 8
+    assert len(np.unique(every, axis=0)) == len(every)
 
 
 # --- steps that are not finite ---------------------------------------------------------------
