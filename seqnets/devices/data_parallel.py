@@ -165,14 +165,14 @@ class DataParallel:
         constrain = jax.lax.with_sharding_constraint
 
         def of_all(state: TrainState, batch: PyTree, clock: Clock, message: PyTree) -> Any:
-            all_reduce = _AllReduce(message)
+            replies = []
 
             def over_rows(function: Callable, shared: PyTree, rows: PyTree) -> Any:
                 def of_device(shared: PyTree, rows: PyTree, message: PyTree) -> Any:
                     rows, message = jax.tree.map(lambda x: x[0], (rows, message))
-                    own = _AllReduce(message)
-                    sums, carry = own(function, shared, rows)
-                    return (sums, own.reply), jax.tree.map(lambda x: x[None], carry)
+                    all_reduce = _AllReduce(message)
+                    sums, carry = all_reduce(function, shared, rows)
+                    return (sums, all_reduce.reply), jax.tree.map(lambda x: x[None], carry)
 
                 (sums, reply), carry = jax.shard_map(
                     of_device,
@@ -181,12 +181,12 @@ class DataParallel:
                     out_specs=(P(), P(AXIS)),
                     check_vma=False,  # the sums are all-reduced, as by `pmap`
                 )(shared, rows, message)
-                all_reduce.reply = reply
+                replies.append(reply)
                 return jax.tree.map(lambda x: constrain(x, self._shard(x)), sums), carry
 
             state, info = step(state, batch, clock, over_rows=over_rows)
             state = constrain(state, self._state_shardings(state))
-            return state, *constrain((info, all_reduce.reply), self._sharding())
+            return state, *constrain((info, replies[0]), self._sharding())
 
         return jax.jit(
             of_all,
@@ -330,8 +330,8 @@ class _AllReduce:
         sums, carry = function(shared, rows, first)
         if self.reply is not None:
             return _add_up(sums), carry
-        told = jax.tree.map(jnp.sum, self._message)
-        sums, self.reply = _add_up((sums, told))
+        message = jax.tree.map(jnp.sum, self._message)
+        sums, self.reply = _add_up((sums, message))
         return sums, carry
 
 

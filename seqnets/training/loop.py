@@ -95,7 +95,7 @@ def train(
       recovery: what to do about steps that are not finite, and about spikes of the loss; None
         stops at the first step that is not finite.
       layout: the devices; a single one by default.
-      hooks: who is told.
+      hooks: observers of the run.
 
     Returns:
       The final state, on the host.
@@ -136,12 +136,8 @@ class _Run:
         hooks: Sequence[Hook],
     ) -> None:
         self.step, self.source, self.limits = step, source, limits
-        self.evaluation, self.recovery, self.layout, self.hooks = (
-            evaluation,
-            recovery,
-            layout,
-            hooks,
-        )
+        self.evaluation, self.recovery = evaluation, recovery
+        self.layout, self.hooks = layout, hooks
         self.declared = [_signature(shape, layout.share) for shape in source.shapes]
         self.programs: dict[Any, Program] = {}
         self.infos: list[StepInfo] = []
@@ -191,7 +187,7 @@ class _Run:
         return self.limits.reports(self.progress.step, self.progress.training_seconds)
 
     def _look_up(self) -> None:
-        """After a step: report, evaluate, and save what is due, if the steps so far were sound."""
+        """After a step: report, evaluate, and save what is due, unless the run rolls back."""
         limits = self.limits
         evaluates, saves = self._due(limits.evaluate_every), self._due(limits.checkpoint_every)
         looks = evaluates or saves or self._reports() or self._stops()
@@ -240,7 +236,9 @@ class _Run:
         return self.programs.get(shape)
 
     def _memory(self) -> Memory | None:
-        return next((program.memory for program in self.programs.values()), None)
+        """Of the program that needs the most."""
+        known = [program.memory for program in self.programs.values() if program.memory]
+        return max(known, key=lambda memory: memory.step or 0, default=None)
 
     def _advance(self) -> bool:
         """Take a step; False if a signal came while it was being compiled."""
@@ -394,7 +392,11 @@ class _Run:
         return rank if math.isfinite(rank) else None
 
     def _record(self, split: str, values: dict[str, float], step: int | None = None) -> None:
-        record = {"step": self.progress.step if step is None else step, "split": split, **values}
+        record = {"step": self.progress.step if step is None else step, "split": split}
+        for name in values:
+            if name in record:
+                raise ValueError(f"{name!r}: expected another name for a metric, it is taken")
+        record |= values
         for hook in self.hooks:
             hook.on_record(record)
 

@@ -125,7 +125,7 @@ def between(start: float, stop: float) -> When:
 
 
 def resolve_loss(loss_fn: LossFn) -> FullLossFn:
-    """The long form of a loss function, told apart from the short one by its required arguments.
+    """The long form of a loss function, distinguished from the short one by the required arguments.
 
     Raises:
       TypeError: if it takes neither two nor three arguments; when called, if it returns neither a

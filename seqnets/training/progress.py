@@ -88,7 +88,7 @@ class Progress:
     stale: int = 0
     """Those of them since the best."""
     skipped: int = 0
-    """Steps left out because they were not finite."""
+    """Steps skipped because they were not finite."""
     skipped_in_a_row: int = 0
     """Those of them after the last step that was kept."""
     rollbacks: int = 0

@@ -53,7 +53,7 @@ class Weights(NamedTuple):
 
 
 class Clock(NamedTuple):
-    """How far a run is, as a step is told."""
+    """How far a run is."""
 
     progress: Float[Array, ""] | float
     """Fraction of the run that is done, in [0, 1]; schedules are functions of it."""

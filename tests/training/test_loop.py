@@ -309,6 +309,13 @@ def test_a_metric_that_the_evaluation_lacks_is_said_after_saving():
     assert recorder.saves == [(6, False), (8, False)]
 
 
+@pytest.mark.parametrize("name", ["step", "split"])
+def test_figures_that_would_hide_the_step_of_a_record(name):
+    evaluate = lambda params: {**distance(params), name: distance(params)["loss"]}  # noqa: E731
+    with pytest.raises(ValueError, match=f"'{name}': expected another name for a metric"):
+        run(evaluate=evaluate)
+
+
 def test_new_parameters_that_overflow_stop_the_run_and_are_named():
     """Loss and gradient are finite; a step of 1e39 times the gradient is too long."""
     step = make_train_step(loss_fn, optax.chain(optax.sgd(1e30), optax.scale(1e9)))

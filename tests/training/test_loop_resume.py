@@ -205,6 +205,16 @@ def test_a_single_shape_is_compiled_once_and_once_more_after_resuming(devices):
     run(loss_fn=traced, devices=devices, limits={"steps": 50})
 
 
+def test_a_carry_needs_a_single_batch_size():
+    start = Snapshot(
+        make_train_step(bucket_loss, optax.adam(0.1)).init(
+            {"w": jnp.zeros(())}, jax.random.key(3), carry=jnp.zeros(4)
+        )
+    )
+    with pytest.raises(ValueError, match="carry: expected 8 rows, as in the batch, got 4"):
+        run_buckets(bucket_loss, start=start, layout=ONE)
+
+
 def test_batch_of_is_pure():
     """What the exactness above rests on."""
     chex.assert_trees_all_equal(batch_of(3), batch_of(3))
