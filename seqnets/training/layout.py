@@ -183,7 +183,7 @@ class Peers(Protocol):
         ...
 
     def broadcast(self, make: Callable[[], tuple[K, T]]) -> tuple[K | None, T]:
-        """Call ``make() -> (kept, sent)`` on process 0 and broadcast ``sent``; else kept is None."""
+        """Call ``make() -> (kept, sent)`` on process 0; broadcast ``sent``; else kept is None."""
         ...
 
     def broadcast_arrays(self, tree: PyTree) -> PyTree:

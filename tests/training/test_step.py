@@ -340,3 +340,29 @@ def test_row_keys_may_be_in_the_batch(state, batch):
     rows = step_keys(state.key, 0, B).rows
     got = jax.jit(make_train_step(keyed, SGD, accumulate=2))(state, (rows, batch))
     close(got[1].loss, jax.jit(STEP)(state, batch)[1].loss, 1e-5)
+
+
+# --- low precision ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [optax.adam, optax.adamw, optax.adamax, optax.rmsprop, optax.adagrad, optax.lion, optax.sgd],
+)
+def test_parameters_that_are_not_finite_are_never_kept(optimizer, dtype):
+    """In float16 an epsilon of 1e-8 is 0, and where a gradient is 0 an update is 0 / 0."""
+
+    def loss(params, batch):
+        return weighted(batch * params["used"].astype("float32"))
+
+    step = make_train_step(loss, optimizer(1e-2))
+    params = {name: jnp.ones((), dtype) for name in ("used", "unused")}
+    state = step.init(params, jax.random.key(0))
+    new, info = jax.jit(step)(state, np.ones(4, "f4"))
+    chex.assert_tree_all_finite(new.params)
+    if bool(info.finite):
+        assert float(new.params["used"]) < 1
+    else:
+        assert dtype == "float16"
+        chex.assert_trees_all_equal(new[1:5], state[1:5], strict=True)
