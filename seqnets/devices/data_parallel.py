@@ -339,7 +339,8 @@ def _add_up(sums: PyTree) -> PyTree:
     """The sums of all devices; between processes as one message, in the widest of their dtypes.
 
     Each message costs the way between the hosts. For other devices than CPUs XLA combines them
-    itself, and can do so in parts where the optimizer's state is sharded.
+    itself, and can do so in parts where the optimizer's state is sharded. In a message with float32
+    integers are exact up to 2²⁴ only.
     """
     if jax.process_count() == 1 or jax.default_backend() != "cpu":
         return jax.lax.psum(sums, AXIS)
