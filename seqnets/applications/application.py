@@ -235,7 +235,7 @@ def _initial_state(work: Work[Any], start: Weights | None) -> TrainState:
         _check_weights(start, work.model.like())
         params, variables = start
     with jax.default_device(host_device()):
-        state = work.step.init(params, key, carry=work.carry(params), variables=variables)
+        state = work.step.init(params, key, carry=work.carry(params))
         return to_host(state if start is None else state._replace(variables=variables))
 
 

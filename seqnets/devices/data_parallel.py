@@ -165,14 +165,14 @@ class DataParallel:
         constrain = jax.lax.with_sharding_constraint
 
         def of_all(state: TrainState, batch: PyTree, clock: Clock, message: PyTree) -> Any:
-            all_reduce = _AllReduce(message)
+            replies = []
 
             def over_rows(function: Callable, shared: PyTree, rows: PyTree) -> Any:
                 def of_device(shared: PyTree, rows: PyTree, message: PyTree) -> Any:
                     rows, message = jax.tree.map(lambda x: x[0], (rows, message))
-                    own = _AllReduce(message)
-                    sums, carry = own(function, shared, rows)
-                    return (sums, own.reply), jax.tree.map(lambda x: x[None], carry)
+                    all_reduce = _AllReduce(message)
+                    sums, carry = all_reduce(function, shared, rows)
+                    return (sums, all_reduce.reply), jax.tree.map(lambda x: x[None], carry)
 
                 (sums, reply), carry = jax.shard_map(
                     of_device,
@@ -181,12 +181,12 @@ class DataParallel:
                     out_specs=(P(), P(AXIS)),
                     check_vma=False,  # the sums are all-reduced, as by `pmap`
                 )(shared, rows, message)
-                all_reduce.reply = reply
+                replies.append(reply)
                 return jax.tree.map(lambda x: constrain(x, self._shard(x)), sums), carry
 
             state, info = step(state, batch, clock, over_rows=over_rows)
             state = constrain(state, self._state_shardings(state))
-            return state, *constrain((info, all_reduce.reply), self._sharding())
+            return state, *constrain((info, replies[0]), self._sharding())
 
         return jax.jit(
             of_all,
@@ -229,8 +229,10 @@ class DataParallel:
           tree: pytree of arrays with rows first, those of this process.
 
         Raises:
-          ValueError: if N does not divide B, or a leaf has no rows.
+          ValueError: if N does not divide B, or the arrays do not all have B rows.
         """
+        if jax.tree.leaves(tree):
+            rows_of_batch(tree)
         rows = self._sharding(AXIS)
 
         def split_leaf(x: Any) -> Any:
@@ -242,8 +244,6 @@ class DataParallel:
     def _cut(self, x: Any, parts: int) -> np.ndarray:
         """Rows [B, ...] as [parts, B/parts, ...]."""
         x = np.asarray(x)
-        if x.ndim == 0:
-            raise ValueError("batch: expected arrays with rows first, [B, ...], got a scalar")
         self._check_divides(x.shape[0], parts)
         return x.reshape(parts, x.shape[0] // parts, *x.shape[1:])
 
@@ -282,8 +282,10 @@ class DataParallel:
           state: with all rows of the global batch, in every process.
 
         Raises:
-          ValueError: if the devices do not divide the rows of the carry.
+          ValueError: if the carry has no rows, or the devices do not divide them.
         """
+        if jax.tree.leaves(state.carry):
+            rows_of_batch(state.carry, "carry")
         state = state._replace(carry=jax.tree.map(lambda x: self._cut(x, self.size), state.carry))
         return jax.tree.map(_lay_out, state, self._state_shardings(state))
 
@@ -324,12 +326,12 @@ class _AllReduce:
         self.reply: PyTree = None
 
     def __call__(self, function: Callable, shared: PyTree, rows: PyTree) -> Any:
-        first = jax.lax.axis_index(AXIS) * rows_of_batch(rows)
+        first = jax.lax.axis_index(AXIS) * rows_of_batch(rows, "rows")
         sums, carry = function(shared, rows, first)
         if self.reply is not None:
             return _add_up(sums), carry
-        told = jax.tree.map(jnp.sum, self._message)
-        sums, self.reply = _add_up((sums, told))
+        message = jax.tree.map(jnp.sum, self._message)
+        sums, self.reply = _add_up((sums, message))
         return sums, carry
 
 
@@ -337,7 +339,8 @@ def _add_up(sums: PyTree) -> PyTree:
     """The sums of all devices; between processes as one message, in the widest of their dtypes.
 
     Each message costs the way between the hosts. For other devices than CPUs XLA combines them
-    itself, and can do so in parts where the optimizer's state is sharded.
+    itself, and can do so in parts where the optimizer's state is sharded. In a message with float32
+    integers are exact up to 2²⁴ only.
     """
     if jax.process_count() == 1 or jax.default_backend() != "cpu":
         return jax.lax.psum(sums, AXIS)

@@ -117,13 +117,13 @@ class Processes:
         self.broadcast(lambda: (None, None))
 
     def broadcast(self, make: Callable[[], tuple[K, T]]) -> tuple[K | None, T]:
-        """Call a function on process 0 alone, and tell all what it tells.
+        """Call a function on process 0 alone, and broadcast a part of what it returns.
 
         Args:
-          make: gives ``(kept, told)``; what is told must be what JSON can hold.
+          make: gives ``(kept, sent)``; what is sent must be representable in JSON.
 
         Returns:
-          ``(kept, told)``; elsewhere than on process 0, kept is None.
+          ``(kept, sent)``; on the other processes, kept is None.
 
         Raises:
           LeadError: elsewhere than on process 0, if the function failed there.
@@ -137,12 +137,12 @@ class Processes:
                 error = raised
         answer = {"value": value, "error": error and f"{type(error).__name__}: {error}"}
         sent = np.frombuffer(json.dumps(answer).encode(), np.uint8)
-        told = json.loads(bytes(_broadcast_bytes(sent)))
+        received = json.loads(bytes(_broadcast_bytes(sent)))
         if error is not None:
             raise error
-        if told["error"] is not None:
-            raise LeadError(told["error"])
-        return kept, cast(T, value if self.lead else told["value"])
+        if received["error"] is not None:
+            raise LeadError(received["error"])
+        return kept, cast(T, value if self.lead else received["value"])
 
     def broadcast_arrays(self, tree: PyTree) -> PyTree:
         """The host arrays of process 0, bit for bit, for all.
@@ -172,9 +172,9 @@ class Processes:
             rows = array[start:stop] if self.lead else array[:0]
             mine = number == jax.process_index()
             sent = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
-            told = _broadcast_bytes(sent, keep=mine)
+            received = _broadcast_bytes(sent, keep=mine)
             if mine:
-                own = told.view(array.dtype).reshape(-1, *array.shape[1:])
+                own = received.view(array.dtype).reshape(-1, *array.shape[1:])
         return own
 
     def all_reduce(self, sums: PyTree) -> PyTree:
@@ -212,8 +212,8 @@ class _Leaf:
     def bytes(self) -> np.ndarray:
         return self.array.reshape(-1).view(np.uint8)
 
-    def like(self, told: np.ndarray) -> Any:
-        array = told.view(self.array.dtype).reshape(self.array.shape)
+    def like(self, received: np.ndarray) -> Any:
+        array = received.view(self.array.dtype).reshape(self.array.shape)
         if self.impl is None:
             return array
         return jax.random.wrap_key_data(jnp.asarray(array), impl=self.impl)
@@ -233,7 +233,7 @@ class _Agreed:
     """The one clock and the one signal that all processes go by, a few steps late.
 
     The seconds are those of process 0, and a signal that any process received is a signal to all.
-    Messages travel with the sums of a step, and what was told at one step is received at the same
+    Messages travel with the sums of a step, and what was sent with one step is received at the same
     later step by all, so that they do the same things at the same steps.
     """
 
@@ -263,16 +263,16 @@ class _Agreed:
             self._signal = next((n for n, sent in SIGNALS.items() if sum_of_signals >= sent), None)
 
     def ask(self, signal: int | None) -> bool:
-        heard = int(_all_gather(np.array([signal or 0], np.int64)).max())
-        if heard and self._signal is None:
-            self._signal = heard
-        return heard > 0
+        received = int(_all_gather(np.array([signal or 0], np.int64)).max())
+        if received and self._signal is None:
+            self._signal = received
+        return received > 0
 
 
 def _broadcast_bytes(own: np.ndarray, *, keep: bool = True) -> np.ndarray:
     """The bytes of process 0, [n] uint8; where they are not to be kept, none."""
     length = int(_all_gather(np.array([own.size], np.int64))[0, 0])
-    told = np.empty(length * keep, np.uint8)
+    received = np.empty(length * keep, np.uint8)
     for start in range(0, length, MESSAGE_BYTES):
         size = min(MESSAGE_BYTES, length - start)
         padded = np.zeros(-(-size // CHUNK_BYTES) * CHUNK_BYTES, np.uint8)
@@ -280,14 +280,14 @@ def _broadcast_bytes(own: np.ndarray, *, keep: bool = True) -> np.ndarray:
             padded[:size] = own[start : start + size]
         message = _fetch(_sum()(_one_row_each(padded.view(np.uint32))))
         if keep:
-            told[start : start + size] = message.view(np.uint8)[:size]
-    return told
+            received[start : start + size] = message.view(np.uint8)[:size]
+    return received
 
 
 def _all_gather(own: np.ndarray) -> np.ndarray:
     """The arrays of all processes, [processes, ...], which are of one shape."""
-    told = _gather()(_one_row_each(own.reshape(-1).view(np.uint32)))
-    return _fetch(told).view(own.dtype).reshape(-1, *own.shape)
+    received = _gather()(_one_row_each(own.reshape(-1).view(np.uint32)))
+    return _fetch(received).view(own.dtype).reshape(-1, *own.shape)
 
 
 def _fetch(replicated: jax.Array) -> np.ndarray:

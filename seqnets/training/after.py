@@ -67,7 +67,8 @@ def ema(key: str | None = None, decay: float = 0.999) -> After:
         average ← decay · average + (1 - decay) · θ
 
     It starts at the initial parameters and is found in the variables as ``"ema"``, or
-    ``"ema_generator"`` for the key ``"generator"``.
+    ``"ema_generator"`` for the key ``"generator"``. It is kept in float32 or wider, where small
+    changes are not rounded away.
 
     Args:
       key: top-level key of the parameters that are averaged; None averages all.
@@ -81,17 +82,22 @@ def ema(key: str | None = None, decay: float = 0.999) -> After:
     check_range("decay", decay, 0, 1, closed="left")
     name = "ema" if key is None else f"ema_{key}"
 
-    def part(params: PyTree) -> PyTree:
-        return params if key is None else params[key]
+    def init(params: PyTree) -> dict[str, Any]:
+        return {name: jax.tree.map(_wide_copy, params if key is None else params[key])}
 
     def update(
         variables: PyTree, params: PyTree, statistics: Mapping[str, Any], clock: Clock
     ) -> PyTree:
         average = jax.tree.map(
-            lambda a, p: (decay * a + (1 - decay) * p).astype(a.dtype),
+            lambda a, p: decay * a + (1 - decay) * p.astype(a.dtype),
             variables[name],
-            part(params),
+            params if key is None else params[key],
         )
         return {**variables, name: average}
 
-    return After(update, lambda params: {name: jax.tree.map(jnp.copy, part(params))})
+    return After(update, init)
+
+
+def _wide_copy(x: Any) -> Any:
+    """A copy in float32 or wider; the step donates its state, so nothing in it may be shared."""
+    return jnp.array(x, jnp.promote_types(x.dtype, jnp.float32))

@@ -1,4 +1,4 @@
-"""Who watches a run, and what they are told."""
+"""Hooks: observers of a run."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ class Interruption:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        with self._lock:  # for ever, where the thread is rescuing already
+        with self._lock:  # forever, if the other thread is rescuing
             self.signal = signal.Signals(number)
             self._noted.set()
             if self._abandonable:

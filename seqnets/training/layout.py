@@ -153,15 +153,15 @@ class Consensus(Protocol):
         ...
 
     def message(self, rows: int, seconds: float, signal: int | None) -> PyTree:
-        """What this process tells with its next step: arrays [rows, ...]."""
+        """What this process sends with its next step: arrays [rows, ...]."""
         ...
 
     def receive(self, reply: PyTree) -> None:
-        """Take in what the processes together told with a step."""
+        """Take in the sum of the messages of all processes."""
         ...
 
     def ask(self, signal: int | None) -> bool:
-        """Whether any process received a signal, where there is no step to tell it with."""
+        """Whether any process received a signal, where there is no step to send it with."""
         ...
 
 
@@ -183,7 +183,7 @@ class Peers(Protocol):
         ...
 
     def broadcast(self, make: Callable[[], tuple[K, T]]) -> tuple[K | None, T]:
-        """Call ``make() -> (kept, told)`` on process 0 and tell all; elsewhere kept is None."""
+        """Call ``make() -> (kept, sent)`` on process 0; broadcast ``sent``; else kept is None."""
         ...
 
     def broadcast_arrays(self, tree: PyTree) -> PyTree:

@@ -95,7 +95,7 @@ def train(
       recovery: what to do about steps that are not finite, and about spikes of the loss; None
         stops at the first step that is not finite.
       layout: the devices; a single one by default.
-      hooks: who is told.
+      hooks: observers of the run.
 
     Returns:
       The final state, on the host.
@@ -105,14 +105,16 @@ def train(
         say otherwise. The step changed nothing; it is raised before the next record, evaluation,
         or checkpoint is made.
       ValueError: if state and progress are of different steps, a batch has a shape that the source
-        did not declare, the devices do not divide the rows, or the evaluation has no figure of the
-        name of its metric.
+        did not declare, the devices do not divide the rows, there is patience but no metric, or
+        the evaluation has no figure of the name of its metric.
     """
     if start.progress.step != int(start.state.step):
         raise ValueError(
             f"start: expected progress of the state's step {int(start.state.step)}, got one of "
             f"step {start.progress.step}"
         )
+    if limits.patience and (evaluation is None or evaluation.metric is None):
+        raise ValueError("patience: expected an evaluation with a metric, got none")
     run = _Run(step, source, limits, evaluation, recovery or Recovery(), layout, hooks)
     with contextlib.ExitStack() as stack:
         for hook in hooks:
@@ -134,12 +136,8 @@ class _Run:
         hooks: Sequence[Hook],
     ) -> None:
         self.step, self.source, self.limits = step, source, limits
-        self.evaluation, self.recovery, self.layout, self.hooks = (
-            evaluation,
-            recovery,
-            layout,
-            hooks,
-        )
+        self.evaluation, self.recovery = evaluation, recovery
+        self.layout, self.hooks = layout, hooks
         self.declared = [_signature(shape, layout.share) for shape in source.shapes]
         self.programs: dict[Any, Program] = {}
         self.infos: list[StepInfo] = []
@@ -189,7 +187,7 @@ class _Run:
         return self.limits.reports(self.progress.step, self.progress.training_seconds)
 
     def _look_up(self) -> None:
-        """After a step: report, evaluate, and save what is due, if the steps so far were sound."""
+        """After a step: report, evaluate, and save what is due, unless the run rolls back."""
         limits = self.limits
         evaluates, saves = self._due(limits.evaluate_every), self._due(limits.checkpoint_every)
         looks = evaluates or saves or self._reports() or self._stops()
@@ -238,21 +236,22 @@ class _Run:
         return self.programs.get(shape)
 
     def _memory(self) -> Memory | None:
-        return next((program.memory for program in self.programs.values()), None)
+        """Of the program that needs the most."""
+        known = [program.memory for program in self.programs.values() if program.memory]
+        return max(known, key=lambda memory: memory.step or 0, default=None)
 
     def _advance(self) -> bool:
         """Take a step; False if a signal came while it was being compiled."""
         progress = self.progress
         host = self.source.batch(progress.step + progress.batches_passed_by, self.layout.share)
+        rows = rows_of_batch(host)
         batch = self.layout.split(host)
         program = self._program(host, batch)
         if program is None:
             return False
         fraction = self.limits.progress(progress.step, progress.training_seconds)
         clock = Clock(np.float32(fraction), np.int32(progress.stale))  # type: ignore[arg-type]
-        message = self.consensus.message(
-            rows_of_batch(host), self.seconds, self.interruption.signal
-        )
+        message = self.consensus.message(rows, self.seconds, self.interruption.signal)
         self.state, info, reply = program(self.state, batch, clock, message)
         self.saved = False
         self.infos.append(info)
@@ -366,13 +365,22 @@ class _Run:
         values = evaluation.figures(self.layout.peers.all_reduce(sums))
         progress.validation = {name: float(value) for name, value in values.items()}
         progress.validation_step = progress.step
-        rank = self._rank()
-        better = rank is not None and (progress.best is None or rank < progress.best)
-        progress.stale = 0 if better else progress.stale + 1
-        progress.best = rank if better else progress.best
+        if evaluation.metric is not None and self._due(self.limits.evaluate_every):
+            self._count_stale()
         self.saved = False
         progress.evaluation_seconds += self._lap()
         self._record("validation", progress.validation)
+
+    def _count_stale(self) -> None:
+        """Note whether an evaluation was the best.
+
+        Only those that are due count: the end of a run that is resumed is not one of them.
+        """
+        progress, rank = self.progress, self._rank()
+        if rank is not None and (progress.best is None or rank < progress.best):
+            progress.best, progress.stale = rank, 0
+        else:
+            progress.stale += 1
 
     def _rank(self) -> float | None:
         """The metric of an evaluation of this very step, lower is better."""
@@ -384,7 +392,11 @@ class _Run:
         return rank if math.isfinite(rank) else None
 
     def _record(self, split: str, values: dict[str, float], step: int | None = None) -> None:
-        record = {"step": self.progress.step if step is None else step, "split": split, **values}
+        record = {"step": self.progress.step if step is None else step, "split": split}
+        for name in values:
+            if name in record:
+                raise ValueError(f"{name!r}: expected another name for a metric, it is taken")
+        record |= values
         for hook in self.hooks:
             hook.on_record(record)
 
@@ -434,4 +446,6 @@ def _signature(batch: PyTree, share: Any = None) -> tuple:
 def _nonfinite(number: int, info: StepInfo) -> str:
     means = ", ".join(f"{name} {float(part.mean())}" for name, part in info.losses.items())
     norms = ", ".join(str(float(norm)) for norm in info.gradient_norms.values())
-    return f"loss or gradient is not finite at step {number} ({means}, gradient norm {norms})"
+    figures = [*(part.mean() for part in info.losses.values()), *info.gradient_norms.values()]
+    what = "a new parameter" if np.isfinite(figures).all() else "loss or gradient"
+    return f"{what} is not finite at step {number} ({means}, gradient norm {norms})"

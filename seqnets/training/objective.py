@@ -125,12 +125,15 @@ def between(start: float, stop: float) -> When:
 
 
 def resolve_loss(loss_fn: LossFn) -> FullLossFn:
-    """The long form of a loss function, told apart from the short one by its required arguments.
+    """The long form of a loss function, distinguished from the short one by the required arguments.
 
     Raises:
       TypeError: if it takes neither two nor three arguments; when called, if it returns neither a
-        `Weighted` nor a `LossOutput`.
+        `Weighted` nor a `LossOutput`, or a metric is no `Weighted`.
+      ValueError: when called, if total or weight of the loss is not a scalar.
     """
+    if not callable(loss_fn):
+        raise TypeError(f"loss_fn: expected a function, got {loss_fn!r}")
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = inspect.signature(loss_fn).parameters.values()
     required = [p.name for p in parameters if p.kind in kinds and p.default is p.empty]
@@ -144,12 +147,22 @@ def resolve_loss(loss_fn: LossFn) -> FullLossFn:
     def full(params: PyTree, batch: Any, given: Given) -> LossOutput:
         output = loss_fn(params, batch) if short else loss_fn(params, batch, given)
         if isinstance(output, Weighted):
-            return LossOutput(output)
-        if not isinstance(output, LossOutput) or not isinstance(output.loss, Weighted):
-            raise TypeError(
-                f"loss_fn: expected a Weighted or a LossOutput, got {type(output).__name__}; "
-                "seqnets.weighted(losses, mask) gives a Weighted"
-            )
+            output = LossOutput(output)
+        _check_output(output)
         return output
 
     return full
+
+
+def _check_output(output: Any) -> None:
+    hint = "seqnets.weighted(losses, mask) gives a Weighted"
+    if not isinstance(output, LossOutput):
+        got = type(output).__name__
+        raise TypeError(f"loss_fn: expected a Weighted or a LossOutput, got {got}; {hint}")
+    for name, sums in {"the loss": output.loss, **output.metrics}.items():
+        if not isinstance(sums, Weighted):
+            got = type(sums).__name__
+            raise TypeError(f"loss_fn: expected {name} as a Weighted, got {got}; {hint}")
+    shapes = [jnp.shape(part) for part in output.loss]
+    if any(shapes):
+        raise ValueError(f"loss_fn: expected scalars in the loss, got the shapes {shapes}; {hint}")

@@ -84,11 +84,11 @@ class Progress:
     validation_step: int | None = None
     """The step that it evaluated."""
     best: float | None = None
-    """The best metric so far, as a rank: lower is better."""
+    """The best metric of the evaluations that were due, as a rank: lower is better."""
     stale: int = 0
-    """Evaluations since the best."""
+    """Those of them since the best."""
     skipped: int = 0
-    """Steps left out because they were not finite."""
+    """Steps skipped because they were not finite."""
     skipped_in_a_row: int = 0
     """Those of them after the last step that was kept."""
     rollbacks: int = 0

@@ -1,4 +1,4 @@
-"""What to do about a step that went wrong: stop, leave it out, or go back and pass by its batch."""
+"""What to do about a step that went wrong: stop, skip it, or roll back and skip its batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NORMAL = 1.4826  # standard deviation over median absolute deviation, of a norma
 
 
 class NonFiniteError(ArithmeticError):
-    """The loss or its gradient became NaN or infinite."""
+    """A loss, a gradient, or a new parameter is NaN or infinite."""
 
 
 class Verdict(enum.Enum):
@@ -32,9 +32,9 @@ class Verdict(enum.Enum):
     STOP = enum.auto()
     """The run ends with `NonFiniteError`."""
     SKIP = enum.auto()
-    """It changed nothing; the run goes on with the next batch."""
+    """It changed nothing; the run continues with the next batch."""
     ROLL_BACK = enum.auto()
-    """The run goes back to its last checkpoint and passes by all batches up to this one."""
+    """The run restores its last checkpoint and skips all batches up to this one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Recovery:
     """What to do about steps that are not finite, and about spikes of the loss.
 
     Attributes:
-      on_nonfinite: what follows a loss or gradient that is not finite. Such a step never changes
-        the parameters. ``"stop"`` ends the run; ``"skip"`` goes on with the next batch;
-        ``"rollback"`` goes back to the last checkpoint and on from there with the next batch.
-      max_skips: steps left out in a row, after which one more ends the run.
-      max_rollbacks: how often a run goes back. After that a step that is not finite ends it,
+      on_nonfinite: what follows a loss, gradient, or new parameter that is not finite. Such a
+        step never changes the parameters. ``"stop"`` ends the run; ``"skip"`` continues with the
+        next batch; ``"rollback"`` restores the last checkpoint and continues with the next batch.
+      max_skips: steps skipped in a row, after which one more ends the run.
+      max_rollbacks: how often a run rolls back. After that a step that is not finite ends it,
         and a spike is left alone.
-      spike: go back, too, where the loss of a step is a spike: see `is_spike`, whose ``factor``
+      spike: also roll back where the loss of a step is a spike: see `is_spike`, whose ``factor``
         this is; None never does.
 
     Raises:
@@ -72,7 +72,7 @@ class Recovery:
 
     @property
     def goes_back(self) -> bool:
-        """Whether a run may go back, and so must keep what it would go back to."""
+        """Whether a run may roll back, and must keep a state for that."""
         return self.on_nonfinite == "rollback" or self.spike is not None
 
     def judge(self, progress: Progress, loss: float | None, *, finite: bool) -> Verdict:
@@ -81,7 +81,7 @@ class Recovery:
         Args:
           progress: what was counted before the step.
           loss: the mean loss of the step; None for a batch without weight.
-          finite: whether its loss and gradient were finite.
+          finite: whether its loss, gradient, and new parameters were finite.
         """
         may_roll_back = progress.rollbacks < self.max_rollbacks
         if not finite:

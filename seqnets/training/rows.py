@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqnets.reduction import Weighted
 from seqnets.training.objective import Given, LossFn, LossOutput, Objective, resolve_loss
@@ -20,6 +21,7 @@ __all__ = [
     "Shared",
     "SumOverRows",
     "Sums",
+    "check_like",
     "make_evaluation_step",
     "over_axis",
     "rows_of_batch",
@@ -60,32 +62,36 @@ def over_axis(axis_name: str) -> OverRows:
     """The `OverRows` of devices mapped over a named axis by `jax.pmap` or `jax.shard_map`."""
 
     def over_rows(function: Callable[..., tuple[T, PyTree]], shared: PyTree, rows: Any) -> Any:
-        first = jax.lax.axis_index(axis_name) * rows_of_batch(rows)
+        first = jax.lax.axis_index(axis_name) * rows_of_batch(rows, "rows")
         sums, carry = function(shared, rows, first)
         return jax.lax.psum(sums, axis_name), carry
 
     return over_rows
 
 
-def rows_of_batch(tree: PyTree) -> int:
+def rows_of_batch(tree: PyTree, name: str = "batch") -> int:
     """The number of rows B of a pytree of arrays [B, ...].
+
+    Args:
+      tree: the arrays.
+      name: what an error calls the tree.
 
     Raises:
       ValueError: if there is no array, one is a scalar, or their first axes differ.
     """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     if not leaves:
-        raise ValueError("batch: expected arrays with rows first, [B, ...], got none")
+        raise ValueError(f"{name}: expected arrays with rows first, [B, ...], got none")
     first, rows = leaves[0][0], None
     for path, leaf in leaves:
-        name = "batch" + jax.tree_util.keystr(path)
+        label = name + jax.tree_util.keystr(path)
         if jnp.ndim(leaf) == 0:
-            raise ValueError(f"{name}: expected an array with rows first, [B, ...], got a scalar")
+            raise ValueError(f"{label}: expected an array with rows first, [B, ...], got a scalar")
         rows = leaf.shape[0] if rows is None else rows
         if leaf.shape[0] != rows:
             raise ValueError(
-                f"{name}: expected {rows} rows, as in batch{jax.tree_util.keystr(first)}, got "
-                f"{leaf.shape[0]}; what is not rows belongs into the parameters or the variables"
+                f"{label}: expected {rows} rows, as in {name}{jax.tree_util.keystr(first)}, got "
+                f"{leaf.shape[0]}; what is not rows belongs in the parameters or the variables"
             )
     assert rows is not None
     return rows
@@ -137,8 +143,10 @@ class SumOverRows:
         """Sums of all rows at hand and their carries, computed in equal parts."""
         carry, batch = rows
         B = rows_of_batch(batch)
-        # The first objective draws as a lone one does.
-        key = jax.random.fold_in(shared.key, self.number) if self.number else shared.key
+        # The first objective draws as a lone one does; no step has the numbers of the others.
+        key = shared.key
+        if self.number:
+            key = jax.random.fold_in(key, np.uint32(2**32 - self.number))
         keys = step_keys(key, shared.step, B, first)
         rows = _Rows(carry, batch, keys.rows)
         if self.objective.when is None:
@@ -189,6 +197,7 @@ class SumOverRows:
         grads, output = jax.grad(total, has_aux=True)(self.objective.trained(shared.params))
         grads = jax.tree.map(lambda g: g.astype(jnp.promote_types(g.dtype, jnp.float32)), grads)
         carry = rows.carry if _is_empty(output.carry) else output.carry
+        check_like("loss_fn: carry", carry, rows.carry)
         return Sums(grads, output.loss, dict(output.metrics), dict(output.statistics)), carry
 
 
@@ -204,6 +213,21 @@ def _is_empty(carry: PyTree) -> bool:
     return isinstance(carry, tuple) and not carry
 
 
+def check_like(name: str, got: PyTree, expected: PyTree) -> None:
+    """Check that a new part of the state has the structure, shapes, and dtypes of the old one.
+
+    Raises:
+      ValueError: if not; the message begins with the name.
+    """
+    kinds = [
+        jax.tree.map(lambda x: f"{jnp.asarray(x).dtype}{list(jnp.shape(x))}", tree)
+        for tree in (expected, got)
+    ]
+    structures = [str(jax.tree.structure(tree)) for tree in (expected, got)]
+    if kinds[0] != kinds[1] or structures[0] != structures[1]:
+        raise ValueError(f"{name}: expected what came in, {kinds[0]}, got {kinds[1]}")
+
+
 def make_evaluation_step(loss_fn: LossFn) -> EvaluationStep:
     """Make ``(params, variables, carry, batch) -> (carry, sums)``: no gradient, no randomness.
 
@@ -216,6 +240,8 @@ def make_evaluation_step(loss_fn: LossFn) -> EvaluationStep:
         params: PyTree, variables: PyTree, carry: PyTree, batch: PyTree
     ) -> tuple[PyTree, dict[str, Weighted]]:
         output = resolved(params, batch, Given(carry, None, variables, jnp.float32(1)))
+        if "loss" in output.metrics:
+            raise ValueError("loss_fn: the metric 'loss' has the name of the loss itself")
         after = carry if _is_empty(output.carry) else output.carry
         return after, {"loss": output.loss, **output.metrics}
 

@@ -53,7 +53,7 @@ class Weights(NamedTuple):
 
 
 class Clock(NamedTuple):
-    """How far a run is, as a step is told."""
+    """How far a run is."""
 
     progress: Float[Array, ""] | float
     """Fraction of the run that is done, in [0, 1]; schedules are functions of it."""
@@ -75,7 +75,8 @@ class StepInfo(NamedTuple):
 
     losses: dict[str, Weighted]
     """Loss of the global batch by the objective's name, at the parameters it was computed with.
-    Its weight is 0 where the objective's ``when`` was false."""
+    Its weight is 0 where the objective's ``when`` was false. A step gives an OrderedDict, whose
+    order survives `jax.jit`: that of the objectives."""
     metrics: dict[str, Weighted]
     """Further sums named by the loss functions."""
     gradient_norms: dict[str, Float[Array, ""]]

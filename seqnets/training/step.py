@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from seqnets.training.rows import (
     Shared,
     SumOverRows,
     Sums,
+    check_like,
     over_axis,
     rows_of_batch,
     taken,
@@ -61,14 +63,25 @@ class TrainStep:
           key: root of the run's randomness, from `jax.random.key`; a raw key is wrapped.
           carry: recurrent state before the first batch, leaves [B, ...].
           variables: variables beside those that ``after`` makes; a dict where it makes any.
+
+        Raises:
+          TypeError: if the key is not a random key.
+          ValueError: if the parameters lack a key that an objective trains, or two variables have
+            one name.
         """
+        if not isinstance(key, jax.Array):
+            raise TypeError(f"key: expected a random key of jax.random.key, got {key!r}")
         if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
             key = jax.random.wrap_key_data(key)
         opt_state = {
             name: one.optimizer.init(one.trained(params)) for name, one in self.objectives.items()
         }
         if self.after is not None:
-            variables = {**dict(variables), **self.after.init(params)} or ()
+            made = self.after.init(params)
+            for name in made:
+                if name in variables:
+                    raise ValueError(f"variables: {name!r} is made by the rule after the step")
+            variables = {**dict(variables), **made} or ()
         return TrainState(jnp.zeros((), jnp.int32), params, opt_state, variables, carry, key)
 
     def __call__(
@@ -95,13 +108,14 @@ class TrainStep:
           over_rows: see `OverRows`; None reduces over ``axis_name`` where there is one.
 
         Raises:
-          ValueError: when traced, if the batch's leaves are not all [B, ...] for one B,
-            ``accumulate`` does not divide the rows, or two objectives name one metric.
+          ValueError: when traced, if the leaves of batch and carry are not all [B, ...] for one
+            B, ``accumulate`` does not divide the rows, a metric has the name of another or of an
+            objective, or a new carry or variable is not like the old one.
         """
-        rows_of_batch(batch)
+        _check_rows(batch, state.carry)
         over_rows = over_rows or (over_axis(self.axis_name) if self.axis_name else whole)
         clock = self._clock(state) if clock is None else clock
-        now, report = state, _Report({}, {}, {}, {}, jnp.asarray(True))
+        now, report = state, _Report(OrderedDict(), {}, {}, OrderedDict(), jnp.asarray(True))
         for number, (name, objective) in enumerate(self.objectives.items()):
             shared = Shared(now.params, now.variables, now.key, now.step, clock.progress)
             function = SumOverRows(objective, number, self.accumulate)
@@ -109,8 +123,10 @@ class TrainStep:
             now, report = _update(name, objective, now, sums, carry, clock, report)
         if self.after is not None:
             variables = self.after.update(now.variables, now.params, report.statistics, clock)
+            check_like("after: variables", variables, state.variables)
             now = now._replace(variables=variables)
         new = jax.tree.map(lambda a, b: jnp.where(report.finite, a, b), now[1:5], state[1:5])
+        _check_names(report)
         info = StepInfo(report.losses, report.metrics, report.norms, report.finite)
         params, opt_state, variables, carry = new
         step = state.step + 1
@@ -238,12 +254,25 @@ def _update(
         carry=carry,
     )
     return state, _Report(
-        {**report.losses, name: loss},
+        OrderedDict(report.losses, **{name: loss}),
         _joined("metric", report.metrics, sums.metrics),
         _joined("statistic", report.statistics, sums.statistics),
-        {**report.norms, name: norm},
+        OrderedDict(report.norms, **{name: norm}),
         finite,
     )
+
+
+def _check_rows(batch: PyTree, carry: PyTree) -> None:
+    rows = rows_of_batch(batch)
+    if jax.tree.leaves(carry) and (kept := rows_of_batch(carry, "carry")) != rows:
+        raise ValueError(f"carry: expected {rows} rows, as in the batch, got {kept}")
+
+
+def _check_names(report: _Report) -> None:
+    """Reject a metric that would hide a loss in the records."""
+    for name in report.metrics:
+        if name in report.losses:
+            raise ValueError(f"loss_fn: the metric {name!r} has the name of an objective")
 
 
 def _all_finite(params: PyTree) -> Bool[Array, ""]:

@@ -222,8 +222,12 @@ def test_place_and_gather(size, shard, rng):
 
 def test_split():
     devices = layout(4)
-    with pytest.raises(ValueError, match=r"batch: expected arrays with rows first.* got a scalar"):
+    with pytest.raises(
+        ValueError, match=r"batch\['b'\]: expected an array with rows first.* a scalar"
+    ):
         devices.split({"a": np.arange(8), "b": 2.0})
+    with pytest.raises(ValueError, match=r"batch\['b'\]: expected 8 rows.* got 4"):
+        devices.split({"a": np.arange(8), "b": np.arange(4)})
     tree = {"a": np.arange(24.0).reshape(8, 3), "b": np.arange(8)}
     parts = devices.split(tree)
     assert parts["a"].shape == (4, 2, 3)

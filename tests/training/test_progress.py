@@ -1,8 +1,8 @@
-"""How long a run is, and what is due when."""
+"""How long a run is, what it counts, and the hook that does nothing."""
 
 import pytest
 
-from seqnets.training import Limits, Progress
+from seqnets.training import Hook, Limits, Progress, Snapshot
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,12 @@ def test_schedules_run_over_the_nominal_length(limits, step, seconds, fraction):
 )
 def test_what_stops_a_run(limits, step, seconds, finished):
     assert limits.finished(step, seconds) is finished
+    assert limits.finished(step, seconds, stale=1000) is finished  # without patience
+
+
+@pytest.mark.parametrize(("stale", "finished"), [(0, False), (2, False), (3, True), (4, True)])
+def test_patience_stops_a_run(stale, finished):
+    assert Limits(100, max_steps=30, patience=3).finished(9, 0.0, stale) is finished
 
 
 @pytest.mark.parametrize("max_steps", [None, 17, 40, 60])
@@ -75,8 +81,12 @@ def test_progress_knows_whether_its_validation_is_of_this_step():
     assert Progress(step=3, validation_step=3).evaluated
 
 
-@pytest.mark.parametrize(
-    ("patience", "stale", "finished"), [(None, 99, False), (3, 2, False), (3, 3, True)]
-)
-def test_patience_stops_a_run(patience, stale, finished):
-    assert Limits(100, patience=patience).finished(5, 0.0, stale) is finished
+def test_every_method_of_a_hook_may_be_left_out():
+    hook = Hook()
+    hook.on_step(Progress(), 0.5)
+    hook.on_record({"step": 1, "split": "train"})
+    hook.on_rollback(Progress())
+    hook.wait()
+    hook.on_start(None)
+    hook.on_checkpoint(Snapshot(None), None)
+    hook.on_end()

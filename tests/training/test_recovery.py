@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from seqnets.training.progress import Progress
-from seqnets.training.recovery import Recovery, Verdict, is_spike
+from seqnets.training import Progress, Recovery
+from seqnets.training.recovery import Verdict, is_spike
 
 
 def test_without_being_asked_a_run_stops():
