@@ -18,19 +18,15 @@ import jax
 import numpy as np
 import optax
 
+from seqnets.applications.language.network import LanguageNetwork, initial_carry
+from seqnets.applications.language.objective import language_loss
 from seqnets.cells import LSTM
+from seqnets.data.source import WHOLE, shapes_of
 from seqnets.data.text import TextBatch
-from seqnets.tasks.language import LanguageModel, initial_carry, language_loss
-from seqnets.training import (
-    Checkpointing,
-    CheckpointStore,
-    DataParallel,
-    Hook,
-    Job,
-    Limits,
-    create_state,
-    train,
-)
+from seqnets.devices import DataParallel
+from seqnets.modules import Layer
+from seqnets.runs import Checkpointing, CheckpointStore
+from seqnets.training import Hook, Limits, Snapshot, make_train_step, train
 
 VOCABULARY = 256
 EVERY = 100
@@ -44,6 +40,16 @@ class Clock(Hook):
 
     def on_step(self, progress, fraction) -> None:
         self.times.append((time.perf_counter(), time.process_time()))
+
+
+class Same:
+    """A source of one batch, again and again."""
+
+    def __init__(self, batch: TextBatch) -> None:
+        self.shapes, self._batch = (shapes_of(batch),), batch
+
+    def batch(self, k, share=WHOLE) -> TextBatch:
+        return self._batch
 
 
 class Timed(Checkpointing):
@@ -61,10 +67,10 @@ class Timed(Checkpointing):
 
         store.save = timed  # type: ignore[method-assign]
 
-    def on_checkpoint(self, state, progress, *, evaluated) -> None:
-        if progress.step == self.step:
+    def on_checkpoint(self, snapshot, rank) -> None:
+        if snapshot.progress.step == self.step:
             self.began = time.perf_counter()
-            super().on_checkpoint(state, progress, evaluated=evaluated)
+            super().on_checkpoint(snapshot, rank)
 
 
 def main() -> None:
@@ -78,27 +84,21 @@ def main() -> None:
 
 def measure(arguments: argparse.Namespace) -> dict:
     """Times in seconds."""
-    cells = (LSTM(arguments.hidden),) * arguments.layers
-    model = LanguageModel(VOCABULARY, arguments.hidden, cells, tied=True)
+    layers = (Layer(LSTM(arguments.hidden)),) * arguments.layers
+    model = LanguageNetwork(VOCABULARY, arguments.hidden, layers, tied=True)
     rows, shape = arguments.batch, (arguments.batch, arguments.steps)
     tokens = np.random.default_rng(0).integers(0, VOCABULARY, shape).astype(np.int32)
     batch = TextBatch(tokens, tokens, np.zeros(shape, bool))
     params = jax.jit(model.init)(jax.random.key(0), tokens[:1, :1])["params"]
-    optimizer = optax.adam(1e-4)
-    state = create_state(params, optimizer, jax.random.key(0), initial_carry(model, params, rows))
+    step = make_train_step(language_loss(model), optax.adam(1e-4))
+    state = step.init(params, jax.random.key(0), carry=initial_carry(model, params, rows))
     half, clock = arguments.updates // 2, Clock()
     limits = Limits(arguments.updates, evaluate_every=10**9, checkpoint_every=half)
-    job = Job(
-        loss_fn=language_loss(model),
-        optimizer=optimizer,
-        batch=lambda k: batch,
-        evaluate=None,
-        limits=limits,
-        layout=DataParallel(jax.local_devices()[:1]),
-    )
+    layout = DataParallel(jax.local_devices()[:1])
     with tempfile.TemporaryDirectory() as folder:
         timed = Timed(CheckpointStore(folder), half)
-        train(job, state, [clock, timed], None)
+        start, hooks = Snapshot(state), [clock, timed]
+        train(step, start, Same(batch), limits=limits, layout=layout, hooks=hooks)
     return figures(params, np.diff(clock.times, axis=0), half, timed)
 
 

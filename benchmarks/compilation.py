@@ -25,11 +25,11 @@ import numpy as np
 import optax
 
 from seqnets.cells import LSTM
+from seqnets.devices import DataParallel, use_all_cores
 from seqnets.files import write_atomically
 from seqnets.modules import Stack
 from seqnets.reduction import weighted
-from seqnets.training.parallel import DataParallel, use_all_cores
-from seqnets.training.state import create_state
+from seqnets.training import Clock, make_train_step
 
 SHAPE = (32, 128, 128, 256)  # B, T, D, H
 PARTS = ("lowering", "xla")
@@ -89,15 +89,25 @@ def parallel(outputs: Callable, shape: tuple[int, int, int, int]) -> tuple[Any, 
     B, T, D, H = shape
     module, apply = outputs(H)
     xs = inputs(B, T, D)
-    optimizer = optax.adam(1e-3)
     layout = DataParallel(jax.local_devices())
 
-    def loss_fn(params: Any, carry: Any, batch: jax.Array, keys: Any) -> Any:
-        return weighted(jnp.square(apply(params, batch))), (carry, {})
+    def loss_fn(params: Any, batch: jax.Array) -> Any:
+        return weighted(jnp.square(apply(params, batch)))
 
-    variables = module.init(jax.random.key(0), xs)
-    state = layout.place(create_state(variables, optimizer, jax.random.key(1)))
-    return layout.train_step(loss_fn, optimizer), (state, layout.split(xs), np.float32(0))
+    step = make_train_step(loss_fn, optax.adam(1e-3))
+    state = layout.place(step.init(module.init(jax.random.key(0), xs), jax.random.key(1)))
+    return Lowering(layout, step), (state, layout.split(xs))
+
+
+class Lowering:
+    """A step over several devices, lowered and called as a `jax.jit` is."""
+
+    def __init__(self, layout: DataParallel, step: Any) -> None:
+        self.lower = lambda state, batch: layout.lower(step, state, batch)
+
+    def __call__(self, state: Any, batch: Any) -> Any:
+        clock = Clock(np.float32(0), np.int32(0))
+        return self.lower(state, batch).compile()(state, batch, clock, ())
 
 
 SYSTEMS = {

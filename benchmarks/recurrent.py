@@ -29,6 +29,7 @@ import os
 import statistics
 import sys
 import time
+import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -41,11 +42,11 @@ import numpy as np
 import optax
 
 from seqnets.cells import GRU, LSTM, Elman
+from seqnets.devices import DataParallel, use_all_cores
 from seqnets.files import write_atomically
 from seqnets.recurrence import lengths_to_mask, unroll
 from seqnets.reduction import Weighted
-from seqnets.training.parallel import DataParallel, use_all_cores
-from seqnets.training.state import create_state
+from seqnets.training import Clock, make_train_step
 
 SHAPES = (
     (1, 128, 128, 256),
@@ -157,26 +158,26 @@ def seqnets_parallel(case: Case) -> Subject | None:
         return None
     loss, trained = seqnets_loss(case)
 
-    def loss_fn(params: Trained, carry: Any, batch: Any, keys: Any) -> Any:
+    def loss_fn(params: Trained, batch: Any) -> Any:
         total = loss(params, *batch)
-        return Weighted(total, jnp.asarray(batch[0].shape[0], total.dtype)), (carry, {})
+        return Weighted(total, jnp.asarray(batch[0].shape[0], total.dtype))
 
-    optimizer = optax.sgd(1e-6)
-    state = layout.place(create_state(trained, optimizer, jax.random.key(0)))
+    train_step = make_train_step(loss_fn, optax.sgd(1e-6))
+    state = layout.place(train_step.init(trained, jax.random.key(0)))
     mesh = jax.sharding.Mesh(np.asarray(layout.devices), ("rows",))
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
     batch = jax.device_put(layout.split(arrays(case)[1:]), rows)
     if case.mode == "forward":
         step = layout.evaluation_step(loss_fn)
-        program, seconds, peak = compiled(step, state.params, (), batch)
-        run = functools.partial(program, state.params, (), batch)
+        program, seconds, peak = compiled(step, state.params, (), (), batch)
+        run = functools.partial(program, state.params, (), (), batch)
         return Subject(lambda: jax.block_until_ready(run()), seconds, peak and peak * layout.size)
-    step = layout.train_step(loss_fn, optimizer)
-    program, seconds, peak = compiled(step, state, batch, np.float32(0))
-    states = [state]
+    lowering = types.SimpleNamespace(lower=functools.partial(layout.lower, train_step))
+    program, seconds, peak = compiled(lowering, state, batch)
+    states, clock = [state], Clock(np.float32(0), np.int32(0))
 
     def train() -> Any:
-        states[0], info = program(states[0], batch, np.float32(0))  # the state before is used up
+        states[0], info, _ = program(states[0], batch, clock, ())  # the state before is used up
         return jax.block_until_ready((states[0], info))
 
     return Subject(train, seconds, peak and peak * layout.size)

@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 
 from seqnets.cells import LSTM
-from seqnets.recurrence import unroll
+from seqnets.recurrence import Execution, unroll
 
 
 def gradient(cell: LSTM, remat: int | None):
     def loss(params, xs):
-        carry, _ = unroll(cell, params, None, xs, remat=remat)
+        carry, _ = unroll(cell, params, None, xs, execution=Execution(remat=remat))
         return jnp.sum(jnp.square(carry.h))
 
     return jax.jit(jax.grad(loss))

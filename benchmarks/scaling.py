@@ -92,43 +92,44 @@ def work(arguments: argparse.Namespace) -> None:
     import jax.numpy as jnp
     import numpy as np
 
+    from seqnets.applications.application import count_parameters
+    from seqnets.applications.language.network import LanguageNetwork, initial_carry
+    from seqnets.applications.language.objective import language_loss
     from seqnets.cells import LSTM
-    from seqnets.config import TrainConfig
     from seqnets.data.text import TextBatch
-    from seqnets.jobs.running import count_parameters, layout_for
+    from seqnets.devices import connect, data_parallel, peers
+    from seqnets.modules import Layer
     from seqnets.optimizers import adam
-    from seqnets.tasks.language import LanguageModel, initial_carry, language_loss
-    from seqnets.training.processes import join, leads
-    from seqnets.training.state import create_state
+    from seqnets.training import Clock, make_train_step
 
     here, processes, number, devices = arguments.worker
     if processes != "1":
-        join(here, int(processes), int(number))
-    cells = (LSTM(arguments.hidden),) * arguments.layers
-    model = LanguageModel(vocabulary=96, embedding=64, cells=cells)
-    key, optimizer = jax.random.key(0), adam(1e-3)
+        connect(here, int(processes), int(number))
+    layers = (Layer(LSTM(arguments.hidden)),) * arguments.layers
+    model = LanguageNetwork(vocabulary=96, embedding=64, layers=layers)
+    key, step = jax.random.key(0), make_train_step(language_loss(model), adam(1e-3))
     params = jax.jit(lambda k: model.init(k, jnp.zeros((1, 1), jnp.int32))["params"])(key)
-    layout = layout_for(TrainConfig(arguments.batch, shard_optimizer=arguments.shard_optimizer))
+    layout = data_parallel([arguments.batch], shard_optimizer=arguments.shard_optimizer)
     carry = initial_carry(model, params, arguments.batch)
-    state = layout.place(create_state(params, optimizer, key, carry))
-    own = layout.rows(arguments.batch)
+    state = layout.place(step.init(params, key, carry=carry))
+    own = layout.share.rows(arguments.batch)
     tokens = np.random.default_rng(0).integers(0, 96, (arguments.batch, arguments.steps + 1))
     tokens = tokens.astype(np.int32)[own]
     batch = layout.split(
         TextBatch(tokens[:, :-1], tokens[:, 1:], np.zeros(tokens[:, 1:].shape, np.bool_))
     )
-    step = layout.train_step(language_loss(model), optimizer)
-    step = step.lower(state, batch, np.float32(0)).compile()
+    program, clock = layout.compile(step, state, batch), Clock(np.float32(0), np.int32(0))
+    message = peers().consensus(0.0).message(own.stop - own.start, 0.0, None)
     seconds = []
     for _ in range(arguments.repetitions):
         began = time.perf_counter()
-        state, info = step(state, batch, np.float32(0))
+        state, info, _ = program(state, batch, clock, message)
         jax.block_until_ready((state, info))
         seconds.append(time.perf_counter() - began)
     size = 4 * (count_parameters(params) + 2)
     sums = time_sum(layout, size, arguments.repetitions)
     took = statistics.median(seconds[2:])
-    if leads():
+    if peers().lead:
         print(json.dumps({
             "layout": f"{processes} x {devices}", "bytes": size, "step_ms": took * 1e3,
             "tokens_per_second": arguments.batch * arguments.steps / took, "sum_ms": sums * 1e3,

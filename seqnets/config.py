@@ -17,6 +17,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -275,7 +276,7 @@ def from_keywords(kind: type[ConfigT], keywords: Mapping[str, Any]) -> ConfigT:
     except ConfigError as error:
         message = str(error)
         for keyword, key in known.items():
-            message = message.replace(f"{key}: ", f"{keyword}: ").replace(f"{key}.", f"{keyword}.")
+            message = re.sub(rf"(?<![\w.]){re.escape(key)}(?=[.:;])", keyword, message)
         raise ConfigError(message) from error
 
 

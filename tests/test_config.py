@@ -8,9 +8,23 @@ import numpy as np
 import optax
 import pytest
 
-from seqnets import config
-from seqnets.config import ConfigError, ForecastConfig, TextConfig, dump, load, parse_setting
-from seqnets.recurrence import Regularization, unroll
+from seqnets.applications.forecasting.config import ForecastConfig
+from seqnets.applications.language.config import TextConfig
+from seqnets.cells import CELLS, GRU, LSTM
+from seqnets.config import (
+    ConfigError,
+    check_resumable,
+    convert,
+    dump,
+    from_keywords,
+    keywords_of,
+    load,
+    parse_setting,
+    signature_of,
+)
+from seqnets.modules import Layer
+from seqnets.optimizers import OPTIMIZERS
+from seqnets.recurrence import Execution, Regularization, unroll
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -29,7 +43,7 @@ def write(tmp_path):
 def test_every_configuration_loads_and_builds(path):
     kind = TextConfig if path.parent.name == "text" else ForecastConfig
     loaded = load(kind, path)
-    assert loaded.model.cells()
+    assert loaded.model.build_layers()
     loaded.optimizer.build().init({"w": np.zeros((2, 2), np.float32)})
     assert path.read_text().startswith("#"), "a configuration opens with its command and figure"
 
@@ -135,20 +149,23 @@ def test_optimizers_that_do_not_exist(write, settings, message):
 
 
 def test_cells_that_do_not_exist(write):
-    with pytest.raises(ConfigError, match=r"model\.cell.*'lstm'"):
-        load(TextConfig, write(""), {"model.cell": "lstn"}).model.cells()
+    with pytest.raises(ConfigError, match=r"model\.cell: .*'lstm'"):
+        load(TextConfig, write(""), {"model.cell": "lstn"}).model.build_layers()
 
 
-@pytest.mark.parametrize("name", sorted(config.CELLS))
+@pytest.mark.parametrize("name", sorted(CELLS))
 def test_every_cell_runs(write, name):
-    (cell,) = load(TextConfig, write(""), {"model.cell": name, "model.hidden": 6}).model.cells()
+    options = {"hidden": 5} if name == "lstm_projected" else {}
+    settings = {"model.cell": name, "model.hidden": 6, "model.cell_options": options}
+    (layer,) = load(TextConfig, write(""), settings).model.build_layers()
+    cell = layer.cell
     params = cell.init(jax.random.key(0), 4)
     _, ys = unroll(cell, params, None, jax.random.normal(jax.random.key(1), (2, 5, 4)))
     assert ys.shape == (2, 5, 6)
     assert np.std(ys) > 0
 
 
-@pytest.mark.parametrize("name", sorted(config.OPTIMIZERS))
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_every_optimizer_lowers_a_quadratic(write, name):
     """A quarter of the run is enough to see a table entry that maximises or does nothing."""
     rate = {"adadelta": 10.0, "adagrad": 0.3}.get(name, 0.05)
@@ -169,7 +186,7 @@ def test_what_is_written_holds_every_default(write):
     written = tomllib.loads(dump(load(ForecastConfig, write("[train]\nseed = 3\n"))))
     assert written["data"] == {"profile": 7}  # all else is None, which TOML cannot say
     assert written["train"]["seed"] == 3
-    assert written["train"]["batch_size"] == 32
+    assert written["train"]["batch_size"] == 64
     assert written["model"]["cell"] == "lstm"
 
 
@@ -192,16 +209,13 @@ def test_a_large_file_is_not_parsed(write):
 def test_what_the_layers_are_told_of_the_recurrence(write):
     text = '[model]\nzoneout = {h = 0.05, c = 0.5}\nweight_drop = 0.3\ndtype = "bfloat16"\n'
     model = load(TextConfig, write(text)).model
-    assert model.recurrence() == {
-        "dropout": 0.0,
-        "variational": False,
-        "regularization": Regularization(zoneout=(("c", 0.5), ("h", 0.05)), weight_drop=0.3),
-        "dtype": "bfloat16",
-    }
+    regularization = Regularization(zoneout=(("c", 0.5), ("h", 0.05)), weight_drop=0.3)
+    assert model.build_layers() == (Layer(LSTM(256), regularization),)
+    assert model.execution() == Execution("auto", None, "bfloat16")
     assert load(TextConfig, write(dump(load(TextConfig, write(text))))).model == model
-    plain = ForecastConfig().model.recurrence()
-    assert plain["dtype"] is None
-    assert plain["regularization"] == Regularization(zoneout=())
+    plain = ForecastConfig().model
+    assert plain.execution() == Execution()
+    assert plain.build_layers()[0].regularization == Regularization(zoneout=())
     for wrong, message in (
         ("zoneout = {c = 1.0}", r"model\.zoneout"),
         ("zoneout = 0.5", r"model\.zoneout: Expected `object`"),
@@ -209,3 +223,175 @@ def test_what_the_layers_are_told_of_the_recurrence(write):
     ):
         with pytest.raises(ConfigError, match=message):
             load(TextConfig, write(f"[model]\n{wrong}\n"))
+
+
+LAYERS = """
+[model]
+hidden = 6
+weight_drop = 0.2
+cell_options = { forget_bias = 2.0 }
+[[model.layers]]
+features = 4
+zoneout = { c = 0.3 }
+[[model.layers]]
+cell = "gru"
+weight_drop = 0.0
+[[model.layers]]
+cell_options = { forget_bias = 0.5 }
+"""
+
+
+def test_unequal_layers_and_options_of_cells(write):
+    loaded = load(TextConfig, write(LAYERS))
+    assert loaded.model.build_layers() == (
+        Layer(LSTM(4, forget_bias=2.0), Regularization(zoneout=(("c", 0.3),), weight_drop=0.2)),
+        Layer(GRU(6), Regularization(zoneout=())),
+        Layer(LSTM(6, forget_bias=0.5), Regularization(zoneout=(), weight_drop=0.2)),
+    )
+    assert load(TextConfig, write(dump(loaded))) == loaded
+    changed = load(TextConfig, write(LAYERS), {"model.layers.1.features": 9, "model.layers.0": {}})
+    assert [layer.cell.features for layer in changed.model.build_layers()] == [6, 9, 6]
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "message"),
+    [
+        (LAYERS, {"model.layers.3.features": 4}, r"model\.layers\.3\.features: .* below 3"),
+        (LAYERS, {"model.layers.x.features": 4}, r"model\.layers\.x\.features: expected a number"),
+        (LAYERS, {"model.layers.0.featuers": 4}, r"model\.layers\.0\.featuers.*'features'"),
+        (
+            LAYERS,
+            {"model.layers.0.features": 0},
+            r"model\.layers\.0\.features: Expected `int` >= 1",
+        ),
+        ("[model]\nlayers = []\n", {}, r"model\.layers: expected at least one layer"),
+        ("[model]\nlayers = 'two'\n", {}, r"model\.layers: Expected `int \| array`"),
+        (LAYERS, {"model.layers.1.cell": "gruu"}, r"model\.layers\.1\.cell: .*'gru'"),
+        ("", {"model.cell_options": {"forget": 1.0}}, r"model\.cell_options: .*'forget' of lstm"),
+        ("", {"model.cell_options": {"features": 3}}, r"model\.cell_options: unknown option"),
+        ("", {"model.cell": "lstm_projected"}, r"model\.cell_options: .*hidden"),
+        ("", {"model.strategy": "fusd"}, r"model\.strategy: unknown name 'fusd'.*'fused'"),
+    ],
+)
+def test_mistakes_in_layers_name_the_key(write, text, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        loaded = load(TextConfig, write(text), settings)
+        loaded.model.build_layers()
+        loaded.model.execution()
+
+
+def test_a_former_key_is_read(write):
+    assert load(TextConfig, write("[data]\nsteps = 7\n")).data.chunk_length == 7
+    assert load(TextConfig, write(""), {"data.steps": 8}).data.chunk_length == 8
+    settings = {"data.steps": 9}
+    assert load(TextConfig, write("[data]\nsteps = 7\n"), settings).data.chunk_length == 9
+    assert "chunk_length = 7" in dump(load(TextConfig, write("[data]\nsteps = 7\n")))
+    with pytest.raises(ConfigError, match=r"data\.chunk_length: given twice"):
+        load(TextConfig, write("[data]\nsteps = 7\nchunk_length = 8\n"))
+
+
+def test_what_may_change_on_resume(write):
+    before = load(TextConfig, write(""))
+    for settings in (
+        {"train.max_steps": 5, "train.report_every": 1, "train.accumulate": 2, "train.spike": 9.0},
+        {"data.files": ["elsewhere.txt"]},
+    ):
+        check_resumable(before, load(TextConfig, write(""), settings), "run")
+    for key, value in (("train.seed", 5), ("model.hidden", 9), ("data.chunk_length", 3)):
+        changed = load(TextConfig, write(""), {key: value})
+        with pytest.raises(
+            ConfigError, match=rf"^run: cannot resume with another {key}: .* {value}"
+        ):
+            check_resumable(before, changed, "run")
+
+
+RESOLVED = {
+    ("text", "demo"): {
+        "data": {"files": [], "tokenizer": "byte", "validation": 0.1, "chunk_length": 64},
+        "model": {"cell": "lstm", "hidden": 256, "layers": 1, "dropout": 0.0, "embedding": 64},
+        "optimizer": {"learning_rate": 4e-3, "schedule_options": {"final": 0.02}, "warmup": 0.02,
+                      "clip_norm": 1.0, "weight_decay": 0.01},
+        "train": {"batch_size": 16, "max_seconds": 90, "steps": 3600, "evaluate_every": 1000000,
+                  "checkpoint_every": 1000000, "report_every": 50, "seed": 0},
+    },
+    ("text", "shakespeare-2min"): {
+        "data": {"files": [], "tokenizer": "character", "validation": 0.1, "chunk_length": 64},
+        "model": {"cell": "lstm", "hidden": 256, "layers": 1, "dropout": 0.0, "embedding": 64},
+        "optimizer": {"learning_rate": 4e-3, "schedule_options": {"final": 0.02}, "warmup": 0.02,
+                      "clip_norm": 1.0, "weight_decay": 0.01},
+        "train": {"batch_size": 16, "max_seconds": 120, "steps": 4800, "evaluate_every": 1200,
+                  "checkpoint_every": 1200, "report_every": 50, "seed": 0},
+    },
+    ("forecast", "default"): {
+        "data": {"profile": 7},
+        "model": {"cell": "lstm", "hidden": 64, "layers": 1, "dropout": 0.3, "head": "quantile"},
+        "optimizer": {"name": "adam", "learning_rate": 3e-3, "schedule": "cosine", "warmup": 0.02,
+                      "schedule_options": {}, "clip_norm": 1.0, "weight_decay": 1e-3},
+        "train": {"batch_size": 64, "steps": 1500, "evaluate_every": 100, "checkpoint_every": 100,
+                  "report_every": 50, "seed": 0},
+    },
+    ("forecast", "demo"): {
+        "data": {"horizon": 52, "season": 52, "profile": 5},
+        "model": {"cell": "lstm", "hidden": 32, "layers": 1, "dropout": 0.3, "head": "quantile"},
+        "optimizer": {"name": "adam", "learning_rate": 3e-3, "schedule": "cosine", "warmup": 0.02,
+                      "schedule_options": {}, "clip_norm": 1.0, "weight_decay": 1e-3},
+        "train": {"batch_size": 32, "steps": 500, "evaluate_every": 50, "checkpoint_every": 50},
+    },
+    ("forecast", "m4-hourly"): {
+        "data": {"horizon": 48, "season": 24, "context": 168, "profile": 7},
+        "model": {"cell": "lstm", "hidden": 64, "layers": 1, "dropout": 0.2, "head": "quantile"},
+        "optimizer": {"name": "adam", "learning_rate": 3e-3, "schedule": "cosine", "warmup": 0.02,
+                      "schedule_options": {}, "clip_norm": 1.0, "weight_decay": 1e-4},
+        "train": {"batch_size": 64, "steps": 4000, "evaluate_every": 500, "checkpoint_every": 500},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("group", "name"), RESOLVED)
+def test_presets_say_what_they_always_said(group, name):
+    kind = TextConfig if group == "text" else ForecastConfig
+    resolved = tomllib.loads(dump(load(kind, CONFIGS / group / f"{name}.toml")))
+    for section, values in RESOLVED[group, name].items():
+        assert {key: resolved[section][key] for key in values} == values
+    absent = {"horizon", "season", "context"} - set(RESOLVED[group, name]["data"])
+    assert not absent & set(resolved["data"])
+
+
+@pytest.mark.parametrize("kind", [TextConfig, ForecastConfig])
+def test_the_preset_default_is_the_sections_defaults(kind):
+    group = "text" if kind is TextConfig else "forecast"
+    assert load(kind, CONFIGS / group / "default.toml") == kind() == from_keywords(kind, {})
+
+
+@pytest.mark.parametrize("kind", [TextConfig, ForecastConfig])
+def test_keywords_are_the_fields(kind):
+    known = keywords_of(kind)  # raises where two fields share one
+    assert known["optimizer"] == "optimizer.name"
+    assert known["optimizer_options"] == "optimizer.options"
+    assert known["seed"] == "train.seed"
+    assert not {"file", "files", "steps", "max_steps", "max_seconds"} & set(known)
+    signature = signature_of(kind)
+    assert set(signature.parameters) == set(known)
+    given = {name: one.default for name, one in signature.parameters.items()}
+    assert from_keywords(kind, given) == kind()
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"hiden": 3}, "unknown keyword 'hiden'; did you mean 'hidden'"),
+        ({"hidden": "x"}, "^hidden: Expected `int`, got `str`"),
+        ({"hidden": 0}, "^hidden: Expected `int` >= 1"),
+        ({"chunk_length": -1}, "^chunk_length: "),
+        ({"layers": [{"feature": 3}]}, r"unknown key layers\.0\.feature"),
+    ],
+)
+def test_mistakes_in_keywords_name_the_keyword(keywords, message):
+    with pytest.raises(ConfigError, match=message):
+        from_keywords(TextConfig, keywords)
+
+
+def test_values_are_laid_over_another_configuration():
+    base = from_keywords(TextConfig, {"hidden": 9, "batch_size": 4})
+    changed = convert(TextConfig, {"train": {"seed": 3}}, base=base)
+    assert (changed.model, changed.train.batch_size, changed.train.seed) == (base.model, 4, 3)

@@ -83,7 +83,7 @@ def pack_sequences(
     lengths = np.array([len(one) for one in arrays], np.int32)
     if lengths.max() > length:
         i = int(lengths.argmax())
-        raise ValueError(f"sequences[{i}]: expected at most {length} steps, got {lengths[i]}")
+        raise ValueError(f"sequences[{i}]: expected at most {length} time steps, got {lengths[i]}")
     row, start = _first_fit_decreasing(lengths, length)
     needed = int(row.max()) + 1
     rows = needed if rows is None else rows

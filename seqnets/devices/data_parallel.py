@@ -131,11 +131,15 @@ class DataParallel:
           state: from `place`.
           batch: from `split`.
         """
+        compiled = self.lower(step, state, batch).compile()
+        return _Compiled(self, compiled, memory_of(state, compiled))
+
+    def lower(self, step: TrainStep, state: TrainState, batch: PyTree) -> Any:
+        """What `compile` compiles, as `jax.stages.Lowered`."""
         rows = rows_of_batch(jax.tree.map(lambda x: x[0], batch)) * len(self._local)
         message = self.split(self.peers.consensus(0.0).message(rows, 0.0, None))
         make = self._sharded_program if self.shard_optimizer else self._replicated_program
-        compiled = make(step).lower(state, batch, CLOCK, message).compile()
-        return _Compiled(self, compiled, memory_of(state, compiled))
+        return make(step).lower(state, batch, CLOCK, message)
 
     def _replicated_program(self, step: TrainStep) -> Any:
         def of_device(state: TrainState, batch: PyTree, clock: Clock, message: PyTree) -> Any:

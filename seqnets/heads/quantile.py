@@ -76,7 +76,8 @@ class QuantileHead:
         """
         weights = np.stack([self._weights(level) for level in check_levels("levels", levels)])
         knots = self._knots(raw)
-        return jnp.matmul(knots, jnp.asarray(weights.T, knots.dtype), precision="highest")
+        quantiles = jnp.matmul(knots, jnp.asarray(weights.T, knots.dtype), precision="highest")
+        return jax.lax.cummax(quantiles, axis=quantiles.ndim - 1)  # rounding may not cross them
 
     def mean(self, raw: Float[Array, "*N S"]) -> Float[Array, "*N"]:
         """The integral of the quantile function over all levels, tails included.

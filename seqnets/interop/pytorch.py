@@ -30,6 +30,7 @@ from seqnets.interop.layout import (
     make_cell,
 )
 from seqnets.modules import Stack
+from seqnets.modules.layer import as_layers
 from seqnets.typing import Activation
 
 __all__ = ["from_pytorch", "to_pytorch"]
@@ -94,7 +95,7 @@ def from_pytorch(
 
     Returns:
       ``(stack, params)``: ``stack.apply({"params": params}, xs)`` is PyTorch's with
-      ``batch_first=True``; ``stack.cells`` are the cells. PyTorch's dropout between layers is not
+      ``batch_first=True``; ``stack.layers`` are the cells. PyTorch's dropout between layers is not
       part of the weights: ``stack.clone(dropout=0.1)``.
 
     Raises:
@@ -106,7 +107,7 @@ def from_pytorch(
       >>> shapes = {"weight_ih": (12, 2), "weight_hh": (12, 4), "bias_ih": 12, "bias_hh": 12}
       >>> state = {f"{name}_l0": np.ones(shape, "float32") for name, shape in shapes.items()}
       >>> stack, params = from_pytorch(state)
-      >>> type(stack.cells[0]).__name__, params["layer_0"]["cell"].w_x.shape
+      >>> type(stack.layers[0]).__name__, params["layer_0"]["cell"].w_x.shape
       ('GRU', (2, 12))
     """
     check_mapping("state_dict", state_dict)
@@ -146,11 +147,12 @@ def to_pytorch(
         raise TypeError(f"stack: expected a Stack, got {type(stack).__name__}")
     if stack.residual:
         raise ValueError("stack: PyTorch has no residual connections, got residual=True")
-    if len({_equations(cell) for cell in stack.cells}) != 1:
-        raise ValueError(f"stack: expected cells of one kind and size, got {stack.cells}")
-    cell = stack.cells[0]
+    cells = [layer.cell for layer in as_layers(stack.layers)]
+    if len({_equations(cell) for cell in cells}) != 1:
+        raise ValueError(f"stack: expected cells of one kind and size, got {cells}")
+    cell = cells[0]
     projected = isinstance(cell, ProjectedLSTM)
-    layers = _Layers(len(stack.cells), stack.bidirectional, projected, prefix)
+    layers = _Layers(len(cells), stack.bidirectional, projected, prefix)
     flat = flatten("params", params)
     check_keys("params", flat, layers.ends())
     state: dict[str, np.ndarray] = {}

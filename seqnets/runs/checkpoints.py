@@ -56,7 +56,7 @@ class CheckpointStore:
           ValueError: if ``keep`` is below 1.
         """
         check_range("keep", keep, 1)
-        self.directory = Path(directory).absolute()
+        self.directory = Path(directory).resolve()  # the storage takes no parts ".."
         self.keep = keep
 
     def save(self, snapshot: Snapshot, rank: float | None) -> None:

@@ -12,6 +12,7 @@ from seqnets.training.evaluation import means as means
 from seqnets.training.evaluation import sums_to_host as sums_to_host
 from seqnets.training.hooks import Hook as Hook
 from seqnets.training.interruption import Interruption as Interruption
+from seqnets.training.layout import ALONE as ALONE
 from seqnets.training.layout import ONE as ONE
 from seqnets.training.layout import Layout as Layout
 from seqnets.training.layout import Memory as Memory

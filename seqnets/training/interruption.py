@@ -115,7 +115,7 @@ class Interruption:
     def _leave(rescue: Callable[[], None]) -> None:
         try:
             rescue()
-            logger.warning("stopped by SIGTERM, saved; go on with --resume")
+            logger.warning("stopped by SIGTERM, saved; continue with --resume")
         except BaseException as error:
             logger.error("stopped by SIGTERM, not saved: %s", error)
         finally:

@@ -28,10 +28,10 @@ from seqnets.training.evaluation import Evaluation
 from seqnets.training.hooks import Hook
 from seqnets.training.interruption import AbandonedError, Interruption
 from seqnets.training.layout import ONE, Layout, Memory, Program
-from seqnets.training.progress import Limits, Snapshot
+from seqnets.training.progress import Limits, Progress, Snapshot
 from seqnets.training.recovery import NonFiniteError, Recovery, Verdict
 from seqnets.training.rows import rows_of_batch
-from seqnets.training.state import Clock, StepInfo, Weights
+from seqnets.training.state import Clock, StepInfo, TrainState, Weights
 from seqnets.training.step import TrainStep
 from seqnets.typing import PyTree
 
@@ -55,6 +55,16 @@ class Outcome:
     snapshot: Snapshot
     signal: int | None
     memory: Memory | None = None
+
+    @property
+    def state(self) -> TrainState:
+        """The final state."""
+        return self.snapshot.state
+
+    @property
+    def progress(self) -> Progress:
+        """What was counted."""
+        return self.snapshot.progress
 
 
 def train(
@@ -148,8 +158,8 @@ class _Run:
             if self.progress.step > 0 and self._due(self.limits.evaluate_every):
                 self._evaluate()  # if the run was stopped in the evaluation that was due here
             while not self._stops():
-                self._advance()
-                self._look_up()
+                if self._advance():
+                    self._look_up()
             self._settle()  # steps that a signal kept from being looked at
             if not self._signal:
                 self._evaluate()
@@ -230,13 +240,14 @@ class _Run:
     def _memory(self) -> Memory | None:
         return next((program.memory for program in self.programs.values()), None)
 
-    def _advance(self) -> None:
+    def _advance(self) -> bool:
+        """Take a step; False if a signal came while it was being compiled."""
         progress = self.progress
         host = self.source.batch(progress.step + progress.batches_passed_by, self.layout.share)
         batch = self.layout.split(host)
         program = self._program(host, batch)
         if program is None:
-            return
+            return False
         fraction = self.limits.progress(progress.step, progress.training_seconds)
         clock = Clock(np.float32(fraction), np.int32(progress.stale))  # type: ignore[arg-type]
         message = self.consensus.message(
@@ -253,6 +264,7 @@ class _Run:
         self._count_seconds()
         for hook in self.hooks:
             hook.on_step(progress, fraction)
+        return True
 
     def _count_seconds(self) -> None:
         """Add the lap to the seconds of training."""

@@ -34,7 +34,7 @@ from seqnets.cells import (
     PeepholeLSTM,
     ProjectedLSTM,
 )
-from seqnets.recurrence import Strategy, unroll
+from seqnets.recurrence import Execution, unroll
 
 B, T, D, H = 5, 6, 3, 4
 MASK = np.array(
@@ -291,7 +291,7 @@ every_cell = pytest.mark.parametrize("case", table([()]))
 kinds = pytest.mark.parametrize("case", KINDS.values(), ids=KINDS.keys())
 directions = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
-run = jax.jit(unroll, static_argnums=0, static_argnames=("reverse", "strategy"))
+run = jax.jit(unroll, static_argnums=0, static_argnames=("reverse", "execution"))
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames="reverse")
@@ -368,13 +368,13 @@ TOLERANCE = {"float64": 1e-13, "float32": 3e-6, "bfloat16": 6e-2}
     ),
 )
 def test_equals_the_loop_and_keeps_the_dtype(case, dtype, reverse, rng):
-    check_against_the_loop(case, dtype, reverse, Strategy.AUTO, rng)
+    check_against_the_loop(case, dtype, reverse, "auto", rng)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
 @pytest.mark.parametrize("name", [n for n, c in EVERY.items() if isinstance(c.cell, GatedCell)])
 def test_the_plain_scan_of_gated_cells_equals_the_loop(name, dtype, rng):
-    check_against_the_loop(EVERY[name], dtype, False, Strategy.SCAN, rng)
+    check_against_the_loop(EVERY[name], dtype, False, "scan", rng)
 
 
 def check_against_the_loop(case, dtype, reverse, strategy, rng):
@@ -383,7 +383,7 @@ def check_against_the_loop(case, dtype, reverse, strategy, rng):
         given = cast(dtype, params, carry, xs)
         rounded = jax.tree.map(lambda a: np.asarray(a, np.float64), given)
         filled = given[2].at[~MASK].set(jnp.nan)
-        flags = {"mask": MASK, "reset": RESET, "reverse": reverse, "strategy": strategy}
+        flags = {"mask": MASK, "reset": RESET, "reverse": reverse, "execution": Execution(strategy)}
         final, ys = run(case.cell, *given[:2], filled, **flags)
         want_final, want_ys = loop(case, *rounded, MASK, RESET, reverse=reverse)
         assert {a.dtype.name for a in jax.tree.leaves((final, ys))} == {dtype}
@@ -410,9 +410,9 @@ def test_numerical_gradients_in_both_modes(case, reverse, rng):
     with jax.enable_x64(True):
         point, along = (cast(np.float64, *draw(case, rng)) for _ in range(2))
 
-        def value(*arguments, strategy=Strategy.AUTO):
+        def value(*arguments, execution=Execution()):
             flags = {"mask": MASK, "reset": RESET, "reverse": reverse}
-            out = unroll(case.cell, *arguments, **flags, strategy=strategy)
+            out = unroll(case.cell, *arguments, **flags, execution=execution)
             return sum(jnp.sum(jnp.sin(3 * leaf)) for leaf in jax.tree.leaves(out))
 
         @jax.jit
@@ -423,7 +423,9 @@ def test_numerical_gradients_in_both_modes(case, reverse, rng):
             )
             grads = jax.grad(value, (0, 1, 2))(*point)
             products = jax.tree.map(jnp.vdot, grads, along)
-            forward = jax.jvp(functools.partial(value, strategy=Strategy.SCAN), point, along)[1]
+            forward = jax.jvp(functools.partial(value, execution=Execution("scan")), point, along)[
+                1
+            ]
             return (above - below) / (2 * eps), forward, sum(jax.tree.leaves(products))
 
         numerical, forward, backward = derivatives(point, along)

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqnets.cells import GRU, LSTM
-from seqnets.data.bucketing import BucketBatches, Buckets, pad_sequences
+from seqnets.data.bucket_source import BucketSource
+from seqnets.data.bucketing import Buckets, pad_sequences
 from seqnets.data.packing import pack_sequences
 from seqnets.recurrence import lengths_to_mask, unroll
 
@@ -36,7 +37,7 @@ class TestBuckets:
     @given(st.integers(1, 40), st.integers(0, 300), st.floats(1.01, 4.0))
     def test_geometric_bounds_the_padding_of_every_length(self, shortest, more, ratio):
         buckets = Buckets.geometric(shortest, shortest + more, ratio)
-        assert (buckets.steps[0], buckets.steps[-1]) == (shortest, shortest + more)
+        assert (buckets.lengths[0], buckets.lengths[-1]) == (shortest, shortest + more)
         lengths = np.arange(shortest, shortest + more + 1)
         padded = buckets.padded_lengths(lengths)
         assert (padded >= lengths).all()
@@ -44,15 +45,15 @@ class TestBuckets:
         assert padded[0] == shortest
 
     def test_geometric_by_hand(self):
-        assert Buckets.geometric(4, 100, 2).steps == (4, 8, 16, 32, 64, 100)
+        assert Buckets.geometric(4, 100, 2).lengths == (4, 8, 16, 32, 64, 100)
         # Below 1 / (ratio - 1) the lengths go up one by one, then by the ratio.
-        assert Buckets.geometric(1, 10, 1.5).steps == (1, 2, 3, 4, 6, 9, 10)
+        assert Buckets.geometric(1, 10, 1.5).lengths == (1, 2, 3, 4, 6, 9, 10)
 
     @QUICK
     @given(st.lists(st.integers(0, 9), min_size=1, max_size=15), st.integers(1, 4))
     def test_fitted_pads_least_by_brute_force(self, lengths, most):
         buckets = Buckets.fitted(lengths, most=most, waste=0.0)
-        assert len(buckets.steps) <= most
+        assert len(buckets.lengths) <= most
         sizes = sorted({max(length, 1) for length in lengths})
         number = min(most, len(sizes))
         every = [
@@ -69,7 +70,7 @@ class TestBuckets:
             return (padded - sum(lengths)) / padded
 
         chosen = Buckets.fitted(lengths, most=most, waste=waste)
-        number = len(chosen.steps)
+        number = len(chosen.lengths)
         possible = min(most, len({max(length, 1) for length in lengths}))
         assert wasted(chosen) <= waste + 1e-12 or number == possible
         if number > 1:
@@ -79,7 +80,7 @@ class TestBuckets:
     def test_many_lengths(self, rng):
         lengths = np.round(np.exp(rng.normal(4, 1, 5000))).astype(int)
         buckets = Buckets.fitted(lengths, most=12, waste=0.0)
-        assert len(buckets.steps) == 12
+        assert len(buckets.lengths) == 12
         edges = np.unique(np.geomspace(1, lengths.max(), 12).round().astype(int))
         even = Buckets(tuple(int(edge) for edge in edges))
         assert buckets.padded_lengths(lengths).sum() < even.padded_lengths(lengths).sum()
@@ -94,12 +95,12 @@ class TestBuckets:
 
     @pytest.mark.parametrize("steps", [(), (0, 3), (3, 3), (4, 2)])
     def test_steps_increase_from_1(self, steps):
-        with pytest.raises(ValueError, match=f"steps: .*got {re.escape(str(steps))}"):
+        with pytest.raises(ValueError, match=f"lengths: .*got {re.escape(str(steps))}"):
             Buckets(steps)
 
     @pytest.mark.parametrize("steps", [[2, 3], (2.0, 3.0), (True, 3), 4, np.arange(1, 3)])
     def test_steps_are_a_tuple_of_ints(self, steps):
-        with pytest.raises(TypeError, match="steps: expected a tuple of ints, got"):
+        with pytest.raises(TypeError, match="lengths: expected a tuple of ints, got"):
             Buckets(steps)
 
     @pytest.mark.parametrize(
@@ -193,10 +194,10 @@ class TestPadSequences:
     "function",
     [
         lambda sequences: pad_sequences(sequences, Buckets((8,))),
-        lambda sequences: BucketBatches(sequences, Buckets((8,)), batch_size=2, seed=0),
+        lambda sequences: BucketSource(sequences, Buckets((8,)), batch_size=2, seed=0),
         lambda sequences: pack_sequences(sequences, 8),
     ],
-    ids=["pad_sequences", "BucketBatches", "pack_sequences"],
+    ids=["pad_sequences", "BucketSource", "pack_sequences"],
 )
 class TestSequencesAreChecked:
     @pytest.mark.parametrize(
@@ -230,29 +231,33 @@ def counting(lengths):
     return [np.full((T, 1), i, np.int32) for i, T in enumerate(lengths)]
 
 
-class TestBucketBatches:
+class TestBucketSource:
     @QUICK
     @given(LENGTHS, st.integers(1, 5), st.integers(1, 4), st.integers(0, 2**40))
     def test_every_sequence_once_an_epoch(self, lengths, batch_size, most, seed):
         buckets = Buckets.fitted(lengths, most=most, waste=0.0)
-        batches = BucketBatches(counting(lengths), buckets, batch_size=batch_size, seed=seed)
+        batches = BucketSource(counting(lengths), buckets, batch_size=batch_size, seed=seed)
         for epoch in range(2):
             seen = []
             for k in range(batches.steps_per_epoch):
                 batch = batches.batch(epoch * batches.steps_per_epoch + k)
-                assert batch.xs.shape[0] == batch_size
+                assert batch.sequences.xs.shape[0] == batch_size
                 real = batch.which >= 0
                 seen += batch.which[real].tolist()
                 want = np.where(real, np.take(lengths, batch.which), 0)
-                np.testing.assert_array_equal(batch.lengths, want)
-                steps = set(buckets.padded_lengths(batch.lengths[real]).tolist())
-                assert steps == {batch.xs.shape[1]}  # nobody in a bucket longer than needed
-                numbers = np.broadcast_to(batch.which[:, None], batch.mask.shape)
-                np.testing.assert_array_equal(batch.xs[batch.mask][:, 0], numbers[batch.mask])
+                np.testing.assert_array_equal(batch.sequences.lengths, want)
+                steps = set(buckets.padded_lengths(batch.sequences.lengths[real]).tolist())
+                assert steps == {
+                    batch.sequences.xs.shape[1]
+                }  # nobody in a bucket longer than needed
+                mask = batch.sequences.mask
+                numbers = np.broadcast_to(batch.which[:, None], mask.shape)
+                np.testing.assert_array_equal(batch.sequences.xs[mask][:, 0], numbers[mask])
+                np.testing.assert_array_equal(batch.weight, real)
             assert sorted(seen) == list(range(len(lengths)))
 
     def test_batches_are_as_few_as_can_be(self):
-        batches = BucketBatches(
+        batches = BucketSource(
             counting([1] * 7 + [5] * 4 + [9]), Buckets((2, 5, 9)), batch_size=3, seed=0
         )
         assert batches.steps_per_epoch == 3 + 2 + 1
@@ -261,7 +266,7 @@ class TestBucketBatches:
         sequences = counting(rng.integers(0, 20, 40))
 
         def make(seed):
-            return BucketBatches(sequences, Buckets((5, 20)), batch_size=4, seed=seed)
+            return BucketSource(sequences, Buckets((5, 20)), batch_size=4, seed=seed)
 
         one, other = make(3), make(3)
         last = 3 * one.steps_per_epoch
@@ -277,18 +282,18 @@ class TestBucketBatches:
     def test_companions_change_with_epoch_and_seed(self):
         met = []
         for seed, epoch in itertools.product(range(2), range(2)):
-            batches = BucketBatches(counting([1] * 32), Buckets((1,)), batch_size=8, seed=seed)
+            batches = BucketSource(counting([1] * 32), Buckets((1,)), batch_size=8, seed=seed)
             met += [frozenset(batches.batch(4 * epoch + k).which.tolist()) for k in range(4)]
         assert len(set(met)) == len(met)
 
     def test_buckets_are_mixed(self):
-        batches = BucketBatches(counting(range(1, 9)), Buckets((4, 8)), batch_size=1, seed=0)
-        shapes = [batches.batch(k).xs.shape[1] for k in range(8)]
+        batches = BucketSource(counting(range(1, 9)), Buckets((4, 8)), batch_size=1, seed=0)
+        shapes = [batches.batch(k).sequences.xs.shape[1] for k in range(8)]
         assert shapes not in (sorted(shapes), sorted(shapes, reverse=True))
 
     def test_the_first_bucket_is_not_shuffled_like_the_order(self):
         """NumPy takes the seeds [s, e] and [s, e, 0] for the same."""
-        batches = BucketBatches(counting([1] * 9), Buckets((1,)), batch_size=1, seed=5)
+        batches = BucketSource(counting([1] * 9), Buckets((1,)), batch_size=1, seed=5)
         order = np.random.default_rng([5, 0]).permutation(9)
         taken = np.array([batches.batch(k).which[0] for k in range(9)])
         assert (taken != order[order]).any()
@@ -297,7 +302,7 @@ class TestBucketBatches:
         lengths = rng.integers(0, 16, 30)
         buckets = Buckets.fitted(lengths, most=3, waste=0.0)
         sequences = ragged(rng, lengths, 2)
-        batches = BucketBatches(sequences, buckets, batch_size=4, seed=1)
+        batches = BucketSource(sequences, buckets, batch_size=4, seed=1)
         cell = GRU(3)
         params = cell.init(jax.random.key(0), 2)
         traces = []
@@ -310,9 +315,9 @@ class TestBucketBatches:
         got = np.full((30, 3), np.nan)
         for k in range(2 * batches.steps_per_epoch):
             batch = batches.batch(k)
-            states = np.asarray(last(batch.xs, batch.mask))
+            states = np.asarray(last(batch.sequences.xs, batch.sequences.mask))
             got[batch.which[batch.which >= 0]] = states[batch.which >= 0]
-        assert len(traces) == len(buckets.steps) == 3
+        assert len(traces) == len(buckets.lengths) == 3
         padded = pad_sequences(sequences, Buckets((16,)))
         carry, _ = unroll(cell, params, None, padded.xs, mask=padded.mask)
         np.testing.assert_allclose(got, carry.h, **ROUNDING)
@@ -322,27 +327,27 @@ class TestBucketBatches:
         lengths = rng.integers(0, 9, 11)
         buckets = Buckets((3, 8))
         sequences, labels = ragged(rng, lengths), ragged(rng, lengths, 1)
-        batches = BucketBatches(sequences, buckets, batch_size=4, seed=1)
+        batches = BucketSource(sequences, buckets, batch_size=4, seed=1)
         for k in range(batches.steps_per_epoch):
             batch = batches.batch(k)
             with_labels = pad_sequences([labels[i] for i in batch.which if i >= 0], buckets, rows=4)
-            np.testing.assert_array_equal(with_labels.mask, batch.mask)
+            np.testing.assert_array_equal(with_labels.mask, batch.sequences.mask)
 
     @pytest.mark.parametrize(
         ("name", "change"), [("batch_size", {"batch_size": 0}), ("seed", {"seed": -1})]
     )
     def test_ranges(self, name, change):
         with pytest.raises(ValueError, match=f"^{name}: "):
-            BucketBatches(counting([2]), Buckets((4,)), **{"batch_size": 1, "seed": 0} | change)
+            BucketSource(counting([2]), Buckets((4,)), **{"batch_size": 1, "seed": 0} | change)
 
     def test_numbers_start_at_0(self):
-        batches = BucketBatches(counting([2]), Buckets((4,)), batch_size=1, seed=0)
+        batches = BucketSource(counting([2]), Buckets((4,)), batch_size=1, seed=0)
         with pytest.raises(ValueError, match=r"^k: "):
             batches.batch(-1)
 
     def test_too_long(self):
         with pytest.raises(ValueError, match=r"lengths\[1\]: expected at most 4"):
-            BucketBatches(counting([2, 5]), Buckets((4,)), batch_size=1, seed=0)
+            BucketSource(counting([2, 5]), Buckets((4,)), batch_size=1, seed=0)
 
 
 def first_fit_decreasing(lengths, steps):
@@ -457,9 +462,11 @@ class TestPackSequences:
         assert lengths.sum() / packed.mask.size > 0.98
 
     def test_ranges(self):
-        with pytest.raises(ValueError, match=r"^steps: "):
+        with pytest.raises(ValueError, match=r"^length: "):
             pack_sequences(counting([0]), 0)
-        with pytest.raises(ValueError, match=r"sequences\[1\]: expected at most 4 steps, got 5"):
+        with pytest.raises(
+            ValueError, match=r"sequences\[1\]: expected at most 4 time steps, got 5"
+        ):
             pack_sequences(counting([2, 5]), 4)
         with pytest.raises(ValueError, match=r"rows: expected a value in \[2, inf\], got 1"):
             pack_sequences(counting([3, 3]), 4, rows=1)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from seqnets.data import text as text_module
 from seqnets.data.errors import DataError
+from seqnets.data.source import Share
 from seqnets.data.text import (
     Excerpt,
     TextStream,
@@ -19,8 +20,9 @@ from seqnets.data.text import (
 )
 
 
-def stream(n, batch_size=3, steps=4, seed=7):
-    return TextStream(np.arange(n), batch_size=batch_size, steps=steps, seed=seed)
+def stream(n, batch_size=3, chunk_length=4, seed=7):
+    tokens = np.arange(n)
+    return TextStream(tokens, batch_size=batch_size, chunk_length=chunk_length, seed=seed)
 
 
 class TestReadTexts:
@@ -93,7 +95,7 @@ class TestTextStream:
 
     def test_tokens_are_read_not_their_places(self, rng):
         tokens = rng.permutation(200).astype(np.int64)
-        read = TextStream(tokens, batch_size=3, steps=4, seed=7).batch(2)
+        read = TextStream(tokens, batch_size=3, chunk_length=4, seed=7).batch(2)
         place = stream(200).batch(2)
         np.testing.assert_array_equal(read.inputs, tokens[place.inputs])
         np.testing.assert_array_equal(read.targets, tokens[place.targets])
@@ -115,7 +117,7 @@ class TestTextStream:
             assert n - 1 - read.size < 4 * (3 + 1)
 
     def test_epochs_cut_elsewhere(self):
-        one = stream(101, batch_size=2, steps=8)
+        one = stream(101, batch_size=2, chunk_length=8)
         starts = {int(one.batch(e * one.steps_per_epoch).inputs[0, 0]) for e in range(200)}
         spare = 100 - 2 * one.steps_per_epoch * 8
         assert starts == set(range(spare + 1))  # 200 draws of at most 24 values miss none
@@ -135,12 +137,14 @@ class TestTextStream:
     def test_the_least_text(self):
         batch = stream(13).batch(10**9)
         np.testing.assert_array_equal(batch.inputs.ravel(), np.arange(12))
-        with pytest.raises(DataError, match=r"at least batch_size · steps \+ 1 = 13, got 12"):
+        with pytest.raises(
+            DataError, match=r"at least batch_size · chunk_length \+ 1 = 13, got 12"
+        ):
             stream(12)
 
     def test_batches_do_not_share_memory_with_the_tokens(self):
         tokens = np.arange(13, dtype=np.int32)
-        one = TextStream(tokens, batch_size=3, steps=4, seed=0)
+        one = TextStream(tokens, batch_size=3, chunk_length=4, seed=0)
         one.batch(0).inputs[:] = -1
         assert tokens.min() == 0
 
@@ -148,7 +152,7 @@ class TestTextStream:
         ("changed", "told"),
         [
             ({"batch_size": 0}, "batch_size"),
-            ({"steps": 0}, "steps"),
+            ({"chunk_length": 0}, "chunk_length"),
             ({"seed": -1}, "seed"),
         ],
     )
@@ -163,7 +167,7 @@ class TestTextStream:
     @pytest.mark.parametrize(
         "make",
         [
-            lambda t: TextStream(t, batch_size=1, steps=1, seed=0),
+            lambda t: TextStream(t, batch_size=1, chunk_length=1, seed=0),
             lambda t: evaluation_batches(t, 1, 1),
         ],
     )
@@ -195,7 +199,7 @@ class TestEvaluationBatches:
         batch = evaluation_batches(np.arange(9, dtype=np.uint8), 2, 3)[0]
         assert [x.dtype for x in batch] == [np.int32, np.int32, np.bool_]
 
-    @pytest.mark.parametrize(("rows", "steps", "told"), [(0, 1, "rows"), (1, 0, "steps")])
+    @pytest.mark.parametrize(("rows", "steps", "told"), [(0, 1, "rows"), (1, 0, "chunk_length")])
     def test_numbers_out_of_range(self, rows, steps, told):
         with pytest.raises(ValueError, match=f"{told}: expected a value in"):
             evaluation_batches(np.arange(9), rows, steps)
@@ -212,14 +216,15 @@ def excerpt(tokens, span):
 @pytest.mark.parametrize("n", [41, 47, 48, 80, 203])
 def test_some_rows_of_a_stream_need_their_span_only(n, rng):
     tokens, B, T = rng.integers(0, 99, n), 4, 10
-    given = {"batch_size": B, "steps": T, "seed": int(rng.integers(99))}
+    given = {"batch_size": B, "chunk_length": T, "seed": int(rng.integers(99))}
     whole = TextStream(tokens, **given)
-    for rows in (slice(0, 1), slice(1, 3), slice(3, 4), slice(0, 4)):
+    for share in (Share(0, 4), Share(1, 2), Share(3, 4), Share(0, 1)):
+        rows = share.rows(B)
         part = TextStream(excerpt(tokens, training_span(n, B, T, rows)), **given)
         for k in range(9 * whole.steps_per_epoch):
-            got, want = part.batch(k, rows), whole.batch(k, rows)
+            got, want = part.batch(k, share), whole.batch(k)
             for one, other in zip(got, want, strict=True):
-                np.testing.assert_array_equal(one, other)
+                np.testing.assert_array_equal(one, other[rows])
     spans = [training_span(n, B, T, slice(b, b + 1)) for b in range(B)]
     assert spans[0].start == 0
     assert spans[-1].stop == n

@@ -1,11 +1,12 @@
 """Windows against a loop written from their docstring, and their errors."""
 
+import chex
 import numpy as np
 import pytest
 
 from seqnets.data.errors import DataError
 from seqnets.data.series import Series
-from seqnets.data.windows import FAR, SeriesWindows, WindowShape
+from seqnets.data.windows import FAR, SeriesWindows, WindowShape, WindowSource
 
 SHAPE = WindowShape(context=10, horizon=5, season=3, profile=2)
 
@@ -123,14 +124,12 @@ def test_the_end_of_a_series_has_no_targets(rng):
 
 def test_batches_are_functions_of_seed_and_number(rng):
     windows = SeriesWindows(make(rng, [60, 50, 70]), SHAPE)
-    windows.batch(3, 8, seed=1)
-    again = SeriesWindows(make(np.random.default_rng(0), [60, 50, 70]), SHAPE)
-    del again
-    first, second = windows.batch(5, 8, seed=1), windows.batch(5, 8, seed=1)
-    for a, b in zip(first, second, strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert np.any(first.target != windows.batch(6, 8, seed=1).target)
-    assert np.any(first.target != windows.batch(5, 8, seed=2).target)
+    source = WindowSource(windows, batch_size=8, seed=1)
+    source.batch(3)
+    first, second = source.batch(5), WindowSource(windows, batch_size=8, seed=1).batch(5)
+    chex.assert_trees_all_equal(first, second)
+    assert np.any(first.target != source.batch(6).target)
+    assert np.any(first.target != WindowSource(windows, batch_size=8, seed=2).batch(5).target)
 
 
 def test_batches_stay_clear_of_the_held_out_end(rng):
@@ -139,9 +138,10 @@ def test_batches_stay_clear_of_the_held_out_end(rng):
         one.values[-6:] = 1e6
     windows = SeriesWindows(series, SHAPE)
     windows._scales = np.ones(2)
-    for k in range(20):
-        assert windows.batch(k, 16, seed=0, held_out=6).target.max() < 1e4
-    assert max(windows.batch(k, 16, seed=0).target.max() for k in range(20)) > 1e4
+    clear = WindowSource(windows, batch_size=16, seed=0, held_out=6)
+    everywhere = WindowSource(windows, batch_size=16, seed=0)
+    assert max(clear.batch(k).target.max() for k in range(20)) < 1e4
+    assert max(everywhere.batch(k).target.max() for k in range(20)) > 1e4
 
 
 @pytest.mark.parametrize("values", [[5.0, 5.0, 5.0, 5.0], [0.0, 0.0], [3.0], [1e12, 1e12, 1e12]])
@@ -159,6 +159,6 @@ def test_errors(rng):
     with pytest.raises(DataError, match=r"'bad'.*observed"):
         SeriesWindows([Series("bad", np.full(4, np.nan), None, None)], SHAPE)
     with pytest.raises(DataError, match="no series is long enough"):
-        SeriesWindows(make(rng, [8]), SHAPE).batch(0, 2, seed=0)
+        WindowSource(SeriesWindows(make(rng, [8]), SHAPE), batch_size=2, seed=0)
     with pytest.raises(ValueError, match="horizon"):
         WindowShape(context=10, horizon=0, season=3, profile=2)

@@ -10,15 +10,20 @@ import optax
 import pytest
 
 from seqnets.cells import LSTM
+from seqnets.devices import DataParallel, cores, data_parallel, memory_of
 from seqnets.dropout import dropout
 from seqnets.optimizers import Plateau, adam, make_optimizer
 from seqnets.recurrence import unroll
 from seqnets.reduction import Weighted, weighted
-from seqnets.training import parallel
-from seqnets.training.loop import sums_to_host
-from seqnets.training.memory import memory_of
-from seqnets.training.parallel import DataParallel
-from seqnets.training.state import TrainState, create_state, step_keys
+from seqnets.training import (
+    Clock,
+    Given,
+    LossOutput,
+    TrainState,
+    make_train_step,
+    sums_to_host,
+)
+from seqnets.training.state import step_keys
 
 B, T, D, H = 8, 5, 3, 4
 CELL = LSTM(H)
@@ -28,18 +33,17 @@ OPTIMIZER = make_optimizer(
 LENGTHS = np.array([5, 5, 4, 5, 1, 0, 2, 1])  # 19 real steps on the first half, 4 on the second
 
 
-def loss_fn(params, carry, batch, keys):
+def loss_fn(params, batch, given):
     """A recurrent regression with a carried state, noise by rows, and ragged rows."""
-    carry, ys = unroll(CELL, params, carry, batch["xs"], mask=batch["mask"])
+    carry, ys = unroll(CELL, params, given.carry, batch["xs"], mask=batch["mask"])
+    keys = given.keys
     rows, shared = keys or (None, None)
     errors = jnp.sum((dropout(ys, rows, 0.4) - batch["targets"]) ** 2, -1)
     if keys is not None:
         errors *= 0.5 + jax.random.uniform(shared)
     loss = weighted(errors, batch["mask"])
-    return loss, (
-        carry,
-        {"squares": loss, "rows": Weighted(jnp.float32(0), jnp.sum(errors * 0 + 1))},
-    )
+    metrics = {"squares": loss, "rows": Weighted(jnp.float32(0), jnp.sum(errors * 0 + 1))}
+    return LossOutput(loss, carry, metrics)
 
 
 def draw_batch(rng):
@@ -51,11 +55,26 @@ def draw_state(rng, optimizer):
     like = jax.eval_shape(lambda key: CELL.init(key, D), jax.random.key(0))
     draw = functools.partial(jax.tree.map, lambda a: jnp.asarray(rng.normal(size=a.shape), "f4"))
     params, carry = draw(like), draw(CELL.initial_carry(None, B, "float32"))
-    return create_state(params, optimizer, jax.random.key(1), carry)
+    return make_train_step(loss_fn, optimizer).init(params, jax.random.key(1), carry=carry)
 
 
 def layout(size, shard_optimizer=False):
     return DataParallel(jax.devices()[:size], shard_optimizer)
+
+
+def compiled(devices, optimizer, state, batch, accumulate=1):
+    """``step(state, batch, progress) -> (state, info)`` for a placed state and a split batch."""
+    program = devices.compile(
+        make_train_step(loss_fn, optimizer, accumulate=accumulate), state, batch
+    )
+
+    def step(state, batch, progress):
+        state, info, reply = program(state, batch, Clock(np.float32(progress), np.int32(0)), ())
+        assert reply == ()
+        return state, info
+
+    step.program = program
+    return step
 
 
 def close(got, want, tolerance):
@@ -66,20 +85,20 @@ def close(got, want, tolerance):
 @pytest.mark.parametrize(("size", "shard"), [(1, False), (2, False), (4, False), (4, True)])
 def test_gradient_is_that_of_the_global_mean(size, shard, rng):
     batch, state = draw_batch(rng), draw_state(rng, optax.sgd(1.0))
-    keys = step_keys(state.key, 0, B, None)
+    keys = step_keys(state.key, 0, B)
 
     @jax.jit
     def mean(params, rows):
         carry, given, own = jax.tree.map(
             lambda a: jnp.asarray(a)[rows], (state.carry, batch, keys.rows)
         )
-        return loss_fn(params, carry, given, keys._replace(rows=own))[0].mean()
+        return loss_fn(params, given, Given(carry, keys._replace(rows=own), (), 0.0)).loss.mean()
 
     grad = jax.jit(jax.grad(mean))
     want = grad(state.params, np.arange(B))
     devices = layout(size, shard)
-    step = devices.train_step(loss_fn, optax.sgd(1.0))
-    new, info = step(devices.place(state), devices.split(batch), np.float32(0))
+    placed, rows = devices.place(state), devices.split(batch)
+    new, info = compiled(devices, optax.sgd(1.0), placed, rows)(placed, rows, 0)
     got = jax.tree.map(lambda a, b: a - np.asarray(b), state.params, devices.gather(new).params)
     close(got, want, 2e-6)  # parameters of size 1 in float32
     assert float(info.loss.weight) == LENGTHS.sum()
@@ -97,11 +116,11 @@ def test_one_two_and_four_devices_give_the_same_losses(rng):
 
     def train(size, accumulate, shard=False):
         devices = layout(size, shard)
-        step = devices.train_step(loss_fn, optimizer, accumulate)
         placed, losses = devices.place(state), []
+        step = compiled(devices, optimizer, placed, devices.split(batches[0]), accumulate)
         for number in range(30):
             batch = devices.split(batches[number % 3])
-            placed, info = step(placed, batch, np.float32(number / 30))
+            placed, info = step(placed, batch, number / 30)
             losses.append(info.loss.mean())
         return np.array(jax.device_get(losses)), devices.gather(placed)
 
@@ -118,25 +137,25 @@ def test_one_two_and_four_devices_give_the_same_losses(rng):
 def test_each_device_holds_its_part_of_the_optimizers_state(rng):
     devices, optimizer = layout(4, shard_optimizer=True), OPTIMIZER
     placed, batch = devices.place(draw_state(rng, optimizer)), devices.split(draw_batch(rng))
-    step = devices.train_step(loss_fn, optimizer).lower(placed, batch, np.float32(0)).compile()
+    step = compiled(devices, optimizer, placed, batch)
     for _ in range(2):
-        placed, _ = step(placed, batch, np.float32(0))
-        adam_state = placed.opt_state[1][0]
+        placed, _ = step(placed, batch, 0)
+        adam_state = placed.opt_state["loss"][1][0]
         for moments in (adam_state.mu, adam_state.nu):  # D is not a multiple of 4
             assert {x.data.shape for x in moments.w_x.addressable_shards} == {(D, H)}
             assert {x.data.shape for x in moments.w_h.addressable_shards} == {(H // 4, 4 * H)}
         assert all(x.is_fully_replicated for x in jax.tree.leaves(placed.params))
     whole = layout(4).place(devices.gather(placed))
-    moments = memory_of(whole, step).optimizer - memory_of(placed, step).optimizer
+    run = step.program.run
+    moments = memory_of(whole, run).optimizer - memory_of(placed, run).optimizer
     assert moments == 2 * 4 * (D * 4 * H + H * 4 * H + 4 * H) * 3 // 4
 
 
 def test_accumulation_cuts_the_rows_of_one_device(rng):
     devices, optimizer = layout(2), optax.sgd(1.0)
     placed, batch = devices.place(draw_state(rng, optimizer)), devices.split(draw_batch(rng))
-    step = devices.train_step(loss_fn, optimizer, accumulate=8)
     with pytest.raises(ValueError, match=r"accumulate: expected a divisor of the 4 rows .* got 8"):
-        step(placed, batch, np.float32(0))
+        compiled(devices, optimizer, placed, batch, accumulate=8)
 
 
 @pytest.mark.parametrize("shard", [False, True])
@@ -144,8 +163,8 @@ def test_a_bad_row_on_one_device_holds_all_devices_back(shard, rng):
     optimizer, devices = optax.adam(0.1), layout(4, shard)
     state, batch = draw_state(rng, optimizer), draw_batch(rng)
     batch["targets"][2, 0] = np.nan
-    step = devices.train_step(loss_fn, optimizer)
-    placed, info = step(devices.place(state), devices.split(batch), np.float32(0))
+    placed, rows = devices.place(state), devices.split(batch)
+    placed, info = compiled(devices, optimizer, placed, rows)(placed, rows, 0)
     assert not bool(info.finite)
     after = devices.gather(placed)
     for name in ("params", "opt_state", "carry"):
@@ -159,10 +178,11 @@ def test_the_placed_state_is_donated_and_the_callers_is_not(size, shard, rng):
     state, batch = draw_state(rng, optimizer), draw_batch(rng)
     before = jax.tree.map(np.array, state._replace(key=()))
     placed = devices.place(state)
-    devices.train_step(loss_fn, optimizer)(placed, devices.split(batch), np.float32(0))
+    rows = devices.split(batch)
+    compiled(devices, optimizer, placed, rows)(placed, rows, 0)
     assert placed.params.w_h.is_deleted()
     assert placed.carry.h.is_deleted()
-    assert placed.opt_state[0].mu.w_h.is_deleted()
+    assert placed.opt_state["loss"][0].mu.w_h.is_deleted()
     jax.tree.map(np.testing.assert_array_equal, state._replace(key=()), before)
     assert jax.random.uniform(state.key) == jax.random.uniform(jax.random.key(1))
     devices.place(state)
@@ -175,11 +195,11 @@ def test_place_and_gather(size, shard, rng):
     state = TrainState(
         step=np.int32(7),
         params={"w": jnp.asarray(rng.normal(size=(3, 2)), "bfloat16")},
-        opt_state=(
-            np.arange(3, dtype="int32"),
-            jax.random.split(jax.random.key(4), 4),
-            jnp.asarray(rng.normal(size=(5, 8)), "bfloat16"),
-        ),
+        opt_state={
+            "first": (np.arange(3, dtype="int32"), jax.random.split(jax.random.key(4), 4)),
+            "second": jnp.asarray(rng.normal(size=(5, 8)), "bfloat16"),
+        },
+        variables={"mean": rng.normal(size=3).astype("float32")},
         carry=(rng.normal(size=(8, 3)).astype("float32"), np.arange(8, dtype="int32")),
         key=jax.random.key(3, impl="rbg"),
     )
@@ -210,29 +230,31 @@ def test_split():
     np.testing.assert_array_equal(parts["b"], [[0, 1], [2, 3], [4, 5], [6, 7]])
     with pytest.raises(ValueError, match="expected a multiple of the 4 devices, got 6"):
         devices.split(np.arange(6))
-    np.testing.assert_array_equal(
-        devices.split(np.arange(1, 7), pad=True), [[1, 2], [3, 4], [5, 6], [0, 0]]
-    )
-    np.testing.assert_array_equal(devices.split(np.arange(8), pad=True), parts["b"])
 
 
-@pytest.mark.parametrize("size", [1, 2, 4])
-def test_evaluation_over_rows_that_do_not_divide(size, rng):
-    """Three rows of seven steps in all, filled up with rows of zeros."""
-    devices = layout(size)
+@pytest.mark.parametrize(("size", "rows", "used"), [(1, 3, 1), (4, 3, 1), (4, 6, 2), (4, 8, 4)])
+def test_evaluation_takes_as_many_devices_as_divide_the_rows(size, rows, used, rng):
+    devices = layout(size).apart(rows)
+    assert devices.size == used
     state, batch = draw_state(rng, optax.sgd(1.0)), draw_batch(rng)
-    few = jax.tree.map(lambda a: np.asarray(a)[[0, 4, 7]], (state.carry, batch))
-    loss, (want_carry, _) = jax.jit(loss_fn)(state.params, *few, None)
+    few = jax.tree.map(lambda a: np.asarray(a)[-rows:], (state.carry, batch))
+    want = jax.jit(loss_fn)(state.params, few[1], Given(few[0], None, (), 1.0))
     step = devices.evaluation_step(loss_fn)
-    params = devices.place(state).params
-    carry, sums = step(params, *(devices.split(part, pad=True) for part in few))
-    assert sums["loss"].total.shape == (size,)
+    params = devices.place(state._replace(carry=())).params
+    carry, sums = step(params, (), *map(devices.split, few))
+    assert sums["loss"].total.shape == (used,)
     sums = sums_to_host([sums])
-    close((sums["loss"], sums["squares"]), (loss, loss), 1e-6)
-    got = jax.tree.map(lambda a: np.array(a).reshape(-1, H)[:3], carry)
-    close(got, want_carry, 1e-6)
-    again, _ = step(params, carry, devices.split(few[1], pad=True))
+    close((sums["loss"], sums["squares"]), (want.loss, want.loss), 1e-6)
+    close(jax.tree.map(lambda a: np.array(a).reshape(-1, H), carry), want.carry, 1e-6)
+    again, _ = step(params, (), carry, devices.split(few[1]))
     assert again.h.shape == carry.h.shape
+
+
+@pytest.mark.parametrize(
+    ("sizes", "used"), [([8], 4), ([6], 2), ([7], 1), ([8, 6], 2), ([4, 12], 4)]
+)
+def test_the_most_devices_that_divide_every_batch_size(sizes, used):
+    assert data_parallel(sizes, devices=jax.devices()[:4]).size == used
 
 
 def test_a_layout_needs_devices():
@@ -257,14 +279,14 @@ def test_use_all_cores(environment, asked, monkeypatch):
         monkeypatch.setenv(name, value)
     calls = []
     monkeypatch.setattr(jax.config, "update", lambda *arguments: calls.append(arguments))
-    parallel.use_all_cores()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert calls == ([("jax_num_cpu_devices", cores)] if asked else [])
+    cores.use_all_cores()
+    number = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert calls == ([("jax_num_cpu_devices", number)] if asked else [])
 
 
 def test_use_all_cores_comes_too_late_once_jax_is_in_use(monkeypatch):
     monkeypatch.delenv("JAX_NUM_CPU_DEVICES")
-    monkeypatch.setattr(parallel, "_usable_cores", lambda: 3)
+    monkeypatch.setattr(cores, "usable_cores", lambda: 3)
     assert jax.devices()
     with pytest.raises(RuntimeError, match="before backends are initialized"):
-        parallel.use_all_cores()
+        cores.use_all_cores()

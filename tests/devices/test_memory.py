@@ -5,14 +5,19 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from seqnets.training.memory import Memory, memory_of
-from seqnets.training.reporting import MemoryReport
-from seqnets.training.state import create_state
+from seqnets.devices import memory_of
+from seqnets.runs import MemoryReport
+from seqnets.training import Memory, make_train_step
+
+
+def state_of(params, optimizer):
+    step = make_train_step(lambda params, batch: None, optimizer)
+    return step.init(params, jax.random.key(0))
 
 
 def test_parameters_and_moments_are_counted_and_the_step_is_asked():
     params = {"w": jnp.zeros((100, 30)), "b": jnp.zeros(30, "bfloat16")}
-    state = create_state(params, optax.adam(0.1), jax.random.key(0))
+    state = state_of(params, optax.adam(0.1))
     xs = jnp.ones((50, 100))
 
     def step(params):
@@ -29,7 +34,7 @@ def test_a_compiler_that_does_not_tell():
         def memory_analysis(self):
             return None
 
-    state = create_state({"w": jnp.zeros(3)}, optax.sgd(0.1), jax.random.key(0))
+    state = state_of({"w": jnp.zeros(3)}, optax.sgd(0.1))
     assert memory_of(state, Silent()).step is None
 
 
@@ -46,3 +51,5 @@ def test_a_compiler_that_does_not_tell():
 def test_the_line_before_training(memory, text, capsys):
     MemoryReport().on_start(memory)
     assert capsys.readouterr().err == f"memory of each device: {text}\n"
+    MemoryReport().on_start(None)
+    assert capsys.readouterr().err == ""

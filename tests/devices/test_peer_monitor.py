@@ -7,26 +7,27 @@ import socket
 import jax
 import pytest
 
-from seqnets.training import vigil
-from seqnets.training.vigil import Vigil
+from seqnets.devices import PeerMonitor
 
 
 @pytest.fixture
 def watch(monkeypatch):
-    """``watch(number)``: a vigil of a process of this number, and the queue of its alarms."""
+    """``watch(number)``: the monitor of a process of this number, and the queue of its alarms."""
     told = {}
 
-    def tell(make):
-        if "value" not in told:
-            told["value"] = make()
-        return told["value"]
+    class Peers:
+        lead = property(lambda self: jax.process_index() == 0)
+
+        def broadcast(self, make):
+            if "value" not in told:
+                told["value"] = make()[1]
+            return None, told["value"]
 
     def watch(number):
         monkeypatch.setattr(jax, "process_index", lambda: number)
         alarms = queue.Queue()
-        return Vigil(alarms.put, "127.0.0.1"), alarms, told["value"]
+        return PeerMonitor(Peers(), alarms.put, "127.0.0.1"), alarms, told["value"]
 
-    monkeypatch.setattr(vigil, "from_lead", tell)
     return watch
 
 
@@ -63,7 +64,7 @@ def test_one_without_the_token_is_not_heard(watch):
     assert alarms.empty()
 
 
-def test_without_a_way_to_process_0_there_is_no_vigil(watch, monkeypatch):
+def test_without_a_way_to_process_0_there_is_no_monitor(watch, monkeypatch):
     def refuse(address, timeout):
         raise ConnectionRefusedError
 

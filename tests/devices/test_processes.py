@@ -2,27 +2,15 @@
 
 import signal
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seqnets.devices import connect, peers
+from seqnets.devices.processes import SIGNALS, Message, Processes, _Leaf
 from seqnets.reduction import Weighted
-from seqnets.training.processes import (
-    SIGNALS,
-    Agreement,
-    _Leaf,
-    add_up,
-    copy_of_lead,
-    from_lead,
-    join,
-    leads,
-    meet,
-    part_of_lead,
-    passing_words,
-    told_by_lead,
-)
-from seqnets.training.state import StepInfo
 
 
 @pytest.mark.parametrize(
@@ -38,23 +26,24 @@ from seqnets.training.state import StepInfo
         (("localhost:9", 2, -1), "process_id: expected 0 to 1, got -1"),
     ],
 )
-def test_mistakes_in_joining(given, message):
+def test_mistakes_in_connecting(given, message):
     with pytest.raises(ValueError, match=message):
-        join(*given)
+        connect(*given)
 
 
-def test_a_process_on_its_own_leads_itself(rng):
+@pytest.mark.parametrize("alone", [peers(), Processes()], ids=["alone", "one of one"])
+def test_a_process_on_its_own_leads_itself(rng, alone):
     tree = {"a": rng.normal(size=3)}
-    sums = {"loss": Weighted(np.float64(2), np.float64(3))}
-    assert leads()
-    assert from_lead(lambda: "made") == "made"
-    assert told_by_lead(lambda: ("kept", "told")) == ("kept", "told")
-    np.testing.assert_array_equal(part_of_lead(tree["a"], slice(1, 3)), tree["a"][1:])
-    meet()
-    assert copy_of_lead(tree) is tree
-    assert add_up(sums) is sums
+    sums = {"loss": Weighted(np.float64(2), np.float64(3)), "counts": np.arange(6.0).reshape(2, 3)}
+    assert alone.lead
+    assert alone.count == 1
+    assert alone.broadcast(lambda: ("kept", "told")) == ("kept", "told")
+    np.testing.assert_array_equal(alone.scatter(tree["a"], slice(1, 3)), tree["a"][1:])
+    alone.wait()
+    chex.assert_trees_all_equal(alone.broadcast_arrays(tree), tree)
+    chex.assert_trees_all_equal(alone.all_reduce(sums), sums)
     with pytest.raises(KeyError, match="here"):
-        from_lead(lambda: {}["here"])
+        alone.broadcast(lambda: {}["here"])
 
 
 @pytest.mark.parametrize("shape", [(), (3, 2), (0, 4)])
@@ -73,20 +62,6 @@ def test_keys_travel():
     assert leaf.like(leaf.bytes().copy()) == key
 
 
-def heard(agreement, words):
-    """Words of several processes, added up as a step adds them."""
-
-    def loss_fn(params, carry, batch, keys):
-        assert batch == "batch"
-        return Weighted(jnp.float32(1), jnp.float32(1)), ((), {"squares": 1})
-
-    metrics = [passing_words(loss_fn)((), (), one, None)[1][1] for one in words]
-    (name,) = set(metrics[0]) - {"squares"}
-    total = sum((m[name] for m in metrics[1:]), metrics[0][name])
-    info = StepInfo(None, {**metrics[0], name: total}, None, None)
-    assert agreement.hear(info).metrics == {"squares": 1}
-
-
 @pytest.mark.parametrize(
     ("signals", "want"),
     [
@@ -98,12 +73,25 @@ def heard(agreement, words):
     ],
 )
 def test_one_clock_and_one_signal(monkeypatch, signals, want):
-    agreement, words = Agreement(1.0), []
+    consensus, messages = Processes().consensus(1.0), []
+    assert not consensus.alone
     for process, number in enumerate(signals):
         monkeypatch.setattr(jax, "process_index", lambda process=process: process)
-        told = agreement.tell(np.zeros((4, 2)), 7.25 + process, number)
-        words.append(told._replace(batch="batch"))
-    heard(agreement, words)
-    assert agreement.seconds == 7.25
-    assert agreement.signal == want
+        messages.append(consensus.message(4, 7.25 + process, number))
+    assert {leaf.shape for message in messages for leaf in message} == {(4,)}
+    assert (consensus.seconds(99.0), consensus.signal(signal.SIGINT)) == (1.0, None)
+    # Added up over rows and processes, as a step adds them.
+    reply = Message(
+        *(jnp.float32(sum(part.sum() for part in own)) for own in zip(*messages, strict=True))
+    )
+    consensus.receive(reply)
+    assert consensus.seconds(99.0) == 7.25
+    assert consensus.signal(None) == want
     assert set(SIGNALS) == {signal.SIGINT, signal.SIGTERM}
+
+
+def test_a_process_on_its_own_goes_by_its_own_clock():
+    consensus = peers().consensus(1.0)
+    assert consensus.alone
+    assert consensus.message(4, 2.0, None) == ()
+    assert (consensus.seconds(3.0), consensus.signal(9), consensus.ask(9)) == (3.0, 9, False)

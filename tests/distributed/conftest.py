@@ -43,7 +43,7 @@ evaluate_every = 30
 """
 PATCHED = """
 import runpy, sys, time
-from seqnets.training import parallel, processes
+from seqnets.devices import DataParallel, processes
 
 {patch}
 sys.argv = sys.argv[1:]

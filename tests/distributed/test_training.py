@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 LATE = """
-train_step = parallel.DataParallel.train_step
-parallel.DataParallel.train_step = lambda *given: (time.sleep(35), train_step(*given))[1]
+lower = DataParallel.lower
+DataParallel.lower = lambda *given: (time.sleep(35), lower(*given))[1]
 """
 SLOW_EVALUATION = """
-from seqnets.jobs import text
-text._measurement = lambda *given: lambda params: time.sleep(60)
+from seqnets.training import LossEvaluation
+LossEvaluation.sums = lambda *given: time.sleep(60)
 """
-SMALL = {number: "processes.MESSAGE = 100" for number in range(2)}  # bytes told at once
+SMALL = {number: "processes.MESSAGE_BYTES = 100" for number in range(2)}  # bytes told at once
 
 
 def records(run, split="train", name="loss"):
@@ -78,7 +78,9 @@ def test_a_signal_to_one_is_a_signal_to_all(together, tmp_path):
     other.send_signal(signal.SIGTERM)
     (status, _, err), (other_status, *other_said) = together.end()
     assert (status, other_status) == (143, 143)
-    assert err == f"stopped by SIGTERM after step {max(records(run))}, saved; go on with --resume\n"
+    assert (
+        err == f"stopped by SIGTERM after step {max(records(run))}, saved; continue with --resume\n"
+    )
     assert other_said == ["", ""]
     assert result(run)["steps"] == max(records(run))
 
@@ -99,7 +101,7 @@ def test_a_signal_in_an_evaluation_gives_it_up(together, tmp_path, which):
     (status, _, err), (other_status, *other_said) = together.end()
     assert (status, other_status) == (143, 143), err
     assert time.monotonic() - began < 10
-    assert err == "stopped by SIGTERM after step 5, saved; go on with --resume\n"
+    assert err == "stopped by SIGTERM after step 5, saved; continue with --resume\n"
     assert other_said == ["", ""]
     assert not records(run, "validation", "nats")
     together.start(2, "--out", run, "--resume", "--max-steps", 5, *often)
@@ -210,7 +212,7 @@ def test_without_process_0_the_others_end(together, tmp_path):
     together.wait_for(tmp_path / "run" / "metrics.jsonl", 3)
     lead.send_signal(signal.SIGKILL)
     _, (status, out, err) = together.end(60)
-    assert status in (3, -signal.SIGABRT)  # whichever notices first: the vigil or JAX's runtime
+    assert status in (3, -signal.SIGABRT)  # whichever notices first: the monitor or JAX's runtime
     assert out == ""
     assert "process 0 died" in err or "another task died" in err
 

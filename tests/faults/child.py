@@ -9,25 +9,24 @@ import runpy
 import sys
 from pathlib import Path
 
-from seqnets.training import checkpoint
-from seqnets.training.reporting import ProgressBar
+from seqnets.runs import ProgressBar, checkpoints
 
-write = checkpoint.write_snapshot
-save = checkpoint.CheckpointStore.save
+write = checkpoints.write_snapshot
+save = checkpoints.CheckpointStore.save
 
 
 def tell(*words):
     os.write(1, f"{' '.join(map(str, words))}\n".encode())  # whole lines, from two threads
 
 
-def telling_write(path, state, progress, metric):
-    tell("writing", progress.step)
-    write(path, state, progress, metric)
+def telling_write(path, snapshot, rank):
+    tell("writing", snapshot.progress.step)
+    write(path, snapshot, rank)
 
 
-def telling_save(self, state, progress, metric):
-    save(self, state, progress, metric)
-    tell("saved", progress.step)
+def telling_save(self, snapshot, rank):
+    save(self, snapshot, rank)
+    tell("saved", snapshot.progress.step)
 
 
 def telling_step(self, progress, fraction):
@@ -37,8 +36,8 @@ def telling_step(self, progress, fraction):
     tell("at", progress.step)
 
 
-checkpoint.write_snapshot = telling_write
-checkpoint.CheckpointStore.save = telling_save
+checkpoints.write_snapshot = telling_write
+checkpoints.CheckpointStore.save = telling_save
 ProgressBar.on_step = telling_step
 script = Path(__file__).parents[2] / "scripts" / "train_text.py"
 sys.argv[0] = str(script)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from harness import CHECKPOINT_EVERY, Trainer, left_behind, result_of, strange_files, write_config
 
-from seqnets.training.checkpoint import CheckpointStore
+from seqnets.runs import CheckpointStore
 
 SIGKILL = -9
 STEPS_A_KILL = 100

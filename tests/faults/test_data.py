@@ -1,10 +1,11 @@
 """Data that changes under a run, and checkpoints that rot: refused, or told and gone back from."""
 
-import hashlib
 import json
 
 import pytest
 from harness import CHECKPOINT_EVERY, Trainer, result_of, write_config
+
+from seqnets.data import checksum_of_text
 
 TEXT = "the cat sat on the mat. " * 200
 
@@ -21,7 +22,7 @@ def stopped(tmp_path):
 def test_data_that_changed_is_refused_and_welcome_again_when_it_is_back(stopped, tmp_path):
     config, out = stopped
     file = tmp_path / "text.txt"
-    sums = [hashlib.sha256(text.encode()).hexdigest() for text in (TEXT, TEXT + "!")]
+    sums = [checksum_of_text(text) for text in (TEXT, TEXT + "!")]
     assert json.loads((out / "data.json").read_text()) == {str(file): sums[0]}
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     file.write_text(TEXT + "!")  # and with it the alphabet
@@ -50,7 +51,7 @@ def test_a_checkpoint_that_rots_is_told_of_and_gone_back_from(stopped, tmp_path)
     assert f"from {2 * CHECKPOINT_EVERY}" in trainer.told
     damaged, _ = trainer.err
     assert f"{out / 'checkpoints' / '50'}: is damaged" in damaged
-    assert damaged.endswith(f"going on from step {2 * CHECKPOINT_EVERY}")
+    assert damaged.endswith(f"continuing from step {2 * CHECKPOINT_EVERY}")
     assert (out / "checkpoints" / "50.damaged").is_dir()
     records = [(path / "metrics.jsonl").read_bytes() for path in (out, tmp_path / "straight")]
     assert records[0] == records[1]

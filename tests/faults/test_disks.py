@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from harness import Trainer, result_of, strange_files, write_config
 
-from seqnets.training.checkpoint import CheckpointStore
+from seqnets.runs import CheckpointStore
 
 LIMITED = ("sh", "-c", 'ulimit -f 8; exec "$@"', "sh")  # blocks of 512 or 1024 bytes, by the shell
 

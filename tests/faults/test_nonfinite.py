@@ -6,10 +6,12 @@ import jax.numpy as jnp
 import pytest
 from harness import write_config
 
-from seqnets.config import ConfigError, TextConfig, load
+from seqnets.applications.application import fit_work
+from seqnets.applications.language import language
+from seqnets.config import ConfigError, load
 from seqnets.data.tokenizers import CharacterTokenizer
-from seqnets.jobs import text
-from seqnets.training.loop import NonFiniteError
+from seqnets.runs import DirectoryStore
+from seqnets.training import NonFiniteError
 
 STEPS = {"train.steps": 60, "train.evaluate_every": 30, "train.checkpoint_every": 10}
 
@@ -20,26 +22,29 @@ def train(tmp_path, monkeypatch):
     words = "the cat sat on the mat. " * 200
     config = write_config(tmp_path, steps=60, text=words[:200] + "?" + words[200:])
     (bad,) = CharacterTokenizer.from_text((tmp_path / "text.txt").read_text()).encode("?")
-    real = text.language_loss
+    real = language.language_loss
 
     def poisoned(*arguments, **options):
         loss_fn = real(*arguments, **options)
 
-        def loss(params, carry, batch, keys):
-            sums, rest = loss_fn(params, carry, batch, keys)
-            if keys is None:
-                return sums, rest
+        def loss(params, batch, given):
+            output = loss_fn(params, batch, given)
+            if given.keys is None:
+                return output
             met = jnp.any(batch.inputs == int(bad))
-            return sums._replace(total=jnp.where(met, jnp.nan, sums.total)), rest
+            total = jnp.where(met, jnp.nan, output.loss.total)
+            return output._replace(loss=output.loss._replace(total=total))
 
         return loss
 
-    monkeypatch.setattr(text, "language_loss", poisoned)
+    monkeypatch.setattr(language, "language_loss", poisoned)
 
     def run(out, resume=False, **settings):
         settings = {**STEPS, **{f"train.{key}": value for key, value in settings.items()}}
-        loaded = load(TextConfig, config, settings)
-        return text.train_text(loaded, tmp_path / out, resume=resume).result
+        application = language.LANGUAGE
+        loaded = load(application.config, config, settings)
+        work = application.prepare(loaded, lambda: application.read(loaded))
+        return fit_work(work, DirectoryStore(tmp_path / out), resume=resume).result
 
     return run
 

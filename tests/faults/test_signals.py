@@ -6,11 +6,11 @@ import time
 import pytest
 from harness import ROOT, Trainer, result_of, strange_files, write_config
 
-from seqnets.training.checkpoint import CheckpointStore
+from seqnets.runs import CheckpointStore
 
 HANGING = """
 import ctypes, os, runpy, sys
-from seqnets.training import loop
+from seqnets.training import evaluation
 
 def hang(*arguments, **options):
     os.write(1, b"hanging\\n")
@@ -24,17 +24,12 @@ sys.argv[0] = {script!r}
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 EVALUATION = """
-init = loop.Job.__init__
-def with_slow_evaluation(self, **fields):
-    evaluate = fields.pop("evaluate")
-    init(self, evaluate=lambda params: hang() or evaluate(params), **fields)
-loop.Job.__init__ = with_slow_evaluation
+sums = evaluation.LossEvaluation.sums
+evaluation.LossEvaluation.sums = lambda *given: hang() or sums(*given)
 """
 COMPILATION = """
-from seqnets.training.parallel import DataParallel
-class Slow:
-    lower = hang
-DataParallel.train_step = lambda *arguments: Slow()
+from seqnets.devices import DataParallel
+DataParallel.lower = hang
 """
 
 
@@ -65,7 +60,7 @@ def test_in_training_it_saves_and_says_so(config, tmp_path):
     assert seconds < 10
     (line,) = trainer.err
     assert line.startswith("stopped by SIGTERM after step ")
-    assert "saved; go on with --resume" in line
+    assert "saved; continue with --resume" in line
     result = result_of(out)
     assert result["stopped_by_signal"] == signal.SIGTERM
     last = [word for word in trainer.told if word.startswith("at")][-1]
@@ -85,6 +80,6 @@ def test_in_native_code_that_does_not_come_back(config, tmp_path, patch, step):
         status, seconds = terminate(trainer)
     assert status == 143
     assert seconds < 10
-    assert trainer.err == ["stopped by SIGTERM, saved; go on with --resume"]
+    assert trainer.err == ["stopped by SIGTERM, saved; continue with --resume"]
     assert CheckpointStore(out / "checkpoints").newest() == step
     assert not strange_files(out)

@@ -16,15 +16,16 @@ import jax
 import numpy as np
 import tensorstore as ts
 
-from seqnets.config import ConfigError, ForecastConfig, TextConfig, dump, load, parse_setting
+from seqnets.applications.forecasting.config import ForecastConfig
+from seqnets.applications.language.config import TextConfig
+from seqnets.config import ConfigError, dump, load, parse_setting
 from seqnets.data.errors import DataError
 from seqnets.data.series import read_series
 from seqnets.data.text import read_texts
 from seqnets.data.tokenizers import CharacterTokenizer, read_tokenizer
-from seqnets.training.hooks import Progress
-from seqnets.training.reporting import MetricsFile
-from seqnets.training.snapshot import CheckpointError, read_state, write_snapshot
-from seqnets.training.state import TrainState
+from seqnets.runs import CheckpointError, MetricsFile
+from seqnets.runs.checkpoint_files import read_snapshot, write_snapshot
+from seqnets.training import Progress, Snapshot, TrainState
 
 LONGEST_MESSAGE = 4000
 
@@ -102,12 +103,13 @@ def _metrics(folder: Path, content: bytes) -> None:
 
 def _state() -> TrainState:
     params = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "none": np.zeros((0, 2))}
-    return TrainState(np.array(7, np.int32), params, (), (), jax.random.key(0))
+    return TrainState(np.array(7, np.int32), params, {}, (), (), jax.random.key(0))
 
 
 def _checkpoint(folder: Path) -> Path:
     if not (path := folder / "7").exists():
-        write_snapshot(path, _state(), Progress(step=7, sums={"loss": [1.0, 2.0]}), 0.5)
+        progress = Progress(step=7, sums={"loss": [1.0, 2.0]})
+        write_snapshot(path, Snapshot(_state(), progress), 0.5)
     return path
 
 
@@ -121,8 +123,8 @@ def _header(folder: Path, content: bytes) -> None:
         file.write_bytes(content)
     else:
         sha256 = hashlib.sha256(text.encode()).hexdigest()
-        file.write_text(json.dumps({"format": 1, "about": about, "sha256": sha256}))
-    read_state(_checkpoint(folder), _state())
+        file.write_text(json.dumps({"format": 2, "about": about, "sha256": sha256}))
+    read_snapshot(_checkpoint(folder), _state())
 
 
 def _header_seeds(folder: Path) -> list[bytes]:
@@ -158,7 +160,7 @@ def _store(folder: Path, content: bytes) -> None:
     manifest, _, data = content.partition(b"\xfe\xfe\xfe")
     (arrays / "manifest.ocdbt").write_bytes(_mended(manifest))
     (arrays / "d" / ("0" * 32)).write_bytes(_mended(data))
-    read_state(path, _state())
+    read_snapshot(path, _state())
 
 
 def _store_seeds(folder: Path) -> list[bytes]:

@@ -100,7 +100,7 @@ def test_module_and_tree_are_those_of_init():
     stack, params = from_pytorch(golden("gru", "weights/"))
     assert stack == Stack((GRU(5),))
     assert params.keys() == {"layer_0"}
-    assert from_pytorch(golden("rnn_relu", "weights/"), activation=jax.nn.relu)[0].cells == (
+    assert from_pytorch(golden("rnn_relu", "weights/"), activation=jax.nn.relu)[0].layers == (
         Elman(5, activation=jax.nn.relu),
     )
 
@@ -258,19 +258,19 @@ def test_what_pytorch_lacks(weights):
     with pytest.raises(ValueError, match="residual=True"):
         to_pytorch(stack.clone(residual=True), params)
     with pytest.raises(ValueError, match="expected cells of one kind and size, got"):
-        to_pytorch(stack.clone(cells=(LSTM(5), LSTM(6))), params)
+        to_pytorch(stack.clone(layers=(LSTM(5), LSTM(6))), params)
     with pytest.raises(ValueError, match="expected cells of one kind and size, got"):
-        to_pytorch(stack.clone(cells=()), params)
+        to_pytorch(stack.clone(layers=()), params)
     with pytest.raises(ValueError, match="expected cells of one kind and size, got"):
-        to_pytorch(stack.clone(cells=(Elman(5), Elman(5, activation=jax.nn.relu))), params)
-    drawn_otherwise = stack.clone(cells=(LSTM(5, forget_bias=0.0), LSTM(5)))
+        to_pytorch(stack.clone(layers=(Elman(5), Elman(5, activation=jax.nn.relu))), params)
+    drawn_otherwise = stack.clone(layers=(LSTM(5, forget_bias=0.0), LSTM(5)))
     assert to_pytorch(drawn_otherwise, params).keys() == weights.keys()
     cells = (ProjectedLSTM(5, hidden=6), ProjectedLSTM(5, hidden=7))
     with pytest.raises(ValueError, match="expected cells of one kind and size, got"):
-        to_pytorch(stack.clone(cells=cells), params)
+        to_pytorch(stack.clone(layers=cells), params)
     with pytest.raises(TypeError, match=r"\(Elman, LSTM, ProjectedLSTM, GRU\), got GRUResetB"):
         to_pytorch(Stack((GRUResetBefore(5),)), {"layer_0": {"cell": None}})
-    with pytest.raises(TypeError, match=r"cell: expected one .*, got object"):
+    with pytest.raises(TypeError, match=r"layers\[0\]: expected a cell or a Layer, got object"):
         to_pytorch(Stack((object(),)), {"layer_0": {"cell": None}})
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from seqnets.cells import GRU, LSTM, Elman, GatedParams, GRUCarry, GRUResetBefore
 from seqnets.dropout import dropout, fold_in, fold_in_rows
-from seqnets.modules import RNN, Bidirectional, BidirectionalCarry, Stack
-from seqnets.recurrence import Regularization, lengths_to_mask, unroll
+from seqnets.modules import RNN, Bidirectional, BidirectionalCarry, Layer, Stack
+from seqnets.recurrence import Execution, Regularization, lengths_to_mask, unroll
 
 # Compiled once for equal arguments, where each plain call would compile its loop anew.
 run = jax.jit(unroll, static_argnums=0, static_argnames="reverse")
@@ -209,9 +209,9 @@ def test_stack_goes_on_from_its_carry(xs, rng):
 
 def test_stack_errors(xs, rng):
     key = jax.random.key(0)
-    with pytest.raises(ValueError, match="cells: expected at least one cell, got none"):
+    with pytest.raises(ValueError, match="layers: expected at least one layer, got none"):
         Stack(()).init(key, xs)
-    with pytest.raises(ValueError, match=r"cells: residual layers must be of one size.*\[3, 4\]"):
+    with pytest.raises(ValueError, match=r"layers: residual layers must be of one size.*\[3, 4\]"):
         Stack((GRU(4), GRU(3)), residual=True).init(key, xs)
     stack = Stack((GRU(4), GRU(4)), dropout=0.5)
     variables = draw(stack, rng)
@@ -262,7 +262,7 @@ def test_layers_and_directions_draw_apart(xs, rng, dropout_keys):
         _, ys = apply(both, variables, palindrome)
         np.testing.assert_allclose(ys[..., :20], ys[:, ::-1, 20:], atol=1e-6)
 
-        stack = Stack((GRU(D), GRU(D)), regularization=chosen)
+        stack = Stack((Layer(GRU(D), chosen), Layer(GRU(D), chosen)))
         variables = draw(stack, rng)
         _, noisy = apply(stack, variables, xs, **keys)
         alone = RNN(GRU(D), regularization=chosen)
@@ -296,7 +296,9 @@ def test_variational_dropout_is_the_same_at_all_steps(rng, dropout_keys):
 @pytest.mark.parametrize("cell", [LSTM(8), GRU(8), GRUResetBefore(8)])
 def test_bfloat16_layers_keep_float32_state_and_gradients(cell, rng):
     """Against the same layer in float32: off by bfloat16's 8 bits, and not by more over time."""
-    layers = {dtype: Stack((cell, cell), dtype=dtype) for dtype in (None, "bfloat16")}
+    layers = {
+        dtype: Stack((cell, cell), execution=Execution(dtype=dtype)) for dtype in (None, "bfloat16")
+    }
     steps = 60
     xs = jnp.asarray(rng.normal(size=(B, steps, D)), "float32")
     variables = layers[None].init(jax.random.key(0), xs)
@@ -320,7 +322,7 @@ def test_bfloat16_layers_keep_float32_state_and_gradients(cell, rng):
 
 def test_bfloat16_layers_multiply_by_rounded_weights(xs, rng):
     """Rounding them beforehand therefore changes nothing; of biases it would."""
-    layer = RNN(LSTM(4), dtype="bfloat16")
+    layer = RNN(LSTM(4), execution=Execution(dtype="bfloat16"))
     variables = draw(layer, rng)
     params = variables["params"]["cell"]
 
@@ -343,7 +345,7 @@ def test_a_float32_state_moves_where_a_bfloat16_one_would_stand_still():
             return carry._replace(h=carry.h + z_x)
 
     cell = Adder(1)
-    layer = RNN(cell, dtype="bfloat16")
+    layer = RNN(cell, execution=Execution(dtype="bfloat16"))
     xs = jnp.full((1, 100, 1), 0.001)
     params = GatedParams(w_x=jnp.ones((1, 1)), w_h=jnp.zeros((1, 1)), b=jnp.zeros(1))
     start = cell.initial_carry(params, 1, "float32")._replace(h=jnp.ones((1, 1)))

@@ -7,7 +7,7 @@ import pytest
 from jax.experimental import rnn
 
 from seqnets.cells import GRU, LSTM
-from seqnets.recurrence import Noise, Strategy, unroll
+from seqnets.recurrence import Execution, Noise, unroll
 
 B, T, D, H = 3, 6, 4, 5
 
@@ -33,8 +33,8 @@ def reference_kernel(monkeypatch):
 @pytest.mark.usefixtures("reference_kernel")
 def test_results_are_those_of_the_scan(reverse, point):
     want, got = (
-        unroll(LSTM(H), *point, reverse=reverse, strategy=way)
-        for way in (Strategy.SCAN, Strategy.CUDNN)
+        unroll(LSTM(H), *point, reverse=reverse, execution=Execution(way))
+        for way in ("scan", "cudnn")
     )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), got, want)
 
@@ -48,15 +48,15 @@ def test_what_the_kernel_cannot_do_is_said(point):
         ({"reset": flags}, "reset: expected None"),
         ({"noise": Noise(hidden=jnp.ones((B, H)))}, "noise: expected None"),
     ):
-        with pytest.raises(TypeError, match=f"strategy CUDNN: {message}"):
-            unroll(LSTM(H), params, carry, xs, strategy=Strategy.CUDNN, **options)
+        with pytest.raises(TypeError, match=f"strategy 'cudnn': {message}"):
+            unroll(LSTM(H), params, carry, xs, execution=Execution("cudnn"), **options)
     with pytest.raises(TypeError, match="xs: expected float32, got bfloat16"):
-        unroll(LSTM(H), params, carry, xs.astype("bfloat16"), strategy=Strategy.CUDNN)
+        unroll(LSTM(H), params, carry, xs.astype("bfloat16"), execution=Execution("cudnn"))
     gru = GRU(H).init(jax.random.key(0), D)
     with pytest.raises(TypeError, match="cell: expected an LSTM, got GRU"):
-        unroll(GRU(H), gru, None, xs, strategy=Strategy.CUDNN)
+        unroll(GRU(H), gru, None, xs, execution=Execution("cudnn"))
 
 
 def test_other_devices_are_refused(point):
     with pytest.raises(TypeError, match="device: expected an NVIDIA GPU, got cpu"):
-        unroll(LSTM(H), *point, strategy=Strategy.CUDNN)
+        unroll(LSTM(H), *point, execution=Execution("cudnn"))

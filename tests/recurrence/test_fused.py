@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from seqnets.cells import GRU, LSTM, Elman, GRUResetBefore, LayerNormGRU
-from seqnets.recurrence import Noise, Strategy, lengths_to_mask, unroll
+from seqnets.recurrence import Execution, Noise, lengths_to_mask, unroll
 
 B, T, D, H = 3, 6, 4, 5
 CELLS = {"elman": Elman(H), "lstm": LSTM(H), "gru": GRU(H)}
@@ -26,7 +26,7 @@ def draw(cell, rng, dtype="float32"):
 
 
 def loss(cell, strategy, params, carry, xs, **flags):
-    final, ys = unroll(cell, params, carry, xs, strategy=strategy, **flags)
+    final, ys = unroll(cell, params, carry, xs, execution=Execution(strategy), **flags)
     return sum(jnp.sum(jnp.sin(3 * leaf)) for leaf in jax.tree.leaves((final, ys)))
 
 
@@ -52,7 +52,7 @@ def test_values_and_gradients_are_those_of_the_scan(cell, rng):
                 jax.jit(jax.value_and_grad(functools.partial(loss, cell, way, **flags), (0, 1, 2)))(
                     *point
                 )
-                for way in (Strategy.FUSED, Strategy.SCAN)
+                for way in ("fused", "scan")
             )
             jax.tree.map(
                 lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12), got, want
@@ -71,7 +71,7 @@ def test_a_single_row(cell, reverse, rng):
             jax.jit(jax.value_and_grad(functools.partial(loss, cell, way, **flags), (0, 1, 2)))(
                 *point
             )
-            for way in (Strategy.FUSED, Strategy.SCAN)
+            for way in ("fused", "scan")
         )
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12), got, want
@@ -83,17 +83,15 @@ def test_bfloat16_products_with_a_float32_carry(cell, rng):
     """The carry keeps its dtype, weights' gradients are summed in float32, dtypes are kept."""
     params, carry, xs = draw(cell, rng)
     low = jax.tree.map(lambda x: x.astype("bfloat16"), (params, xs))
-    final, _ = unroll(cell, low[0], carry, low[1], strategy=Strategy.FUSED)
+    final, _ = unroll(cell, low[0], carry, low[1], execution=Execution("fused"))
     assert {leaf.dtype for leaf in jax.tree.leaves(final)} == {jnp.dtype("float32")}
-    wide, _ = unroll(cell, params, carry, xs, strategy=Strategy.SCAN)
+    wide, _ = unroll(cell, params, carry, xs, execution=Execution("scan"))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.1), final, wide)
-    grads = jax.grad(functools.partial(loss, cell, Strategy.FUSED), (0, 1, 2))(
-        low[0], carry, low[1]
-    )
+    grads = jax.grad(functools.partial(loss, cell, "fused"), (0, 1, 2))(low[0], carry, low[1])
     jax.tree.map(
         lambda g, x: np.testing.assert_equal(g.dtype, x.dtype), grads, (low[0], carry, low[1])
     )
-    exact = jax.grad(functools.partial(loss, cell, Strategy.SCAN), (0, 1, 2))(params, carry, xs)
+    exact = jax.grad(functools.partial(loss, cell, "scan"), (0, 1, 2))(params, carry, xs)
     for got, want in zip(jax.tree.leaves(grads), jax.tree.leaves(exact), strict=True):
         scale = np.abs(want).max()  # bfloat16 has 8 bits; six steps of it add up
         np.testing.assert_allclose(got.astype("float32") / scale, want / scale, atol=0.15)
@@ -111,27 +109,27 @@ def test_second_derivatives(rng):
 
             return jax.jit(jax.grad(directional))(xs)
 
-        np.testing.assert_allclose(slope(Strategy.FUSED), slope(Strategy.SCAN), rtol=1e-10)
+        np.testing.assert_allclose(slope("fused"), slope("scan"), rtol=1e-10)
 
 
 @every_cell
 def test_vmap_and_checkpoint(cell, rng):
     with jax.enable_x64(True):
         params, carry, xs = draw(cell, rng, "float64")
-        gradient = jax.grad(functools.partial(loss, cell, Strategy.FUSED, params), argnums=1)
+        gradient = jax.grad(functools.partial(loss, cell, "fused", params), argnums=1)
         many = jnp.stack([xs, 2 * xs, -xs])
         for one, mapped in zip(many, jax.vmap(lambda x: gradient(carry, x))(many), strict=True):
             np.testing.assert_allclose(gradient(carry, one), mapped, rtol=1e-10, atol=1e-12)
-        again = jax.grad(jax.checkpoint(functools.partial(loss, cell, Strategy.FUSED)), argnums=2)
+        again = jax.grad(jax.checkpoint(functools.partial(loss, cell, "fused")), argnums=2)
         np.testing.assert_allclose(again(params, carry, xs), gradient(carry, xs), rtol=1e-10)
 
 
 def test_forward_mode_says_what_is_wrong(rng):
     params, carry, xs = draw(LSTM(H), rng)
-    value = functools.partial(loss, LSTM(H), Strategy.AUTO, params, carry)
+    value = functools.partial(loss, LSTM(H), "auto", params, carry)
     with pytest.raises(TypeError, match="forward-mode"):
         jax.jvp(value, (xs,), (xs,))
-    scanned = functools.partial(loss, LSTM(H), Strategy.SCAN, params, carry)
+    scanned = functools.partial(loss, LSTM(H), "scan", params, carry)
     slope = jnp.vdot(jax.grad(value)(xs), xs)
     np.testing.assert_allclose(jax.jvp(scanned, (xs,), (xs,))[1], slope, rtol=1e-4)
 
@@ -139,10 +137,10 @@ def test_forward_mode_says_what_is_wrong(rng):
 def test_no_steps_and_unused_results(rng):
     cell = LSTM(H)
     params, carry, xs = draw(cell, rng)
-    final, ys = unroll(cell, params, carry, xs[:, :0], strategy=Strategy.FUSED)
+    final, ys = unroll(cell, params, carry, xs[:, :0], execution=Execution("fused"))
     assert ys.shape == (B, 0, H)
     jax.tree.map(np.testing.assert_array_equal, final, carry)
-    grads = jax.grad(lambda p: unroll(cell, p, carry, xs, strategy=Strategy.FUSED)[0].c.sum())(
+    grads = jax.grad(lambda p: unroll(cell, p, carry, xs, execution=Execution("fused"))[0].c.sum())(
         params
     )
     assert np.any(grads.w_x != 0)
@@ -160,8 +158,8 @@ def test_auto_chooses_by_the_cell(rng):
 def test_fused_needs_a_gated_cell():
     cell = GRUResetBefore(H)
     params = cell.init(jax.random.key(0), D)
-    with pytest.raises(TypeError, match="FUSED needs a GatedCell, got GRUResetBefore"):
-        unroll(cell, params, None, jnp.zeros((B, T, D)), strategy=Strategy.FUSED)
+    with pytest.raises(TypeError, match="'fused': cell: expected a GatedCell, got GRUResetBefore"):
+        unroll(cell, params, None, jnp.zeros((B, T, D)), execution=Execution("fused"))
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from seqnets.cells import GRU, LSTM, SRU, ConvLSTM, IndRNN, LearnedCarry, PeepholeLSTM
-from seqnets.recurrence import Noise, Regularization, Strategy, unroll
+from seqnets.recurrence import Execution, Noise, Regularization, unroll
 
 B, T, D, H = 3, 7, 2, 4
-STRATEGIES = pytest.mark.parametrize("strategy", [Strategy.FUSED, Strategy.SCAN])
+STRATEGIES = pytest.mark.parametrize("strategy", ["fused", "scan"])
 
 
 def keys(seed=0, rows=B):
@@ -56,7 +56,13 @@ def test_the_run_is_that_of_the_equations(strategy, training, rng):
         chosen = Regularization(recurrent_dropout=0.4, zoneout=(("c", 0.5), ("h", 0.2)))
         noise = chosen.noise(cell, params, B, T, keys() if training else None)
         got = unroll(
-            cell, params, carry, xs, mask=jnp.asarray(mask), noise=noise, strategy=strategy
+            cell,
+            params,
+            carry,
+            xs,
+            mask=jnp.asarray(mask),
+            noise=noise,
+            execution=Execution(strategy),
         )
         hidden = np.ones((B, H)) if noise.hidden is None else np.asarray(noise.hidden, "f8")
         updates = jax.tree.map(np.asarray, noise.updates)
@@ -156,7 +162,7 @@ def test_errors(rng):
     sru = SRU(H).init(jax.random.key(0), D)
     with pytest.raises(TypeError, match=r"recurrent_dropout: .* part h"):
         Regularization(recurrent_dropout=0.5).noise(SRU(H), sru, B, T, keys())
-    with pytest.raises(TypeError, match=r"weight_drop: .* weights w_h, got SRUParams"):
+    with pytest.raises(TypeError, match=r"weight_drop: .* recurrent weights, got SRUParams"):
         Regularization(weight_drop=0.5).drop_weights(sru, jax.random.key(0))
     for noise, message in (
         (Noise(hidden=jnp.ones((B, H + 1))), "noise.hidden: expected shape"),

@@ -9,7 +9,7 @@ import pytest
 
 from seqnets.cells import GRU, LSTM, GRUCarry, GRUResetBefore
 from seqnets.modules import Stack
-from seqnets.recurrence import Noise, Strategy, unroll
+from seqnets.recurrence import Execution, Noise, unroll
 
 B, T, D, H = 3, 11, 4, 5
 
@@ -47,13 +47,13 @@ def test_results_do_not_depend_on_it(cell, reverse, rng):
         }
         want = gradient(cell, point, **flags)
         for every in (1, 3, 4, T, T + 1):
-            got = gradient(cell, point, **flags, remat=every)
+            got = gradient(cell, point, **flags, execution=Execution(remat=every))
             jax.tree.map(
                 lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12), got, want
             )
 
 
-@pytest.mark.parametrize("strategy", [Strategy.FUSED, Strategy.SCAN])
+@pytest.mark.parametrize("strategy", ["fused", "scan"])
 def test_memory_is_a_fraction(strategy):
     """By the compiler's own count of temporary bytes; the exact figures are the benchmark's."""
     cell, steps = LSTM(16), 1024
@@ -61,7 +61,8 @@ def test_memory_is_a_fraction(strategy):
     xs = jnp.zeros((2, steps, 4))
 
     def bytes_of(remat):
-        function = jax.grad(lambda p: loss(cell, p, None, xs, remat=remat, strategy=strategy))
+        execution = Execution(strategy, remat)
+        function = jax.grad(lambda p: loss(cell, p, None, xs, execution=execution))
         return jax.jit(function).lower(params).compile().memory_analysis().temp_size_in_bytes
 
     # Kept in any case: inputs and outputs of all steps and their cotangents, 4 of some 10 arrays.
@@ -72,7 +73,7 @@ def test_modules_hand_it_on(rng):
     xs = jnp.asarray(rng.normal(size=(B, T, D)), "float32")
     for bidirectional in (False, True):
         plain, chunked = (
-            Stack((LSTM(H), GRU(H)), bidirectional=bidirectional, remat=every)
+            Stack((LSTM(H), GRU(H)), bidirectional=bidirectional, execution=Execution(remat=every))
             for every in (None, 4)
         )
         variables = plain.init(jax.random.key(0), xs)
@@ -85,4 +86,4 @@ def test_modules_hand_it_on(rng):
 def test_chunks_have_a_step_at_least(rng):
     cell = LSTM(H)
     with pytest.raises(ValueError, match="remat: expected a value in"):
-        unroll(cell, cell.init(jax.random.key(0), D), None, jnp.zeros((B, T, D)), remat=0)
+        Execution(remat=0)

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from seqnets.training.background import Background
+from seqnets.runs.background import Background
 
 
 def fail():

@@ -14,16 +14,15 @@ import numpy as np
 import optax
 import pytest
 
-from seqnets.training import snapshot
-from seqnets.training.hooks import Progress
-from seqnets.training.snapshot import (
+from seqnets.runs import checkpoint_files
+from seqnets.runs.checkpoint_files import (
     CheckpointError,
     read_header,
-    read_params,
-    read_state,
+    read_snapshot,
+    read_weights,
     write_snapshot,
 )
-from seqnets.training.state import TrainState
+from seqnets.training import Progress, Snapshot, TrainState, Weights
 
 
 class Carry(NamedTuple):
@@ -40,16 +39,14 @@ def new_state(rng, width=3, dtype=np.float32, key=None):
         "empty": np.zeros((0, 4), np.float32),
         "scalar": np.array(rng.normal(), np.float32),
     }
-    opt_state = (
-        optax.ScaleByAdamState(
-            np.array(7, np.int32), {"w": rng.normal(size=3)}, {"w": rng.normal(size=3)}
-        ),
-        optax.EmptyState(),
-        None,
+    adam = optax.ScaleByAdamState(
+        np.array(7, np.int32), {"w": rng.normal(size=3)}, {"w": rng.normal(size=3)}
     )
+    opt_state = {"critic": (adam, optax.EmptyState(), None), "generator": ()}
+    variables = {"ema": [rng.normal(size=3)]}
     carry = Carry(rng.normal(size=(4, 2)), rng.integers(-9, 9, (4, 2)).astype(np.int8))
     key = jax.random.key(int(rng.integers(1000))) if key is None else key
-    return TrainState(np.array(7, np.int32), params, opt_state, carry, key)
+    return TrainState(np.array(7, np.int32), params, opt_state, variables, carry, key)
 
 
 def shapes_of(state):
@@ -69,7 +66,7 @@ PROGRESS = Progress(
     compilation_seconds=1e-300,
     evaluation_seconds=2.0**-40,
     sums={"loss": [1 / 3, 7.0], "odd": [float("inf"), -0.0]},
-    gradient_norms=[np.nextafter(1.0, 2.0).item(), 1e308],
+    gradient_norms={"loss": [np.nextafter(1.0, 2.0).item(), 1e308]},
     validation={"loss": float("nan")},
     validation_step=5,
 )
@@ -77,13 +74,14 @@ PROGRESS = Progress(
 
 def test_all_comes_back_bit_for_bit(tmp_path, rng):
     state = new_state(rng)
-    write_snapshot(tmp_path / "7", state, PROGRESS, 0.1)
-    got, progress = read_state(tmp_path / "7", state)
+    write_snapshot(tmp_path / "7", Snapshot(state, PROGRESS), 0.1)
+    got, progress = read_snapshot(tmp_path / "7", state)
     assert_same_bits(got._replace(key=()), state._replace(key=()))
     assert got.key.dtype == state.key.dtype
     np.testing.assert_array_equal(jax.random.bits(got.key, (9,)), jax.random.bits(state.key, (9,)))
     assert repr(progress) == repr(PROGRESS)  # by repr: NaN equals itself, -0.0 is not 0.0
-    assert_same_bits(read_params(tmp_path / "7", state.params), state.params)
+    weights = Weights(state.params, state.variables)
+    assert_same_bits(read_weights(tmp_path / "7", weights), weights)
     assert read_header(tmp_path / "7")["metric"] == 0.1
 
 
@@ -93,8 +91,8 @@ def test_shapes_alone_are_enough_to_read(tmp_path, rng, impl):
     # In float32: shapes that went through JAX have no float64.
     state = jax.tree.map(lambda x: np.asarray(x, np.float32), new_state(rng)._replace(key=()))
     state = state._replace(key=key)
-    write_snapshot(tmp_path / "7", state, PROGRESS, None)
-    got, _ = read_state(tmp_path / "7", shapes_of(state))
+    write_snapshot(tmp_path / "7", Snapshot(state, PROGRESS), None)
+    got, _ = read_snapshot(tmp_path / "7", shapes_of(state))
     assert_same_bits(got._replace(key=()), state._replace(key=()))
     assert got.key.dtype == state.key.dtype
     np.testing.assert_array_equal(jax.random.key_data(got.key), jax.random.key_data(state.key))
@@ -102,18 +100,18 @@ def test_shapes_alone_are_enough_to_read(tmp_path, rng, impl):
 
 @pytest.mark.parametrize("metric", [None, float("nan"), float("inf")])
 def test_what_is_not_finite_is_no_metric(tmp_path, rng, metric):
-    write_snapshot(tmp_path / "7", new_state(rng), PROGRESS, metric)
+    write_snapshot(tmp_path / "7", Snapshot(new_state(rng), PROGRESS), metric)
     assert read_header(tmp_path / "7")["metric"] is None
 
 
 def test_another_model_is_refused_by_its_first_leaf(tmp_path, rng):
     path = tmp_path / "7"
     state = new_state(rng)
-    write_snapshot(path, state, PROGRESS, None)
+    write_snapshot(path, Snapshot(state, PROGRESS), None)
 
     def refuse(changed, match):
         with pytest.raises(CheckpointError, match=match):
-            read_state(path, changed)
+            read_snapshot(path, changed)
 
     cell = r"leaf \.params\['cell'\]\['w/x\.y'\]: expected "
     refuse(new_state(rng, width=5), cell + r"float32 \[2, 5\], got float32 \[2, 3\]")
@@ -125,16 +123,23 @@ def test_another_model_is_refused_by_its_first_leaf(tmp_path, rng):
     refuse(state._replace(carry=()), r"leaf \.carry\.c: expected no such leaf")
     refuse(state._replace(key=jax.random.key(0, impl="rbg")), r"leaf \.key: ")
     with pytest.raises(CheckpointError, match=r"leaf \.params\['new'\]"):
-        read_params(path, more)
-    # The parameters alone do not mind what else is different.
-    assert_same_bits(read_params(path, state.params), state.params)
+        read_weights(path, Weights(more, state.variables))
+    with pytest.raises(
+        CheckpointError, match=r"leaf \.variables\['ema'\]\[0\]: expected no such leaf"
+    ):
+        read_weights(path, Weights(state.params))
+    # The weights alone do not mind what else is different.
+    weights = Weights(state.params, state.variables)
+    assert_same_bits(read_weights(path, weights), weights)
 
 
 def test_keys_of_equal_shape_and_another_kind_are_refused(tmp_path, rng):
-    write_snapshot(tmp_path / "7", new_state(rng, key=jax.random.key(0, impl="rbg")), PROGRESS, 0.0)
+    write_snapshot(
+        tmp_path / "7", Snapshot(new_state(rng, key=jax.random.key(0, impl="rbg")), PROGRESS), 0.0
+    )
     like = new_state(rng, key=jax.random.key(0, impl="unsafe_rbg"))
     with pytest.raises(CheckpointError, match=r"leaf \.key: expected key<urbg>, got key<rbg>"):
-        read_state(tmp_path / "7", like)
+        read_snapshot(tmp_path / "7", like)
 
 
 def damage(path, how, rng):
@@ -155,18 +160,19 @@ def test_damage_is_found_or_harmless(tmp_path, rng, how, caplog):
     state = TrainState(
         np.array(7, np.int32),
         {"large": rng.normal(size=(60, 50)), "zeros": np.zeros(20, np.float32)},
+        {},
         (),
         (),
         jax.random.key(0),
     )
-    write_snapshot(whole, state, PROGRESS, 0.5)
+    write_snapshot(whole, Snapshot(state, PROGRESS), 0.5)
     refused = set()
     for number, file in enumerate(sorted(p for p in whole.rglob("*") if p.is_file())):
         copy = tmp_path / f"copy{number}"
         shutil.copytree(whole, copy)
         damage(copy / file.relative_to(whole), how, rng)
         try:
-            got, progress = read_state(copy, state)
+            got, progress = read_snapshot(copy, state)
         except CheckpointError:
             refused.add(file.relative_to(whole).parts[0])
         else:
@@ -179,22 +185,22 @@ def test_damage_is_found_or_harmless(tmp_path, rng, how, caplog):
 def test_values_are_checked_against_their_sums(tmp_path, rng, monkeypatch):
     """Damage that the storage does not notice: other bytes of the right length."""
     state = new_state(rng)
-    write_snapshot(tmp_path / "7", state, PROGRESS, None)
-    read = snapshot.read_array
+    write_snapshot(tmp_path / "7", Snapshot(state, PROGRESS), None)
+    read = checkpoint_files.read_array
 
     def bent(path, name, like):
         got = read(path, name, like).copy()
         got.reshape(-1).view(np.uint8)[-1] ^= 1
         return got
 
-    monkeypatch.setattr(snapshot, "read_array", bent)
+    monkeypatch.setattr(checkpoint_files, "read_array", bent)
     with pytest.raises(CheckpointError, match=r"damaged .*leaf \.step is not what was written"):
-        read_state(tmp_path / "7", state)
+        read_snapshot(tmp_path / "7", state)
 
 
 def test_header_is_checked(tmp_path, rng):
     path = tmp_path / "7"
-    write_snapshot(path, new_state(rng), PROGRESS, None)
+    write_snapshot(path, Snapshot(new_state(rng), PROGRESS), None)
     (file,) = [p for p in (path / "header").iterdir() if "0.30000000000000004" in p.read_text()]
     text = file.read_text()
     file.write_text(text.replace("0.30000000000000004", "0.30000000000000005"))
@@ -202,8 +208,8 @@ def test_header_is_checked(tmp_path, rng):
     file.write_text(text.replace("0.30000000000000004", "0.31"))
     with pytest.raises(CheckpointError, match="header is not what was written"):
         read_header(path)
-    file.write_text(text.replace('"format": 1', '"format": 2'))
-    with pytest.raises(CheckpointError, match=r"of format 1, got 2; .* another version of seqnets"):
+    file.write_text(text.replace('"format": 2', '"format": 3'))
+    with pytest.raises(CheckpointError, match=r"of format 2, got 3; .* another version of seqnets"):
         read_header(path)
     file.write_text("[1]")
     with pytest.raises(CheckpointError, match="header is not one"):
@@ -228,16 +234,27 @@ def golden():
     return module
 
 
-@pytest.mark.parametrize("number", range(1, snapshot.FORMAT + 1))
-def test_checkpoints_of_every_format_are_read(number):
-    path, made = CHECKPOINTS / f"format-{number}", golden()
+def test_checkpoints_of_this_format_are_read():
+    path, made = CHECKPOINTS / f"format-{checkpoint_files.FORMAT}", golden()
     state = made.golden_state()
-    got, progress = read_state(path, state)
+    got, progress = read_snapshot(path, state)
     assert_same_bits(got._replace(key=()), state._replace(key=()))
     np.testing.assert_array_equal(jax.random.bits(got.key, (9,)), jax.random.bits(state.key, (9,)))
     assert repr(progress) == repr(made.golden_progress())
-    assert_same_bits(read_params(path, state.params), state.params)
     assert read_header(path)["metric"] == 0.25
+
+
+@pytest.mark.parametrize("number", range(1, checkpoint_files.FORMAT + 1))
+def test_the_weights_of_every_format_are_read(number):
+    path, state = CHECKPOINTS / f"format-{number}", golden().golden_state()
+    weights = Weights(state.params, () if number == 1 else state.variables)
+    assert_same_bits(read_weights(path, weights), weights)
+    assert read_header(path)["metric"] == 0.25
+
+
+def test_a_run_of_an_older_format_is_not_resumed():
+    with pytest.raises(CheckpointError, match="of format 1 cannot be resumed; its weights can be"):
+        read_snapshot(CHECKPOINTS / "format-1", golden().golden_state())
 
 
 def put(about, *keys, value):
@@ -289,12 +306,12 @@ def rewrite(path, change):
 def test_headers_made_to_deceive_are_refused(tmp_path, how):
     path, rng = tmp_path / "7", np.random.default_rng(0)
     state = new_state(rng)
-    write_snapshot(path, state, PROGRESS, None)
+    write_snapshot(path, Snapshot(state, PROGRESS), None)
     rewrite(path, lambda about: None)
-    read_state(path, state)
+    read_snapshot(path, state)
     rewrite(path, HOSTILE[how])
     with pytest.raises(CheckpointError) as caught:
-        read_state(path, state)
+        read_snapshot(path, state)
     message = str(caught.value).encode()  # it can be printed
     assert len(message) < 1000
     assert b"\n" not in message
@@ -313,7 +330,7 @@ def test_headers_that_json_cannot_read_are_refused(tmp_path, text):
 def test_a_header_may_not_fill_the_memory(tmp_path):
     (tmp_path / "header").mkdir()
     with (tmp_path / "header" / "metadata").open("wb") as file:
-        file.truncate(snapshot.HEADER_BYTES + 1)
+        file.truncate(checkpoint_files.HEADER_BYTES + 1)
     with pytest.raises(CheckpointError, match="expected at most 33554432 bytes"):
         read_header(tmp_path)
 
@@ -321,16 +338,16 @@ def test_a_header_may_not_fill_the_memory(tmp_path):
 @pytest.mark.parametrize("link", ["header", "header/metadata", "arrays", "arrays/manifest.ocdbt"])
 def test_links_are_not_followed(tmp_path, rng, link):
     path, state = tmp_path / "7", new_state(rng)
-    write_snapshot(path, state, PROGRESS, None)
+    write_snapshot(path, Snapshot(state, PROGRESS), None)
     moved = (path / link).rename(tmp_path / "elsewhere")
     (path / link).symlink_to(moved)
     with pytest.raises(CheckpointError, match="is a link"):
-        read_state(path, state)
+        read_snapshot(path, state)
 
 
 def test_a_link_is_no_checkpoint(tmp_path, rng):
     state = new_state(rng)
-    write_snapshot(tmp_path / "elsewhere", state, PROGRESS, None)
+    write_snapshot(tmp_path / "elsewhere", Snapshot(state, PROGRESS), None)
     (tmp_path / "7").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(CheckpointError, match="7 is a link"):
-        read_state(tmp_path / "7", state)
+        read_snapshot(tmp_path / "7", state)

@@ -12,16 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqnets.training import checkpoint
-from seqnets.training.checkpoint import CheckpointError, Checkpointing, CheckpointStore
-from seqnets.training.hooks import Progress
-from seqnets.training.state import TrainState
+from seqnets.runs import CheckpointError, Checkpointing, CheckpointStore, checkpoints
+from seqnets.training import Progress, Snapshot, TrainState, Weights
 
 
 def state_at(step):
     """A state whose values tell its step."""
     params = {"w": np.full((64, 3), step, np.float32)}
-    return TrainState(np.array(step, np.int32), params, (), (), jax.random.key(step))
+    return TrainState(np.array(step, np.int32), params, {}, (), (), jax.random.key(step))
+
+
+def snapshot_at(step):
+    return Snapshot(state_at(step), Progress(step=step))
 
 
 LIKE = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, state_at(0)))
@@ -29,7 +31,7 @@ LIKE = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, state_at(0)))
 
 def save(store, *steps, metric=None):
     for step in steps:
-        store.save(state_at(step), Progress(step=step), metric)
+        store.save(snapshot_at(step), metric)
 
 
 def kept(store):
@@ -43,7 +45,7 @@ def assert_holds(store, step):
 
 
 def assert_best(store, step):
-    params = store.restore_best_params(LIKE.params)
+    params = store.restore_best_weights(Weights(LIKE.params)).params
     np.testing.assert_array_equal(params["w"], state_at(step).params["w"])
 
 
@@ -62,7 +64,7 @@ def test_an_empty_store(tmp_path):
     assert store.best() is None
     assert store.restore_newest(LIKE) is None
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
-        store.restore_best_params(LIKE.params)
+        store.restore_best_weights(Weights(LIKE.params))
     with pytest.raises(CheckpointError, match="no checkpoint of step 3; found: none"):
         store.restore(LIKE, 3)
     assert not (tmp_path / "none").exists()
@@ -113,7 +115,8 @@ def test_without_metrics_the_newest_serves(tmp_path):
 def test_a_step_saved_again_is_replaced(tmp_path):
     store = CheckpointStore(tmp_path)
     save(store, 3)
-    store.save(state_at(8)._replace(step=np.array(3, np.int32)), Progress(step=3), 0.5)
+    state = state_at(8)._replace(step=np.array(3, np.int32))
+    store.save(Snapshot(state, Progress(step=3)), 0.5)
     assert store.best() == store.newest() == 3
     assert len(list(tmp_path.iterdir())) == 1
     np.testing.assert_array_equal(store.restore(LIKE, 3)[0].params["w"], state_at(8).params["w"])
@@ -151,7 +154,7 @@ def test_a_fault_while_saving_costs_nothing(tmp_path, monkeypatch, moment):
         raise OSError("disk full")
 
     target, name = {
-        "before writing": (checkpoint, "write_snapshot"),
+        "before writing": (checkpoints, "write_snapshot"),
         "when renaming": (os, "rename"),
         "before removing": (CheckpointStore, "_remove"),
     }[moment]
@@ -171,7 +174,7 @@ def test_a_fault_while_saving_costs_nothing(tmp_path, monkeypatch, moment):
 def test_a_removal_cut_short_leaves_nothing_that_looks_whole(tmp_path, monkeypatch):
     store = CheckpointStore(tmp_path, keep=1)
     save(store, 3)
-    monkeypatch.setattr(checkpoint.shutil, "rmtree", lambda *args, **kwargs: None)
+    monkeypatch.setattr(checkpoints.shutil, "rmtree", lambda *args, **kwargs: None)
     save(store, 4)
     assert kept(store) == [4]
     assert (tmp_path / "3.removed").exists()
@@ -210,7 +213,7 @@ def test_the_newest_that_is_whole_is_gone_back_to(tmp_path, caplog, part):
     assert progress.step == int(state.step) == 3
     lines = [record.getMessage() for record in caplog.records]
     assert [line.split(":")[0] for line in lines] == [str(tmp_path / "9"), str(tmp_path / "6")]
-    assert all("damaged" in line and line.endswith("going on from step 3") for line in lines)
+    assert all("damaged" in line and line.endswith("continuing from step 3") for line in lines)
     assert not any("\n" in line for line in lines)
     # They are in nobody's way now, and were not thrown away.
     assert store.newest() == 3
@@ -230,7 +233,7 @@ def test_a_truncated_one_is_gone_back_from(tmp_path):
     for file in (tmp_path / "6" / "arrays").rglob("*"):
         if file.is_file() and file.stat().st_size > 100:
             os.truncate(file, file.stat().st_size // 2)
-    assert store.restore_newest(LIKE)[1].step == 3
+    assert store.restore_newest(LIKE).progress.step == 3
 
 
 def test_where_all_are_damaged_nothing_is_renamed(tmp_path):
@@ -246,7 +249,8 @@ def test_where_all_are_damaged_nothing_is_renamed(tmp_path):
 def test_one_of_another_model_is_not_gone_back_from(tmp_path):
     store = CheckpointStore(tmp_path)
     save(store, 3)
-    store.save(state_at(6)._replace(params={"w": np.zeros(4)}), Progress(step=6), None)
+    state = state_at(6)._replace(params={"w": np.zeros(4)})
+    store.save(Snapshot(state, Progress(step=6)), None)
     with pytest.raises(CheckpointError, match="another model"):
         store.restore_newest(LIKE)
     assert kept(store) == [3, 6]
@@ -276,7 +280,7 @@ def test_in_place_of_a_damaged_best_the_newest_serves(tmp_path, caplog, part):
     damage(tmp_path, 6)
     damage(tmp_path, 9)
     with pytest.raises(CheckpointError, match="is damaged"):
-        store.restore_best_params(LIKE.params)
+        store.restore_best_weights(Weights(LIKE.params))
 
 
 def test_what_cannot_be_written_is_an_error_in_the_systems_words(tmp_path, monkeypatch, caplog):
@@ -288,7 +292,7 @@ def test_what_cannot_be_written_is_an_error_in_the_systems_words(tmp_path, monke
         (tmp_path / "6.orbax-checkpoint-tmp").mkdir()
         raise ValueError("OUT_OF_RANGE: Error writing\nmany lines [os_error_code='28']")
 
-    monkeypatch.setattr(checkpoint, "write_snapshot", full)
+    monkeypatch.setattr(checkpoints, "write_snapshot", full)
     with pytest.raises(OSError, match=r"6: cannot be written: No space left on device$"):
         save(store, 6)
     assert [path.name for path in tmp_path.iterdir()] == ["3"]  # the half is not left lying
@@ -299,18 +303,17 @@ def hooked(tmp_path, monkeypatch, write):
     """A hook whose store writes in some other way, and what it was told to write."""
     told = []
 
-    def save(state, progress, metric):
-        told.append((int(state.step), metric))
-        write(progress.step)
+    def save(snapshot, rank):
+        told.append((int(snapshot.state.step), rank))
+        write(snapshot.progress.step)
 
     store = CheckpointStore(tmp_path)
     monkeypatch.setattr(store, "save", save)
-    return Checkpointing(store, metric="error"), told
+    return Checkpointing(store), told
 
 
-def on_checkpoint(hook, step, **validation):
-    progress = Progress(step=step, validation=validation)
-    hook.on_checkpoint(state_at(step), progress, evaluated=bool(validation))
+def on_checkpoint(hook, step, rank=None):
+    hook.on_checkpoint(snapshot_at(step), rank)
 
 
 def test_the_hook_saves_beside_the_loop_one_at_a_time(tmp_path, monkeypatch):
@@ -327,7 +330,7 @@ def test_the_hook_saves_beside_the_loop_one_at_a_time(tmp_path, monkeypatch):
     on_checkpoint(hook, 3)  # comes back at once, though nothing has been written
     assert not go.is_set()
     go.set()
-    on_checkpoint(hook, 6, error=0.5)
+    on_checkpoint(hook, 6, 0.5)
     hook.wait()
     assert told == [(3, None), (6, 0.5)]
     assert running == []
@@ -354,37 +357,28 @@ def test_an_error_of_the_hook_comes_with_the_next_call_once(tmp_path, monkeypatc
     assert len(caplog.records) == 1
 
 
-def test_the_hook_saves_with_the_metric_of_an_evaluation(tmp_path):
+def test_the_hook_saves_with_the_rank(tmp_path):
     store = CheckpointStore(tmp_path, keep=9)
-    hook = Checkpointing(store, metric="error")
-    on_checkpoint(hook, 1, loss=9.0, error=0.5)
-    progress = Progress(step=2, validation={"loss": 9.0, "error": 0.1})
-    hook.on_checkpoint(state_at(2), progress, evaluated=False)
+    hook = Checkpointing(store)
+    on_checkpoint(hook, 1, 0.5)
+    on_checkpoint(hook, 2)
     hook.wait()
     assert kept(store) == [1, 2]
     assert store.best() == 1
-
-
-def test_the_hook_names_a_metric_that_is_not_there_and_saves(tmp_path):
-    store = CheckpointStore(tmp_path)
-    with pytest.raises(ValueError, match=r"metric: .* no 'los'; did you mean 'loss'\?"):
-        on_checkpoint(Checkpointing(store, "los"), 1, loss=9.0, accuracy=0.5)
-    assert_holds(store, 1)
 
 
 SAVER = """
 import sys
 from pathlib import Path
 import jax, numpy as np
-from seqnets.training.checkpoint import CheckpointStore
-from seqnets.training.hooks import Progress
-from seqnets.training.state import TrainState
+from seqnets.runs import CheckpointStore
+from seqnets.training import Progress, Snapshot, TrainState
 
 store = CheckpointStore(sys.argv[1], keep=1)
 for step in range(int(sys.argv[2]), 10**6):
     params = {"w": np.full((64, 3), step, np.float32)}
-    state = TrainState(np.array(step, np.int32), params, (), (), jax.random.key(step))
-    store.save(state, Progress(step=step), 1.0 / (step % 7 + 1))
+    state = TrainState(np.array(step, np.int32), params, {}, (), (), jax.random.key(step))
+    store.save(Snapshot(state, Progress(step=step)), 1.0 / (step % 7 + 1))
     print(step, flush=True)
 """
 

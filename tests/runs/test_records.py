@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from seqnets.training.hooks import Limits, Progress
-from seqnets.training.reporting import MetricsFile, ProgressBar, TensorBoard
+from seqnets.runs import MetricsFile, ProgressBar, TensorBoard
+from seqnets.training import Limits, Progress
 
 
 def record(step, split="train", **values):

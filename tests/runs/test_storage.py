@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tensorstore as ts
 
-from seqnets.training import storage
-from seqnets.training.storage import check_folder, read_array
+from seqnets.runs import storage
+from seqnets.runs.storage import check_folder, read_array
 
 LIKE = jax.ShapeDtypeStruct((2, 3), np.dtype("float32"))
 VALUES = np.arange(6, dtype="<f4").reshape(2, 3)

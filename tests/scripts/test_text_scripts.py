@@ -8,7 +8,7 @@ import tomllib
 import numpy as np
 import pytest
 
-from seqnets.training.reporting import MetricsFile
+from seqnets.runs import MetricsFile
 
 
 def records(path):

@@ -12,24 +12,27 @@ import numpy as np
 import optax
 import pytest
 
+from seqnets import training
+from seqnets.devices import DataParallel
 from seqnets.reduction import Weighted, weighted
-from seqnets.runs import parameters_sha256
-from seqnets.training import checkpoint, loop
-from seqnets.training.checkpoint import Checkpointing, CheckpointStore
-from seqnets.training.loop import (
+from seqnets.runs import Checkpointing, CheckpointStore, MetricsFile, checkpoints, parameters_sha256
+from seqnets.training import (
+    ALONE,
+    WHOLE,
+    Clock,
     Hook,
-    Job,
     Limits,
+    LossOutput,
     NonFiniteError,
     Progress,
+    Recovery,
+    Snapshot,
+    StepInfo,
+    loop,
+    make_train_step,
+    means,
     sums_to_host,
-    train,
 )
-from seqnets.training.parallel import DataParallel
-from seqnets.training.recovery import Recovery
-from seqnets.training.reporting import MetricsFile
-from seqnets.training.state import StepInfo, create_state
-from seqnets.training.step import make_train_step
 
 ROWS, FEATURES = 4, 3
 EVERY = {"report_every": 5, "evaluate_every": 8, "checkpoint_every": 6}
@@ -39,13 +42,14 @@ class Carry(NamedTuple):
     mean: jax.Array
 
 
-def loss_fn(params, carry, batch, keys):
+def loss_fn(params, batch, given):
     """Squared error of a linear model that sees a running mean, and noise on its inputs."""
     x, y, weight = batch
-    noise = jax.vmap(lambda key: jax.random.normal(key, (FEATURES,)))(keys.rows)
-    mean = 0.5 * carry.mean + 0.5 * x.mean(axis=1)
+    noise = jax.vmap(lambda key: jax.random.normal(key, (FEATURES,)))(given.keys.rows)
+    mean = 0.5 * given.carry.mean + 0.5 * x.mean(axis=1)
     error = (x + 0.1 * noise) @ params["w"] + params["b"] * mean - y
-    return weighted(error**2, weight), (Carry(mean), {"absolute": weighted(abs(error), weight)})
+    metrics = {"absolute": weighted(abs(error), weight)}
+    return LossOutput(weighted(error**2, weight), Carry(mean), metrics)
 
 
 def scale_by_remaining():
@@ -67,27 +71,61 @@ def batch_of(k):
     return x, y, rng.integers(0, 3, ROWS).astype(np.float32)
 
 
+class Batches:
+    """A source made of a function of the batch's number."""
+
+    shapes = (jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch_of(0)),)
+
+    def __init__(self, batch):
+        self._batch = batch
+
+    def batch(self, k, share=WHOLE):
+        assert share == WHOLE
+        return self._batch(k)
+
+
 def evaluate(params):
     return {"loss": Weighted(np.float64(np.square(params["w"] - 1).sum()), np.float64(1))}
 
 
+class Evaluated:
+    """An evaluation made of a function of the parameters."""
+
+    metric = "loss"
+    higher_is_better = False
+    figures = staticmethod(means)
+
+    def __init__(self, evaluate):
+        self._evaluate = evaluate
+
+    def sums(self, weights):
+        return self._evaluate(weights.params)
+
+
+STEP = make_train_step(loss_fn, OPTIMIZER)
+
+
 def new_state(seed=5):
     params = {"w": jnp.zeros(FEATURES), "b": jnp.zeros(1)}
-    carry = Carry(jnp.zeros(ROWS))
-    return create_state(params, OPTIMIZER, jax.random.key(seed), carry)
+    return STEP.init(params, jax.random.key(seed), carry=Carry(jnp.zeros(ROWS)))
 
 
-def new_job(devices=2, **changes):
-    limits = changes.pop("limits", {})
-    settings = {
-        "loss_fn": loss_fn,
-        "optimizer": OPTIMIZER,
-        "batch": batch_of,
-        "evaluate": evaluate,
-        "limits": Limits(**{"steps": 20, **EVERY, **limits}),
+def new_job(
+    devices=2, *, loss_fn=loss_fn, batch=batch_of, evaluate=evaluate, accumulate=1, **given
+):
+    """The arguments of a run, but for its start and its hooks."""
+    return {
         "layout": DataParallel(jax.local_devices()[:devices]),
+        **given,
+        "step": make_train_step(loss_fn, OPTIMIZER, accumulate=accumulate),
+        "source": Batches(batch),
+        "evaluation": None if evaluate is None else Evaluated(evaluate),
+        "limits": Limits(**{"steps": 20, **EVERY, **given.get("limits", {})}),
     }
-    return Job(**{**settings, **changes})
+
+
+def train(job, state, hooks, progress=None):
+    return training.train(start=Snapshot(state, progress or Progress()), hooks=hooks, **job)
 
 
 class Recorder(Hook):
@@ -102,9 +140,11 @@ class Recorder(Hook):
     def on_record(self, record):
         self.records.append(record)
 
-    def on_checkpoint(self, state, progress, *, evaluated):
+    def on_checkpoint(self, snapshot, rank):
+        state, progress = snapshot
         assert int(state.step) == progress.step
-        self.saves.append((progress.step, evaluated))
+        assert (rank is not None) == progress.evaluated
+        self.saves.append((progress.step, progress.evaluated))
 
     def on_end(self):
         self.ends += 1
@@ -162,10 +202,10 @@ def test_records_are_the_weighted_means_of_single_steps():
     recorder = Recorder()
     outcome = train(new_job(limits={"steps": 12}), new_state(), [recorder])
     # The oracle: the step itself, in a plain loop on one device.
-    step = jax.jit(make_train_step(loss_fn, OPTIMIZER))
+    step = jax.jit(STEP)
     state, losses, weights, norms = new_state(), [], [], []
     for k in range(12):
-        state, info = step(state, batch_of(k), np.float32(k / 12))
+        state, info = step(state, batch_of(k), Clock(np.float32(k / 12)))
         losses.append(float(info.loss.total))
         weights.append(float(info.loss.weight))
         norms.append(float(info.gradient_norm))
@@ -354,7 +394,7 @@ def sleepy(params):
 
 
 class Sleepy(Hook):
-    def on_checkpoint(self, state, progress, *, evaluated):
+    def on_checkpoint(self, snapshot, rank):
         time.sleep(0.05)
 
 
@@ -375,28 +415,20 @@ class Later:
 class SlowDevices:
     """A layout whose steps would take for ever: it notes which of them are waited for."""
 
+    share, peers, memory = WHOLE, ALONE, None
+
     def __init__(self):
         self.waited = []
-        self.spread = False
-        self.place = self.gather = self.split = self.here = lambda tree: tree
+        self.place = self.gather = self.split = self.local = lambda tree: tree
 
-    def train_step(self, loss_fn, optimizer, accumulate):
+    def compile(self, step, state, batch):
         return self
 
-    def lower(self, *args):
-        return self
-
-    def compile(self):
-        return self
-
-    def memory_analysis(self):
-        return None
-
-    def __call__(self, state, batch, fraction):
+    def __call__(self, state, batch, clock, message):
         one = np.float32(1)
         finite = Later(int(state.step) + 1, self.waited)
-        info = StepInfo(Weighted(one, one), {}, one, finite)
-        return state._replace(step=state.step + 1), info
+        info = StepInfo({"loss": Weighted(one, one)}, {}, {"loss": one}, finite)
+        return state._replace(step=state.step + 1), info, ()
 
 
 def test_the_host_runs_few_steps_ahead():
@@ -414,7 +446,9 @@ def test_the_host_runs_few_steps_ahead():
 
 
 def test_progress_must_be_that_of_the_state():
-    with pytest.raises(ValueError, match="progress: expected that of the state's step 0, got 3"):
+    with pytest.raises(
+        ValueError, match="start: expected progress of the state's step 0, got one of step 3"
+    ):
         train(new_job(), new_state(), [], Progress(step=3))
 
 
@@ -434,7 +468,7 @@ def test_accumulation_reaches_the_step():
 
 def test_sums_to_host_adds_in_double_precision(rng):
     values = rng.normal(size=(1000, 2)).astype(np.float32)
-    sums = [{"loss": Weighted(jnp.float32(a), jnp.float32(abs(b)))} for a, b in values]
+    sums = [{"loss": Weighted(jnp.float32([a]), jnp.float32([abs(b)]))} for a, b in values]
     total = sums_to_host(sums)["loss"]
     wide = values.astype(np.float64)
     # math.fsum's exact sums, to the rounding of 1000 additions in double precision.
@@ -464,10 +498,10 @@ def test_skipped_steps_change_nothing_and_are_counted(tmp_path):
     assert outcome.progress.skipped == 3
     assert outcome.progress.skipped_in_a_row == 0
     # The oracle: the step itself, which keeps what it had, in a plain loop.
-    step = jax.jit(make_train_step(loss_fn, OPTIMIZER))
+    step = jax.jit(STEP)
     state, losses = new_state(), []
     for k in range(20):
-        state, info = step(state, spoiled(3, 6, 7)(k), np.float32(k / 20))
+        state, info = step(state, spoiled(3, 6, 7)(k), Clock(np.float32(k / 20)))
         losses.append(float(info.loss.mean()))
     # float32 sums over the rows of two devices and of one: some ulps.
     np.testing.assert_allclose(outcome.state.params["w"], state.params["w"], rtol=1e-5)
@@ -610,12 +644,12 @@ def test_a_signal_in_an_evaluation_gives_it_up_and_the_resumed_run_begins_with_i
 def test_a_signal_while_compiling_takes_no_step(tmp_path, straight):
     expected, folder = straight
 
-    def slow(params, carry, batch, keys):
+    def slow(params, batch, given):
         if not stopped_once:
             stopped_once.append(True)
             interrupt()
             time.sleep(30)
-        return loss_fn(params, carry, batch, keys)
+        return loss_fn(params, batch, given)
 
     stopped_once = []
     stopped = run_in(tmp_path, loss_fn=slow)
@@ -647,20 +681,20 @@ def test_a_signal_after_the_last_look_loses_no_step(tmp_path, straight):
 def test_a_jump_of_the_clock_changes_nothing(tmp_path, straight, monkeypatch):
     """Not even in the middle of a checkpoint, where Orbax may take it for a timeout."""
     expected, folder = straight
-    real, write, times, tries = time.time, checkpoint.write_snapshot, [], []
+    real, write, times, tries = time.time, checkpoints.write_snapshot, [], []
 
     def jumping():
         times.append(1)
         return real() + (-1) ** len(times) * 20
 
-    def counting(path, state, progress, metric):
-        tries.append(progress.step)
+    def counting(path, snapshot, rank):
+        tries.append(snapshot.progress.step)
         if tries.count(8) == 1:
             raise TimeoutError("after 2e9 seconds")  # what Orbax makes of a larger jump
-        write(path, state, progress, metric)
+        write(path, snapshot, rank)
 
     monkeypatch.setattr(time, "time", jumping)
-    monkeypatch.setattr(checkpoint, "write_snapshot", counting)
+    monkeypatch.setattr(checkpoints, "write_snapshot", counting)
     outcome = run_in(tmp_path)
     assert tries.count(8) == 2
     assert_same_state(outcome.state, expected.state)
@@ -674,7 +708,7 @@ def test_a_jump_of_the_clock_changes_nothing(tmp_path, straight, monkeypatch):
 
 
 def test_an_error_of_saving_ends_the_run(tmp_path, monkeypatch):
-    def full(self, state, progress, metric):
+    def full(self, snapshot, rank):
         raise OSError("disk full")
 
     monkeypatch.setattr(CheckpointStore, "save", full)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from seqnets.training.hooks import Progress
+from seqnets.training.progress import Progress
 from seqnets.training.recovery import Recovery, Verdict, is_spike
 
 
@@ -28,7 +28,9 @@ def test_skips_in_a_row_are_limited(in_a_row, verdict):
     assert not recovery.goes_back
 
 
-@pytest.mark.parametrize(("rollbacks", "verdict"), [(0, "GO_BACK"), (1, "GO_BACK"), (2, "STOP")])
+@pytest.mark.parametrize(
+    ("rollbacks", "verdict"), [(0, "ROLL_BACK"), (1, "ROLL_BACK"), (2, "STOP")]
+)
 def test_rollbacks_are_limited(rollbacks, verdict):
     recovery = Recovery("rollback", max_rollbacks=2)
     progress = Progress(rollbacks=rollbacks)
@@ -45,7 +47,7 @@ def test_a_spike_is_gone_back_from_until_the_limit_and_then_left_alone(rng):
     assert len(progress.recent_losses) == 64
     assert progress.recent_losses[-1] == loss
     before = list(progress.recent_losses)
-    assert recovery.judge(progress, 9.0, finite=True) is Verdict.GO_BACK
+    assert recovery.judge(progress, 9.0, finite=True) is Verdict.ROLL_BACK
     assert recovery.judge(progress, None, finite=True) is Verdict.KEEP
     assert progress.recent_losses == before
     progress.rollbacks = 1

@@ -2,7 +2,7 @@
 
 To be run once for each new format, by the version that first writes it:
 
-    python tests/training/checkpoints/golden.py
+    python tests/runs/checkpoints/golden.py
 """
 
 from pathlib import Path
@@ -12,9 +12,8 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from seqnets.training.hooks import Progress
-from seqnets.training.snapshot import FORMAT, write_snapshot
-from seqnets.training.state import TrainState
+from seqnets.runs.checkpoint_files import FORMAT, write_snapshot
+from seqnets.training import Progress, Snapshot, TrainState
 
 
 class Carry(NamedTuple):
@@ -31,9 +30,12 @@ def golden_state():
         "empty": np.zeros((0, 4), np.float32),
         "large": np.arange(90_000, dtype=np.float32).reshape(300, 300) % 1009,
     }
-    optimizer = ({"count": np.array(3, np.int32)}, ())
+    optimizer = {"loss": ({"count": np.array(3, np.int32)}, ())}
+    variables = {"ema": (np.arange(3) / 7).astype(np.float16)}
     carry = Carry(np.full((2, 1), 0.1), np.array([[-7], [7]], np.int8))
-    return TrainState(np.array(12, np.int32), params, optimizer, carry, jax.random.key(5))
+    return TrainState(
+        np.array(12, np.int32), params, optimizer, variables, carry, jax.random.key(5)
+    )
 
 
 def golden_progress():
@@ -42,7 +44,7 @@ def golden_progress():
         step=12,
         training_seconds=0.1 + 0.2,
         sums={"loss": [1 / 3, 7.0]},
-        gradient_norms=[1e308, 2.0**-40],
+        gradient_norms={"loss": [1e308, 2.0**-40]},
         validation={"loss": float("nan"), "error": 0.5},
         validation_step=10,
     )
@@ -50,6 +52,6 @@ def golden_progress():
 
 if __name__ == "__main__":
     folder = Path(__file__).parent.resolve() / f"format-{FORMAT}"
-    write_snapshot(folder, golden_state(), golden_progress(), 0.25)
+    write_snapshot(folder, Snapshot(golden_state(), golden_progress()), 0.25)
     for note in folder.rglob("commit_success.txt"):  # it only names the temporary folder
         note.unlink()

@@ -5,18 +5,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seqnets.applications.language.network import LanguageNetwork, initial_carry
+from seqnets.applications.language.objective import language_loss
 from seqnets.cells import GRU, LSTM
 from seqnets.data.text import EvaluationBatch, TextBatch
-from seqnets.recurrence import Regularization
-from seqnets.tasks.language import LanguageModel, initial_carry, language_loss
-from seqnets.training.state import StepKeys
+from seqnets.modules import Layer
+from seqnets.recurrence import Execution, Regularization
+from seqnets.training import Given, StepKeys
 
 B, T, V = 3, 7, 11
+LAYERS = (Layer(LSTM(6)), Layer(GRU(6)))
+
+
+def given(carry, keys=None):
+    return Given(carry, keys, (), 0.0)
 
 
 @pytest.fixture(scope="module")
 def model():
-    return LanguageModel(vocabulary=V, embedding=5, cells=(LSTM(6), GRU(6)))
+    return LanguageNetwork(vocabulary=V, embedding=5, layers=LAYERS)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +42,8 @@ def batch_of(tokens, reset=None):
 
 
 def test_loss_is_the_mean_over_next_tokens(model, params, tokens):
-    loss, _ = language_loss(model)(params, initial_carry(model, params, B), batch_of(tokens), None)
+    start = initial_carry(model, params, B)
+    loss = language_loss(model)(params, batch_of(tokens), given(start)).loss
     _, logits = model.apply({"params": params}, tokens[:, :-1])
     logits = np.asarray(logits, np.float64)
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
@@ -56,13 +64,13 @@ def test_a_logit_sees_its_token_and_those_before(model, params, tokens, rng):
 def test_two_batches_with_the_carry_are_one(model, params, tokens):
     loss_fn = language_loss(model)
     start = initial_carry(model, params, B)
-    whole, (end, _) = loss_fn(params, start, batch_of(tokens), None)
+    whole, end, *_ = loss_fn(params, batch_of(tokens), given(start))
     none = np.zeros((B, 3), bool)
-    first, (carry, _) = loss_fn(params, start, TextBatch(tokens[:, :3], tokens[:, 1:4], none), None)
+    batch = TextBatch(tokens[:, :3], tokens[:, 1:4], none)
+    first, carry, *_ = loss_fn(params, batch, given(start))
     none = np.zeros((B, T - 3), bool)
-    second, (last, _) = loss_fn(
-        params, carry, TextBatch(tokens[:, 3:-1], tokens[:, 4:], none), None
-    )
+    batch = TextBatch(tokens[:, 3:-1], tokens[:, 4:], none)
+    second, last, *_ = loss_fn(params, batch, given(carry))
     np.testing.assert_allclose(first.total + second.total, whole.total, rtol=1e-6)
     for a, b in zip(jax.tree.leaves(last), jax.tree.leaves(end), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
@@ -74,9 +82,9 @@ def test_a_reset_forgets_the_carry(model, params, tokens, rng):
     reset = np.zeros((B, T), bool)
     reset[:, 0] = True
     loss_fn = language_loss(model)
-    plain, _ = loss_fn(params, start, batch_of(tokens), None)
-    again, _ = loss_fn(params, other, batch_of(tokens, reset), None)
-    kept, _ = loss_fn(params, other, batch_of(tokens), None)
+    plain = loss_fn(params, batch_of(tokens), given(start)).loss
+    again = loss_fn(params, batch_of(tokens, reset), given(other)).loss
+    kept = loss_fn(params, batch_of(tokens), given(other)).loss
     np.testing.assert_allclose(again.total, plain.total, rtol=1e-6)
     assert abs(kept.total - plain.total) > 1e-3
 
@@ -87,8 +95,8 @@ def test_padding_of_an_evaluation_counts_nothing(model, params, tokens, rng):
     other = EvaluationBatch(*(np.where(mask, x, 0) for x in batch[:2]), mask)
     loss_fn = language_loss(model)
     start = initial_carry(model, params, B)
-    first, (carry, _) = loss_fn(params, start, batch, None)
-    second, (same, _) = loss_fn(params, start, other, None)
+    first, carry, *_ = loss_fn(params, batch, given(start))
+    second, same, *_ = loss_fn(params, other, given(start))
     assert first.weight == T + 4
     np.testing.assert_array_equal(first.total, second.total)
     for a, b, c in zip(*map(jax.tree.leaves, (carry, same, start)), strict=True):
@@ -99,7 +107,7 @@ def test_padding_of_an_evaluation_counts_nothing(model, params, tokens, rng):
 def test_the_gradient_stops_at_the_carry(model, params, tokens):
     def through(scale):
         start = jax.tree.map(lambda x: x + scale, initial_carry(model, params, B))
-        _, (carry, _) = language_loss(model)(params, start, batch_of(tokens), None)
+        carry = language_loss(model)(params, batch_of(tokens), given(start)).carry
         return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(carry))
 
     assert jax.grad(through)(0.3) == 0
@@ -107,7 +115,7 @@ def test_the_gradient_stops_at_the_carry(model, params, tokens):
 
 @pytest.mark.parametrize("hidden", [5, 6])
 def test_tied_output_has_no_matrix_of_its_own(hidden):
-    model = LanguageModel(vocabulary=V, embedding=5, cells=(LSTM(hidden),), tied=True)
+    model = LanguageNetwork(vocabulary=V, embedding=5, layers=(Layer(LSTM(hidden)),), tied=True)
     params = model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
     assert "output" not in params
     assert ("projection" in params) == (hidden != 5)
@@ -120,7 +128,9 @@ def test_tied_output_has_no_matrix_of_its_own(hidden):
 
 
 def test_dropout_follows_the_row(tokens):
-    model = LanguageModel(vocabulary=V, embedding=5, cells=(LSTM(6), LSTM(6)), dropout=0.5)
+    model = LanguageNetwork(
+        vocabulary=V, embedding=5, layers=(Layer(LSTM(6)), Layer(LSTM(6))), dropout=0.5
+    )
     params = model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
     keys = jax.random.split(jax.random.key(1), B)
     _, whole = model.apply({"params": params}, tokens, dropout_keys=keys)
@@ -133,10 +143,10 @@ def test_dropout_follows_the_row(tokens):
 def test_penalties_are_added_in_training_only_and_reported(model, params, tokens):
     keys = StepKeys(jax.random.split(jax.random.key(1), B), jax.random.key(2))
     start, batch = initial_carry(model, params, B), batch_of(tokens)
-    plain, (_, nothing) = language_loss(model)(params, start, batch, keys)
+    plain, _, nothing, _ = language_loss(model)(params, batch, given(start, keys))
     assert nothing == {}
     penalized = language_loss(model, activity_weight=2.0, temporal_weight=3.0)
-    loss, (_, metrics) = penalized(params, start, batch, keys)
+    loss, _, metrics, _ = penalized(params, batch, given(start, keys))
     _, ys = model.apply({"params": params}, tokens[:, :-1], start, method="outputs")
     ys = np.asarray(ys, np.float64)
     changes = np.square(ys[:, 1:] - ys[:, :-1]).mean(-1).sum()
@@ -147,7 +157,7 @@ def test_penalties_are_added_in_training_only_and_reported(model, params, tokens
     added = sum(part.total for part in metrics.values())
     np.testing.assert_allclose(loss.total, plain.total + added, rtol=1e-6)
     assert loss.weight == plain.weight == B * T
-    evaluated, (_, metrics) = penalized(params, start, batch, None)
+    evaluated, _, metrics, _ = penalized(params, batch, given(start))
     assert metrics == {}
     np.testing.assert_allclose(evaluated.total, plain.total, rtol=1e-6)
 
@@ -155,7 +165,7 @@ def test_penalties_are_added_in_training_only_and_reported(model, params, tokens
 def test_bfloat16_logits_are_float32_and_near(params, tokens):
     for tied in (False, True):
         wide, narrow = (
-            LanguageModel(V, 5, (LSTM(6), GRU(6)), tied=tied, dtype=dtype)
+            LanguageNetwork(V, 5, LAYERS, tied=tied, execution=Execution(dtype=dtype))
             for dtype in (None, "bfloat16")
         )
         params = wide.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
@@ -167,16 +177,17 @@ def test_bfloat16_logits_are_float32_and_near(params, tokens):
 
 def test_every_regularizer_acts_in_training_and_none_in_evaluation(params, tokens):
     keys = StepKeys(jax.random.split(jax.random.key(1), B), jax.random.key(2))
-    plain = LanguageModel(V, 5, (LSTM(6), GRU(6)))
+    plain = LanguageNetwork(V, 5, LAYERS)
     start, batch = initial_carry(plain, params, B), batch_of(tokens)
-    want = language_loss(plain)(params, start, batch, None)[0].total
+    want = language_loss(plain)(params, batch, given(start)).loss.total
     for chosen in (
         Regularization(recurrent_dropout=0.5),
         Regularization(zoneout=(("h", 0.5),)),
         Regularization(weight_drop=0.5),
     ):
-        loss_fn = language_loss(LanguageModel(V, 5, (LSTM(6), GRU(6)), regularization=chosen))
-        assert abs(loss_fn(params, start, batch, keys)[0].total - want) > 1e-3
-        still = loss_fn(params, start, batch, None)[0].total
+        layers = tuple(Layer(layer.cell, chosen) for layer in LAYERS)
+        loss_fn = language_loss(LanguageNetwork(V, 5, layers))
+        assert abs(loss_fn(params, batch, given(start, keys)).loss.total - want) > 1e-3
+        still = loss_fn(params, batch, given(start)).loss.total
         if not chosen.zoneout:  # which moves by its expectation
             np.testing.assert_allclose(still, want, rtol=1e-6)

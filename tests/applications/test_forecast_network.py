@@ -6,15 +6,19 @@ import numpy as np
 import optax
 import pytest
 
+from seqnets.applications.forecasting.network import ForecastNetwork
+from seqnets.applications.forecasting.objective import forecasting_loss
 from seqnets.cells import GRU, LSTM
 from seqnets.data.series import Series
-from seqnets.data.windows import SeriesWindows, Window, WindowShape
+from seqnets.data.windows import SeriesWindows, Window, WindowShape, WindowSource
 from seqnets.heads import GaussianHead, QuantileHead
+from seqnets.modules import Layer
 from seqnets.reduction import Weighted
-from seqnets.tasks.forecasting import Forecaster, forecasting_loss
+from seqnets.training import Given
 
 SHAPE = WindowShape(context=9, horizon=4, season=3, profile=2)
 HEAD = QuantileHead((0.1, 0.5, 0.9))
+EVALUATION = Given((), None, (), 1.0)
 
 
 @pytest.fixture
@@ -28,9 +32,9 @@ def window(windows):
     return windows.windows(np.array([0, 1, 2]), np.array([20, 8, 3]))
 
 
-@pytest.mark.parametrize("cells", [(LSTM(5),), (GRU(5), GRU(5))])
-def test_training_starts_at_seasonal_naive(windows, window, cells):
-    model = Forecaster(cells, HEAD)
+@pytest.mark.parametrize("layers", [(Layer(LSTM(5)),), (Layer(GRU(5)), Layer(GRU(5)))])
+def test_training_starts_at_seasonal_naive(windows, window, layers):
+    model = ForecastNetwork(layers, HEAD)
     params = model.init(jax.random.key(0), window)["params"]
     raw = model.apply({"params": params}, window)
     assert raw.shape == (3, 4, 3)
@@ -44,7 +48,7 @@ def trained_params(model, window, rng):
 
 
 def test_a_row_depends_on_itself_alone(window, rng):
-    model = Forecaster((LSTM(5),), HEAD)
+    model = ForecastNetwork((Layer(LSTM(5)),), HEAD)
     params = trained_params(model, window, rng)
     together = model.apply({"params": params}, window)
     for row in range(3):
@@ -53,7 +57,7 @@ def test_a_row_depends_on_itself_alone(window, rng):
 
 
 def test_steps_before_the_start_never_matter(window, rng):
-    model = Forecaster((LSTM(5),), HEAD)
+    model = ForecastNetwork((Layer(LSTM(5)),), HEAD)
     params = trained_params(model, window, rng)
     noise = np.where(window.past_mask[..., None], window.past, 1e6)
     assert np.any(noise != window.past)
@@ -64,10 +68,10 @@ def test_steps_before_the_start_never_matter(window, rng):
 
 
 def test_loss_counts_observed_steps(window, rng):
-    model = Forecaster((LSTM(5),), GaussianHead())
+    model = ForecastNetwork((Layer(LSTM(5)),), GaussianHead())
     params = trained_params(model, window, rng)
     weight = (rng.random(window.weight.shape) < 0.6).astype(np.float32)
-    loss, (carry, _) = forecasting_loss(model)(params, (), window._replace(weight=weight), None)
+    loss, carry, *_ = forecasting_loss(model)(params, window._replace(weight=weight), EVALUATION)
     raw = np.asarray(model.apply({"params": params}, window), np.float64)
     scale = np.log1p(np.exp(raw[..., 1] + np.log(np.e - 1))) + 1e-4
     z = (window.target - raw[..., 0]) / scale
@@ -80,9 +84,9 @@ def test_loss_counts_observed_steps(window, rng):
 def test_the_median_loss_of_zero_is_the_mase(windows):
     """Targets are in units of the seasonal change, so the loss of saying 0 is a MASE of one."""
     window = windows.windows(np.array([0]), np.array([20]))
-    model = Forecaster((LSTM(2),), QuantileHead((0.5,)))
+    model = ForecastNetwork((Layer(LSTM(2)),), QuantileHead((0.5,)))
     params = model.init(jax.random.key(0), window)["params"]
-    loss, _ = forecasting_loss(model)(params, (), window, None)
+    loss = forecasting_loss(model)(params, window, EVALUATION).loss
     values = windows.values[:30]
     scale = np.mean(np.abs(values[3:] - values[:-3]))
     naive = np.mean(np.abs(values[20:24] - values[[17, 18, 19, 17]])) / scale
@@ -93,15 +97,16 @@ def test_it_learns_what_seasonal_naive_cannot(rng):
     """A trend: naive is off by the slope times the season, always."""
     line = Series("line", np.arange(60) * 2.0 + rng.normal(0, 0.1, 60))
     windows = SeriesWindows([line], SHAPE)
-    model = Forecaster((LSTM(8),), HEAD)
+    model = ForecastNetwork((Layer(LSTM(8)),), HEAD)
     optimizer = optax.adam(0.02)
     loss_fn = forecasting_loss(model)
-    params = model.init(jax.random.key(0), windows.batch(0, 2, 0))["params"]
+    source = WindowSource(windows, batch_size=8, seed=0)
+    params = model.init(jax.random.key(0), source.batch(0))["params"]
 
     @jax.jit
     def step(params, state, window):
         def mean(params):
-            loss: Weighted = loss_fn(params, (), window, None)[0]
+            loss: Weighted = loss_fn(params, window, EVALUATION).loss
             return loss.mean()
 
         loss, grads = jax.value_and_grad(mean)(params)
@@ -110,13 +115,13 @@ def test_it_learns_what_seasonal_naive_cannot(rng):
 
     state, losses = optimizer.init(params), []
     for k in range(60):
-        params, state, loss = step(params, state, windows.batch(k, 8, 0))
+        params, state, loss = step(params, state, source.batch(k))
         losses.append(float(loss))
     assert np.mean(losses[-5:]) < 0.25 * losses[0]
 
 
 def test_dropout_needs_keys(window):
-    model = Forecaster((LSTM(5), LSTM(5)), HEAD, dropout=0.5)
+    model = ForecastNetwork((Layer(LSTM(5)), Layer(LSTM(5))), HEAD, dropout=0.5)
     params = model.init(jax.random.key(0), window)["params"]
     params["output"]["kernel"] = jnp.ones_like(params["output"]["kernel"])
     keys = jax.random.split(jax.random.key(1), 3)

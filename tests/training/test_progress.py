@@ -1,6 +1,8 @@
+"""How long a run is, and what is due when."""
+
 import pytest
 
-from seqnets.training.hooks import Hook, Limits, Progress
+from seqnets.training import Limits, Progress
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,15 @@ def test_records_of_a_run_bounded_by_time():
 @pytest.mark.parametrize("value", [0, -1])
 @pytest.mark.parametrize(
     "name",
-    ["steps", "max_steps", "max_seconds", "report_every", "evaluate_every", "checkpoint_every"],
+    [
+        "steps",
+        "max_steps",
+        "max_seconds",
+        "patience",
+        "report_every",
+        "evaluate_every",
+        "checkpoint_every",
+    ],
 )
 def test_limits_must_be_positive(name, value):
     with pytest.raises(ValueError, match=f"{name}: expected"):
@@ -65,11 +75,8 @@ def test_progress_knows_whether_its_validation_is_of_this_step():
     assert Progress(step=3, validation_step=3).evaluated
 
 
-def test_every_method_of_a_hook_may_be_left_out():
-    hook = Hook()
-    hook.on_step(Progress(), 0.5)
-    hook.on_record({"step": 1, "split": "train"})
-    hook.on_rollback(Progress())
-    hook.wait()
-    hook.on_checkpoint(None, Progress(), evaluated=False)
-    hook.on_end()
+@pytest.mark.parametrize(
+    ("patience", "stale", "finished"), [(None, 99, False), (3, 2, False), (3, 3, True)]
+)
+def test_patience_stops_a_run(patience, stale, finished):
+    assert Limits(100, patience=patience).finished(5, 0.0, stale) is finished
