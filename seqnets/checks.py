@@ -13,6 +13,8 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 
+from seqnets.typing import Float
+
 __all__ = [
     "check_dtype",
     "check_levels",
@@ -77,7 +79,9 @@ def check_range(
         raise ValueError(f"{name}: expected a value in {left}{low}, {high}{right}, got {value}")
 
 
-def check_levels(name: str, levels: Sequence[float] | np.ndarray) -> np.ndarray:
+def check_levels(
+    name: str, levels: Sequence[float] | Float[np.ndarray, " Q"]
+) -> Float[np.ndarray, " Q"]:
     """Quantile levels as float64 [Q]; ValueError unless they increase within (0, 1)."""
     array = np.asarray(levels, np.float64)
     inside = array.ndim == 1 and array.size > 0 and bool(np.all((array > 0) & (array < 1)))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from seqnets.checks import check_shape
-from seqnets.typing import Array
+from seqnets.typing import Array, Float, Shaped
 
 __all__ = ["Weighted", "weighted", "widen"]
 
@@ -24,22 +24,22 @@ class Weighted(NamedTuple):
     concatenation).
     """
 
-    total: Array
+    total: Float[Array, "*S"]
     """Σ wᵢ xᵢ, a scalar."""
-    weight: Array
+    weight: Float[Array, "*S"]
     """Σ wᵢ, a scalar."""
 
     def __add__(self, other: Weighted) -> Weighted:  # type: ignore[override]
         """Combine the elements of both."""
         return Weighted(self.total + other.total, self.weight + other.weight)
 
-    def mean(self) -> Array:
+    def mean(self) -> Float[Array, "*S"]:
         """``total / weight``, and 0 where the weight is 0 (with a gradient of 0, not NaN)."""
         empty = self.weight == 0
         return jnp.where(empty, 0.0, self.total / jnp.where(empty, 1.0, self.weight))
 
 
-def weighted(values: Array, weight: Array | None = None) -> Weighted:
+def weighted(values: Shaped[Array, "*S"], weight: Shaped[Array, "*S"] | None = None) -> Weighted:
     """Reduce unreduced losses to a `Weighted`, in float32 or wider.
 
     Elements of weight 0 never matter: not their value, NaN included, and the gradient that they
@@ -75,7 +75,7 @@ def weighted(values: Array, weight: Array | None = None) -> Weighted:
     return Weighted(jnp.sum(real * weight), jnp.sum(weight))
 
 
-def widen(x: Any) -> Array:
+def widen(x: Any) -> Float[Array, "*S"]:
     """``x`` in float32 or wider, the types in which losses are computed and added up."""
     x = jnp.asarray(x)
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -42,7 +42,7 @@ ParamsT = TypeVar("ParamsT")
 class Activation(Protocol):
     """An element-wise function: array in, array of the same shape and dtype out."""
 
-    def __call__(self, x: Array, /) -> Array:
+    def __call__(self, x: Float[Array, "*S"], /) -> Float[Array, "*S"]:
         """Apply the function to every element."""
         ...
 
@@ -68,6 +68,8 @@ class Cell(Protocol[ParamsT, CarryT]):
         """Carry before the first step, every leaf ``[batch, ...]`` of ``dtype``."""
         ...
 
-    def step(self, params: ParamsT, carry: CarryT, x: Array) -> tuple[CarryT, Array]:
+    def step(
+        self, params: ParamsT, carry: CarryT, x: Float[Array, "B *D"]
+    ) -> tuple[CarryT, Float[Array, "B *H"]]:
         """One step: carry and ``x [B, D]`` to the next carry and ``y [B, features]``."""
         ...

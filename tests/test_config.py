@@ -274,10 +274,13 @@ def test_unequal_layers_and_options_of_cells(write):
     ],
 )
 def test_mistakes_in_layers_name_the_key(write, text, settings, message):
+
+    def build():
+        model = load(TextConfig, write(text), settings).model
+        return model.build_layers(), model.execution()
+
     with pytest.raises(ConfigError, match=message):
-        loaded = load(TextConfig, write(text), settings)
-        loaded.model.build_layers()
-        loaded.model.execution()
+        build()
 
 
 def test_a_former_key_is_read(write):

@@ -8,13 +8,14 @@ from statistics import NormalDist
 import numpy as np
 
 from seqnets.checks import check_levels, check_range, check_rank
+from seqnets.typing import Float
 
 __all__ = ["seasonal_naive"]
 
 
 def seasonal_naive(
-    history: np.ndarray, horizon: int, season: int, levels: Sequence[float]
-) -> np.ndarray:
+    history: Float[np.ndarray, " T"], horizon: int, season: int, levels: Sequence[float]
+) -> Float[np.ndarray, "H Q"]:
     """Repeat the last season, in a band that widens with the seasons ahead.
 
         y_{T+h} ~ Normal(x_t, k σ²),   t = T + h - k · season

@@ -11,6 +11,7 @@ import lzma
 import numpy as np
 
 from seqnets.checks import check_range
+from seqnets.typing import Float
 
 __all__ = ["lzma_bits", "ngram_bits", "ngram_probabilities", "unigram_bits"]
 
@@ -41,7 +42,7 @@ def ngram_bits(train: str, validation: str, order: int = 3) -> float:
     return float(-np.mean(np.log2(ngram_probabilities(train, validation, order))))
 
 
-def ngram_probabilities(train: str, validation: str, order: int) -> np.ndarray:
+def ngram_probabilities(train: str, validation: str, order: int) -> Float[np.ndarray, " n"]:
     """Probability of each validation character after the ``order`` characters before it.
 
     Interpolated Witten-Bell smoothing: with h the last k characters, n(h c) how often c followed

@@ -16,7 +16,7 @@ from seqnets.cells.product import factor_dtype, sum_dtype
 from seqnets.cells.roles import roles
 from seqnets.checks import check_range, check_shape
 from seqnets.initializers import forget_bias, per_gate
-from seqnets.typing import Array, Key
+from seqnets.typing import Array, Float, Key
 
 __all__ = ["ConvLSTM", "ConvLSTMCarry", "ConvLSTMParams"]
 
@@ -25,20 +25,20 @@ __all__ = ["ConvLSTM", "ConvLSTMCarry", "ConvLSTMParams"]
 class ConvLSTMParams(NamedTuple):
     """Parameters of a `ConvLSTM`: the gates' blocks side by side on the last axis."""
 
-    w_x: Array
+    w_x: Float[Array, "*K D G"]
     """[*kernel, D, 4H] input kernel."""
-    w_h: Array
+    w_h: Float[Array, "*K H G"]
     """[*kernel, H, 4H] recurrent kernel."""
-    b: Array
+    b: Float[Array, " G"]
     """[4H] bias."""
 
 
 class ConvLSTMCarry(NamedTuple):
     """State of a `ConvLSTM`."""
 
-    c: Array
+    c: Float[Array, "B *I H"]
     """[B, *image, H] cell state."""
-    h: Array
+    h: Float[Array, "B *I H"]
     """[B, *image, H] hidden state, also the output."""
 
 
@@ -110,7 +110,7 @@ class ConvLSTM(PreparedCell[ConvLSTMParams, ConvLSTMCarry]):
         shape = (batch, *self.image, self.features)
         return ConvLSTMCarry(c=jnp.zeros(shape, dtype), h=jnp.zeros(shape, dtype))
 
-    def prepare(self, params: ConvLSTMParams, xs: Array) -> Array:
+    def prepare(self, params: ConvLSTMParams, xs: Float[Array, "*B D"]) -> Float[Array, "*B G"]:
         """``x * W_x + b``, [..., *image, 4H].
 
         Raises:
@@ -125,8 +125,8 @@ class ConvLSTM(PreparedCell[ConvLSTMParams, ConvLSTMCarry]):
         return z.reshape(*leading, *z.shape[1:])
 
     def advance(
-        self, params: ConvLSTMParams, carry: ConvLSTMCarry, prepared: Array
-    ) -> tuple[ConvLSTMCarry, Array]:
+        self, params: ConvLSTMParams, carry: ConvLSTMCarry, prepared: Float[Array, "B *I G"]
+    ) -> tuple[ConvLSTMCarry, Float[Array, "B *I H"]]:
         """The gates and the two state equations."""
         i, f, g, o = jnp.split(prepared + _convolve(carry.h, params.w_h), 4, axis=-1)
         c = sigmoid(f) * carry.c + sigmoid(i) * jnp.tanh(g)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from seqnets.cells.gate import sigmoid
 from seqnets.cells.lstm import LSTMCarry, LSTMFamily
-from seqnets.typing import Array, PyTree
+from seqnets.typing import Array, Float, PyTree
 
 __all__ = ["CoupledLSTM"]
 
@@ -38,7 +38,9 @@ class CoupledLSTM(LSTMFamily):
     forget_gate: ClassVar[int] = 0
     adds_products: ClassVar[bool] = True
 
-    def pointwise(self, extra: PyTree, z_x: Array, z_h: Array, carry: LSTMCarry) -> LSTMCarry:
+    def pointwise(
+        self, extra: PyTree, z_x: Float[Array, "*B G"], z_h: Float[Array, "*B G"], carry: LSTMCarry
+    ) -> LSTMCarry:
         """The gates and the two state equations."""
         f, g, o = jnp.split(z_x + z_h, 3, axis=-1)
         f = sigmoid(f)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 
 from seqnets.cells.gated import GatedCell, GatedParams
-from seqnets.typing import Activation, Array, PyTree
+from seqnets.typing import Activation, Array, Float, PyTree
 
 __all__ = ["Elman", "ElmanCarry"]
 
@@ -16,7 +16,7 @@ __all__ = ["Elman", "ElmanCarry"]
 class ElmanCarry(NamedTuple):
     """State of an Elman cell."""
 
-    h: Array
+    h: Float[Array, "B H"]
     """[B, H] hidden state, also the output."""
 
 
@@ -53,7 +53,9 @@ class Elman(GatedCell[ElmanCarry]):
         """Zeros, ``h [batch, H]``."""
         return ElmanCarry(h=jnp.zeros((batch, self.features), dtype))
 
-    def pointwise(self, extra: PyTree, z_x: Array, z_h: Array, carry: ElmanCarry) -> ElmanCarry:
+    def pointwise(
+        self, extra: PyTree, z_x: Float[Array, "*B G"], z_h: Float[Array, "*B G"], carry: ElmanCarry
+    ) -> ElmanCarry:
         """``h = activation(z_x + z_h)``."""
         h = self.activation(z_x + z_h)
         return ElmanCarry(h=h)

@@ -21,7 +21,7 @@ from flax.linen import initializers
 from seqnets.cells.roles import roles
 from seqnets.checks import check_range
 from seqnets.initializers import Initialization, Initializer, per_gate
-from seqnets.typing import Array, Key, PyTree
+from seqnets.typing import Array, Float, Key, PyTree
 
 __all__ = [
     "GatedCell",
@@ -39,13 +39,13 @@ __all__ = [
 class GatedParams(NamedTuple):
     """Parameters of every gated cell: the gates' blocks side by side on the last axis."""
 
-    w_x: Array
+    w_x: Float[Array, "D G"]
     """[D, G·H] input weights."""
-    w_h: Array
+    w_h: Float[Array, "H G"]
     """[H, G·H] recurrent weights."""
-    b: Array | None
+    b: Float[Array, " G"] | None
     """[G·H] bias of the input product; None where the cell adds its own, after a norm say."""
-    b_h: Array | None = None
+    b_h: Float[Array, " G"] | None = None
     """[G·H] bias of the recurrent product, where the cell needs the two products apart."""
     extra: PyTree = None
     """What the pointwise function itself needs (peepholes, norms); None for most cells."""
@@ -55,7 +55,7 @@ class HiddenCarry(Protocol):
     """Any carry with the array ``h [B, H]``, which the recurrent product reads."""
 
     @property
-    def h(self) -> Array:
+    def h(self) -> Float[Array, "B H"]:
         """[B, H] hidden state."""
         ...
 
@@ -93,7 +93,9 @@ class GatedCell(abc.ABC, Generic[CarryT]):
         return self.features
 
     @abc.abstractmethod
-    def pointwise(self, extra: PyTree, z_x: Array, z_h: Array, carry: CarryT) -> CarryT:
+    def pointwise(
+        self, extra: PyTree, z_x: Float[Array, "*B G"], z_h: Float[Array, "*B G"], carry: CarryT
+    ) -> CarryT:
         """The cell's equations after the two products, for one row or for many.
 
         Args:
@@ -137,7 +139,9 @@ class GatedCell(abc.ABC, Generic[CarryT]):
             b_h=jnp.zeros((width,), jnp.float32) if self.hidden_bias else None,
         )
 
-    def step(self, params: GatedParams, carry: CarryT, x: Array) -> tuple[CarryT, Array]:
+    def step(
+        self, params: GatedParams, carry: CarryT, x: Float[Array, "B D"]
+    ) -> tuple[CarryT, Float[Array, "B H"]]:
         """One step from ``x [B, D]``: both products, then `pointwise`."""
         dtypes = product_dtypes(params, x, carry.h)
         z_x = project_inputs(params, x, dtypes)
@@ -155,7 +159,9 @@ class ProductDtypes(NamedTuple):
     """Of the results."""
 
 
-def product_dtypes(params: GatedParams, xs: Array, h: Array) -> ProductDtypes:
+def product_dtypes(
+    params: GatedParams, xs: Float[Array, "*B D"], h: Float[Array, "*B H"]
+) -> ProductDtypes:
     """What inputs and weights promote to; the sums in that of the carry where it is wider.
 
     So bfloat16 inputs and weights beside a float32 carry are multiplied in bfloat16, which
@@ -165,7 +171,9 @@ def product_dtypes(params: GatedParams, xs: Array, h: Array) -> ProductDtypes:
     return ProductDtypes(factors, jnp.promote_types(factors, h.dtype))
 
 
-def project_inputs(params: GatedParams, xs: Array, dtypes: ProductDtypes) -> Array:
+def project_inputs(
+    params: GatedParams, xs: Float[Array, "*B D"], dtypes: ProductDtypes
+) -> Float[Array, "*B G"]:
     """``x W_x + b`` for one step ``[B, D]`` or for all at once ``[T, B, D]``.
 
     Raises:
@@ -175,12 +183,14 @@ def project_inputs(params: GatedParams, xs: Array, dtypes: ProductDtypes) -> Arr
     return _project(xs, params.w_x, params.b, dtypes)
 
 
-def project_hidden(params: GatedParams, h: Array, dtypes: ProductDtypes) -> Array:
+def project_hidden(
+    params: GatedParams, h: Float[Array, "*B H"], dtypes: ProductDtypes
+) -> Float[Array, "*B G"]:
     """``h W_h + b_h`` of one step, [B, G·H]."""
     return _project(h, params.w_h, params.b_h, dtypes)
 
 
-def check_inputs(params: GatedParams, xs: Array) -> None:
+def check_inputs(params: GatedParams, xs: Float[Array, "*B D"]) -> None:
     """Raise ValueError if the parameters are for inputs of another size."""
     expected, got = params.w_x.shape[0], xs.shape[-1]
     if got != expected:

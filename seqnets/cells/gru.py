@@ -11,7 +11,7 @@ from seqnets.cells.gate import sigmoid
 from seqnets.cells.gated import GatedCell, GatedParams
 from seqnets.cells.prepared import PreparedCell, project
 from seqnets.cells.product import product
-from seqnets.typing import Array, Key, PyTree
+from seqnets.typing import Array, Float, Key, PyTree
 
 __all__ = ["GRU", "GRUCarry", "GRUResetBefore"]
 
@@ -19,7 +19,7 @@ __all__ = ["GRU", "GRUCarry", "GRUResetBefore"]
 class GRUCarry(NamedTuple):
     """State of a GRU cell."""
 
-    h: Array
+    h: Float[Array, "B H"]
     """[B, H] hidden state, also the output."""
 
 
@@ -51,7 +51,9 @@ class GRU(GatedCell[GRUCarry]):
         """Zeros, ``h [batch, H]``."""
         return GRUCarry(h=jnp.zeros((batch, self.features), dtype))
 
-    def pointwise(self, extra: PyTree, z_x: Array, z_h: Array, carry: GRUCarry) -> GRUCarry:
+    def pointwise(
+        self, extra: PyTree, z_x: Float[Array, "*B G"], z_h: Float[Array, "*B G"], carry: GRUCarry
+    ) -> GRUCarry:
         """The gates and the interpolation between the candidate and the old state."""
         r_x, z_x, n_x = jnp.split(z_x, 3, axis=-1)
         r_h, z_h, n_h = jnp.split(z_h, 3, axis=-1)
@@ -93,13 +95,13 @@ class GRUResetBefore(PreparedCell[GatedParams, GRUCarry]):
         """Zeros, ``h [batch, H]``."""
         return GRUCarry(h=jnp.zeros((batch, self.features), dtype))
 
-    def prepare(self, params: GatedParams, xs: Array) -> Array:
+    def prepare(self, params: GatedParams, xs: Float[Array, "*B D"]) -> Float[Array, "*B G"]:
         """``x W_x + b``, [..., 3H]."""
         return project(xs, params.w_x, params.b)
 
     def advance(
-        self, params: GatedParams, carry: GRUCarry, prepared: Array
-    ) -> tuple[GRUCarry, Array]:
+        self, params: GatedParams, carry: GRUCarry, prepared: Float[Array, "B G"]
+    ) -> tuple[GRUCarry, Float[Array, "B *H"]]:
         """The gates, then the candidate's product of the reset state."""
         h = carry.h
         r_x, z_x, n_x = jnp.split(prepared, 3, axis=-1)

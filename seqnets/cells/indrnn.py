@@ -13,7 +13,7 @@ from seqnets.cells.prepared import PreparedCell, project
 from seqnets.cells.roles import roles
 from seqnets.checks import check_range
 from seqnets.initializers import per_gate
-from seqnets.typing import Activation, Array, Key
+from seqnets.typing import Activation, Array, Float, Key
 
 __all__ = ["IndRNN", "IndRNNCarry", "IndRNNParams"]
 
@@ -22,18 +22,18 @@ __all__ = ["IndRNN", "IndRNNCarry", "IndRNNParams"]
 class IndRNNParams(NamedTuple):
     """Parameters of an `IndRNN`."""
 
-    w_x: Array
+    w_x: Float[Array, "D H"]
     """[D, H] input weights."""
-    u: Array
+    u: Float[Array, " H"]
     """[H] weight of each unit for its own past."""
-    b: Array
+    b: Float[Array, " H"]
     """[H] bias."""
 
 
 class IndRNNCarry(NamedTuple):
     """State of an `IndRNN`."""
 
-    h: Array
+    h: Float[Array, "B H"]
     """[B, H] hidden state, also the output."""
 
 
@@ -76,13 +76,13 @@ class IndRNN(PreparedCell[IndRNNParams, IndRNNCarry]):
         """Zeros, ``h [batch, H]``."""
         return IndRNNCarry(h=jnp.zeros((batch, self.features), dtype))
 
-    def prepare(self, params: IndRNNParams, xs: Array) -> Array:
+    def prepare(self, params: IndRNNParams, xs: Float[Array, "*B D"]) -> Float[Array, "*B G"]:
         """``x W_x + b``, [..., H]."""
         return project(xs, params.w_x, params.b)
 
     def advance(
-        self, params: IndRNNParams, carry: IndRNNCarry, prepared: Array
-    ) -> tuple[IndRNNCarry, Array]:
+        self, params: IndRNNParams, carry: IndRNNCarry, prepared: Float[Array, "B G"]
+    ) -> tuple[IndRNNCarry, Float[Array, "B *H"]]:
         """``h = activation(prepared + u ∘ h)``."""
         u = jnp.broadcast_to(params.u, prepared.shape)
         h = self.activation(prepared + u * carry.h)

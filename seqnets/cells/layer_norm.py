@@ -12,7 +12,7 @@ from seqnets.cells.gate import sigmoid
 from seqnets.cells.gated import GatedCell, GatedParams
 from seqnets.cells.gru import GRUCarry
 from seqnets.cells.lstm import LSTMCarry, LSTMFamily
-from seqnets.typing import Array, Key
+from seqnets.typing import Array, Float, Key
 
 __all__ = ["GRUNorms", "LSTMNorms", "LayerNormGRU", "LayerNormLSTM"]
 
@@ -23,15 +23,15 @@ _EPSILON = 1e-5
 class LSTMNorms(NamedTuple):
     """Scales and shifts of the three norms of a `LayerNormLSTM`."""
 
-    scale_x: Array
+    scale_x: Float[Array, " G"]
     """[4H] of the input product, ones at first."""
-    scale_h: Array
+    scale_h: Float[Array, " G"]
     """[4H] of the recurrent product, ones at first."""
-    b: Array
+    b: Float[Array, " G"]
     """[4H] bias of the gates."""
-    scale_c: Array
+    scale_c: Float[Array, " H"]
     """[H] of the cell state, ones at first."""
-    b_c: Array
+    b_c: Float[Array, " H"]
     """[H] shift of the cell state, zeros at first."""
 
 
@@ -68,7 +68,13 @@ class LayerNormLSTM(LSTMFamily):
         )
         return params._replace(b=None, extra=norms)
 
-    def pointwise(self, extra: LSTMNorms, z_x: Array, z_h: Array, carry: LSTMCarry) -> LSTMCarry:
+    def pointwise(
+        self,
+        extra: LSTMNorms,
+        z_x: Float[Array, "*B G"],
+        z_h: Float[Array, "*B G"],
+        carry: LSTMCarry,
+    ) -> LSTMCarry:
         """The gates of the normalised products, the state, and the output of its norm."""
         z = _norm(z_x, extra.scale_x, extra.b) + _norm(z_h, extra.scale_h)
         i, f, g, o = jnp.split(z, 4, axis=-1)
@@ -80,13 +86,13 @@ class LayerNormLSTM(LSTMFamily):
 class GRUNorms(NamedTuple):
     """Scales and shifts of the four norms of a `LayerNormGRU`."""
 
-    scale_x: Array
+    scale_x: Float[Array, " G"]
     """[3H] of the input product, ones at first."""
-    scale_h: Array
+    scale_h: Float[Array, " G"]
     """[3H] of the recurrent product, ones at first."""
-    b: Array
+    b: Float[Array, " G"]
     """[3H] bias of gates and candidate."""
-    b_hn: Array
+    b_hn: Float[Array, " H"]
     """[H] shift of the candidate's recurrent product, which the reset gate multiplies."""
 
 
@@ -127,7 +133,9 @@ class LayerNormGRU(GatedCell[GRUCarry]):
         """Zeros, ``h [batch, H]``."""
         return GRUCarry(h=jnp.zeros((batch, self.features), dtype))
 
-    def pointwise(self, extra: GRUNorms, z_x: Array, z_h: Array, carry: GRUCarry) -> GRUCarry:
+    def pointwise(
+        self, extra: GRUNorms, z_x: Float[Array, "*B G"], z_h: Float[Array, "*B G"], carry: GRUCarry
+    ) -> GRUCarry:
         """The gates of the normalised products, and the interpolation."""
         (gates_x, n_x), (gates_h, n_h), (s_x, s_xn), (s_h, s_hn), (b, b_n) = (
             jnp.split(a, [2 * self.features], axis=-1)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqnets.typing import Array, Cell, Key, PyTree
+from seqnets.typing import Array, Cell, Float, Key, PyTree
 
 __all__ = ["LearnedCarry", "LearnedCarryParams"]
 
@@ -62,6 +62,8 @@ class LearnedCarry:
 
         return jax.tree.map(rows, params.carry)
 
-    def step(self, params: LearnedCarryParams, carry: PyTree, x: Array) -> tuple[PyTree, Array]:
+    def step(
+        self, params: LearnedCarryParams, carry: PyTree, x: Float[Array, "B *D"]
+    ) -> tuple[PyTree, Float[Array, "B *H"]]:
         """One step of the cell."""
         return self.cell.step(params.cell, carry, x)

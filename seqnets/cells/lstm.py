@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from seqnets.cells.gate import sigmoid
 from seqnets.cells.gated import GatedCell, GatedParams
 from seqnets.initializers import Initializer, forget_bias
-from seqnets.typing import Array, PyTree
+from seqnets.typing import Array, Float, PyTree
 
 __all__ = ["LSTM", "LSTMCarry", "LSTMFamily"]
 
@@ -18,9 +18,9 @@ __all__ = ["LSTM", "LSTMCarry", "LSTMFamily"]
 class LSTMCarry(NamedTuple):
     """State of an LSTM cell."""
 
-    c: Array
+    c: Float[Array, "B H"]
     """[B, H] cell state."""
-    h: Array
+    h: Float[Array, "B H"]
     """[B, H] hidden state, also the output; narrower where the cell projects it."""
 
 
@@ -74,7 +74,9 @@ class LSTM(LSTMFamily):
     gates: ClassVar[int] = 4
     adds_products: ClassVar[bool] = True
 
-    def pointwise(self, extra: PyTree, z_x: Array, z_h: Array, carry: LSTMCarry) -> LSTMCarry:
+    def pointwise(
+        self, extra: PyTree, z_x: Float[Array, "*B G"], z_h: Float[Array, "*B G"], carry: LSTMCarry
+    ) -> LSTMCarry:
         """The gates and the two state equations."""
         i, f, g, o = jnp.split(z_x + z_h, 4, axis=-1)
         c = sigmoid(f) * carry.c + sigmoid(i) * jnp.tanh(g)

@@ -11,7 +11,7 @@ from seqnets.cells.gate import sigmoid
 from seqnets.cells.gated import GatedCell, GatedParams
 from seqnets.cells.prepared import PreparedCell, project
 from seqnets.cells.product import product
-from seqnets.typing import Array, Key, PyTree
+from seqnets.typing import Array, Float, Key, PyTree
 
 __all__ = ["MGU", "MGUCarry", "MGUResetAfter"]
 
@@ -19,7 +19,7 @@ __all__ = ["MGU", "MGUCarry", "MGUResetAfter"]
 class MGUCarry(NamedTuple):
     """State of a minimal gated unit."""
 
-    h: Array
+    h: Float[Array, "B H"]
     """[B, H] hidden state, also the output."""
 
 
@@ -52,7 +52,9 @@ class MGUResetAfter(GatedCell[MGUCarry]):
         """Zeros, ``h [batch, H]``."""
         return MGUCarry(h=jnp.zeros((batch, self.features), dtype))
 
-    def pointwise(self, extra: PyTree, z_x: Array, z_h: Array, carry: MGUCarry) -> MGUCarry:
+    def pointwise(
+        self, extra: PyTree, z_x: Float[Array, "*B G"], z_h: Float[Array, "*B G"], carry: MGUCarry
+    ) -> MGUCarry:
         """The gate and the interpolation between the candidate and the old state."""
         f_x, n_x = jnp.split(z_x, 2, axis=-1)
         f_h, n_h = jnp.split(z_h, 2, axis=-1)
@@ -91,13 +93,13 @@ class MGU(PreparedCell[GatedParams, MGUCarry]):
         """Zeros, ``h [batch, H]``."""
         return MGUCarry(h=jnp.zeros((batch, self.features), dtype))
 
-    def prepare(self, params: GatedParams, xs: Array) -> Array:
+    def prepare(self, params: GatedParams, xs: Float[Array, "*B D"]) -> Float[Array, "*B G"]:
         """``x W_x + b``, [..., 2H]."""
         return project(xs, params.w_x, params.b)
 
     def advance(
-        self, params: GatedParams, carry: MGUCarry, prepared: Array
-    ) -> tuple[MGUCarry, Array]:
+        self, params: GatedParams, carry: MGUCarry, prepared: Float[Array, "B G"]
+    ) -> tuple[MGUCarry, Float[Array, "B *H"]]:
         """The gate, then the candidate's product of the gated state."""
         h = carry.h
         f_x, n_x = jnp.split(prepared, 2, axis=-1)

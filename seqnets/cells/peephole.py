@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from seqnets.cells.gate import sigmoid
 from seqnets.cells.gated import GatedParams
 from seqnets.cells.lstm import LSTMCarry, LSTMFamily
-from seqnets.typing import Array, Key
+from seqnets.typing import Array, Float, Key
 
 __all__ = ["PeepholeLSTM", "Peepholes"]
 
@@ -18,11 +18,11 @@ __all__ = ["PeepholeLSTM", "Peepholes"]
 class Peepholes(NamedTuple):
     """Weights from the cell state to the gates of the same unit."""
 
-    p_i: Array
+    p_i: Float[Array, " H"]
     """[H] from the old state to the input gate."""
-    p_f: Array
+    p_f: Float[Array, " H"]
     """[H] from the old state to the forget gate."""
-    p_o: Array
+    p_o: Float[Array, " H"]
     """[H] from the new state to the output gate."""
 
 
@@ -55,7 +55,13 @@ class PeepholeLSTM(LSTMFamily):
         zeros = (jnp.zeros(self.features, jnp.float32) for _ in Peepholes._fields)
         return super().init(key, in_features)._replace(extra=Peepholes(*zeros))
 
-    def pointwise(self, extra: Peepholes, z_x: Array, z_h: Array, carry: LSTMCarry) -> LSTMCarry:
+    def pointwise(
+        self,
+        extra: Peepholes,
+        z_x: Float[Array, "*B G"],
+        z_h: Float[Array, "*B G"],
+        carry: LSTMCarry,
+    ) -> LSTMCarry:
         """The gates, each with its peephole, and the two state equations."""
         i, f, g, o = jnp.split(z_x + z_h, 4, axis=-1)
         p_i, p_f, p_o = (jnp.broadcast_to(p, i.shape) for p in extra)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from seqnets.cells.product import product
 from seqnets.checks import check_range
 from seqnets.initializers import Initialization
-from seqnets.typing import Array, Key, PyTree
+from seqnets.typing import Array, Float, Key, PyTree
 
 __all__ = ["PreparedCell", "project"]
 
@@ -44,19 +44,25 @@ class PreparedCell(abc.ABC, Generic[ParamsT, CarryT]):
         """Carry before the first step, every leaf ``[batch, ...]`` of ``dtype``."""
 
     @abc.abstractmethod
-    def prepare(self, params: ParamsT, xs: Array) -> PyTree:
+    def prepare(self, params: ParamsT, xs: Float[Array, "*B D"]) -> PyTree:
         """What the inputs alone give, for one step ``[B, ...]`` or for all ``[T, B, ...]``."""
 
     @abc.abstractmethod
-    def advance(self, params: ParamsT, carry: CarryT, prepared: Any) -> tuple[CarryT, Array]:
+    def advance(
+        self, params: ParamsT, carry: CarryT, prepared: Any
+    ) -> tuple[CarryT, Float[Array, "B *H"]]:
         """The rest of a step: carry and prepared inputs of one step to ``(carry, y)``."""
 
-    def step(self, params: ParamsT, carry: CarryT, x: Array) -> tuple[CarryT, Array]:
+    def step(
+        self, params: ParamsT, carry: CarryT, x: Float[Array, "B *D"]
+    ) -> tuple[CarryT, Float[Array, "B *H"]]:
         """One step from ``x [B, ...]``."""
         return self.advance(params, carry, self.prepare(params, x))
 
 
-def project(xs: Array, w_x: Array, b: Array | None = None) -> Array:
+def project(
+    xs: Float[Array, "*B D"], w_x: Float[Array, "D G"], b: Float[Array, " G"] | None = None
+) -> Float[Array, "*B G"]:
     """``x w_x + b`` over the last axis, whatever the axes before it.
 
     Raises:

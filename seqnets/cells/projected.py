@@ -13,7 +13,7 @@ from seqnets.cells.gate import sigmoid
 from seqnets.cells.gated import GatedParams
 from seqnets.cells.lstm import LSTMCarry, LSTMFamily
 from seqnets.checks import check_range
-from seqnets.typing import Array, Key
+from seqnets.typing import Array, Float, Key
 
 __all__ = ["ProjectedLSTM"]
 
@@ -70,7 +70,13 @@ class ProjectedLSTM(LSTMFamily):
         w_p = initializers.glorot_uniform()(key_p, shape, jnp.float32)
         return super().init(key, in_features)._replace(extra=w_p)
 
-    def pointwise(self, extra: Array, z_x: Array, z_h: Array, carry: LSTMCarry) -> LSTMCarry:
+    def pointwise(
+        self,
+        extra: Float[Array, "H P"],
+        z_x: Float[Array, "*B G"],
+        z_h: Float[Array, "*B G"],
+        carry: LSTMCarry,
+    ) -> LSTMCarry:
         """The gates, the two state equations and the projection ``extra``."""
         i, f, g, o = jnp.split(z_x + z_h, 4, axis=-1)
         c = sigmoid(f) * carry.c + sigmoid(i) * jnp.tanh(g)

@@ -15,7 +15,7 @@ from seqnets.cells.prepared import PreparedCell, project
 from seqnets.cells.roles import roles
 from seqnets.checks import check_range
 from seqnets.initializers import Initializer, forget_bias, per_gate
-from seqnets.typing import Array, Key
+from seqnets.typing import Array, Float, Key
 
 __all__ = ["SRU", "SRUCarry", "SRUParams"]
 
@@ -24,18 +24,18 @@ __all__ = ["SRU", "SRUCarry", "SRUParams"]
 class SRUParams(NamedTuple):
     """Parameters of an `SRU`: the blocks side by side on the last axis."""
 
-    w_x: Array
+    w_x: Float[Array, "D G"]
     """[D, 3H] input weights, [D, 4H] with a projection for the highway."""
-    v: Array
+    v: Float[Array, " G"]
     """[2H] weights of the gates for the state of their own unit."""
-    b: Array
+    b: Float[Array, " G"]
     """[2H] bias of the gates."""
 
 
 class SRUCarry(NamedTuple):
     """State of an `SRU`."""
 
-    c: Array
+    c: Float[Array, "B H"]
     """[B, H] cell state; the output is another array."""
 
 
@@ -89,7 +89,7 @@ class SRU(PreparedCell[SRUParams, SRUCarry]):
         """Zeros, ``c [batch, H]``."""
         return SRUCarry(c=jnp.zeros((batch, self.features), dtype))
 
-    def prepare(self, params: SRUParams, xs: Array) -> Array:
+    def prepare(self, params: SRUParams, xs: Float[Array, "*B D"]) -> Float[Array, "*B G"]:
         """The products of the inputs and the highway, [..., 4H]."""
         z = project(xs, params.w_x)
         if z.shape[-1] == 4 * self.features:
@@ -97,8 +97,8 @@ class SRU(PreparedCell[SRUParams, SRUCarry]):
         return jnp.concatenate([z, (self._scale * xs).astype(z.dtype)], axis=-1)
 
     def advance(
-        self, params: SRUParams, carry: SRUCarry, prepared: Array
-    ) -> tuple[SRUCarry, Array]:
+        self, params: SRUParams, carry: SRUCarry, prepared: Float[Array, "B G"]
+    ) -> tuple[SRUCarry, Float[Array, "B *H"]]:
         """The gates, the state and the highway, all of them element by element."""
         new, f_x, r_x, s = jnp.split(prepared, 4, axis=-1)
         v_f, v_r, b_f, b_r = (

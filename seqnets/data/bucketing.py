@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from seqnets.checks import check_dtype, check_range, check_rank
 from seqnets.data.ragged import checked_sequences
+from seqnets.typing import Bool, Int, Shaped
 
 __all__ = [
     "Buckets",
@@ -112,7 +113,7 @@ class Buckets:
             end = cut[end]
         return cls(tuple(reversed(steps)))
 
-    def padded_lengths(self, lengths: ArrayLike) -> NDArray[np.int64]:
+    def padded_lengths(self, lengths: ArrayLike) -> Int[np.ndarray, " n"]:
         """The bucket of each of ``lengths`` [n], ints ≥ 0: [n].
 
         Raises:
@@ -146,11 +147,11 @@ def _one_more_bucket(
 class Padded(NamedTuple):
     """Sequences as rows padded on the right, in the order given."""
 
-    xs: NDArray[Any]
+    xs: Shaped[np.ndarray, "B T *D"]
     """[B, T, ...], zero at padded steps."""
-    mask: NDArray[np.bool_]
+    mask: Bool[np.ndarray, "B T"]
     """[B, T] bool, True at real steps."""
-    lengths: NDArray[np.int32]
+    lengths: Int[np.ndarray, " B"]
     """[B] int32, real steps of each row."""
 
 

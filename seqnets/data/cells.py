@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from seqnets.data.errors import DataError
+from seqnets.typing import Float
 
 __all__ = ["Cells", "is_missing", "is_number", "numbers", "rows", "shown"]
 
@@ -72,7 +72,7 @@ def is_number(cell: str) -> bool:
     return not is_missing(cell) and not math.isnan(_number(cell))
 
 
-def numbers(cells: Cells) -> NDArray[np.float64]:
+def numbers(cells: Cells) -> Float[np.ndarray, " n"]:
     """Parse cells to float64, NaN where a value is missing.
 
     Raises:

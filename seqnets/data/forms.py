@@ -29,6 +29,7 @@ from seqnets.data.cells import Cells, is_missing, is_number, numbers, rows, show
 from seqnets.data.errors import DataError
 from seqnets.data.files import decode_utf8, read_bytes
 from seqnets.data.times import is_time, parse_times
+from seqnets.typing import Float, Int
 
 __all__ = ["LONG", "Times", "Written", "by_series", "written_series"]
 
@@ -62,9 +63,9 @@ class Written:
     """
 
     id: str
-    values: NDArray[np.float64]
+    values: Float[np.ndarray, " n"]
     times: Times | None
-    lines: NDArray[np.int64]
+    lines: Int[np.ndarray, " n"]
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ def _long(table: _Table) -> list[Written]:
 
 
 def by_series(
-    ids: Sequence[str], times: Times, values: NDArray[np.float64], lines: NDArray[np.int64]
+    ids: Sequence[str], times: Times, values: Float[np.ndarray, " n"], lines: Int[np.ndarray, " n"]
 ) -> list[Written]:
     """The rows of a table in long form, by series, in the order of their appearance.
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from seqnets.checks import check_range
 from seqnets.data.ragged import checked_sequences
 from seqnets.data.source import WHOLE, Share, rows_of, shapes_of
-from seqnets.typing import Bool, Shaped
+from seqnets.typing import Bool, Int, Shaped
 
 __all__ = ["Packed", "PackedBatch", "PackedSource", "pack_sequences"]
 
@@ -22,17 +22,17 @@ __all__ = ["Packed", "PackedBatch", "PackedSource", "pack_sequences"]
 class Packed(NamedTuple):
     """Sequences one after the other in rows of one length, padded on the right."""
 
-    xs: NDArray[Any]
+    xs: Shaped[np.ndarray, "B T *D"]
     """[B, T, ...], zero at padded steps."""
-    mask: NDArray[np.bool_]
+    mask: Bool[np.ndarray, "B T"]
     """[B, T] bool, True at real steps."""
-    reset: NDArray[np.bool_]
+    reset: Bool[np.ndarray, "B T"]
     """[B, T] bool, True at the first step of every sequence."""
-    row: NDArray[np.int32]
+    row: Int[np.ndarray, " n"]
     """[n] int32, the row of each sequence, in the order given."""
-    start: NDArray[np.int32]
+    start: Int[np.ndarray, " n"]
     """[n] int32, the step at which it starts."""
-    lengths: NDArray[np.int32]
+    lengths: Int[np.ndarray, " n"]
     """[n] int32, its steps."""
 
     def unpack(self, ys: ArrayLike) -> list[NDArray[Any]]:

@@ -14,6 +14,7 @@ from seqnets.data.cells import shown
 from seqnets.data.errors import DataError
 from seqnets.data.forms import Times, Written, written_series
 from seqnets.data.grid import continue_times, regular_steps, regular_times, season_of
+from seqnets.typing import Float, Int
 
 __all__ = [
     "MAXIMUM_SERIES_BYTES",
@@ -44,7 +45,7 @@ class Series:
     """
 
     id: str
-    values: NDArray[np.float64]
+    values: Float[np.ndarray, " T"]
     times: pd.DatetimeIndex | None = None
     frequency: str | None = None
     steps: range | None = None
@@ -161,7 +162,7 @@ def _filled(
     return filled
 
 
-def future_times(series: Series, horizon: int) -> pd.DatetimeIndex | NDArray[np.int64]:
+def future_times(series: Series, horizon: int) -> pd.DatetimeIndex | Int[np.ndarray, " H"]:
     """Times of the ``horizon`` steps after the end of a series.
 
     Returns:

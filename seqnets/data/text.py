@@ -14,6 +14,7 @@ from seqnets.checks import check_dtype, check_range, check_rank
 from seqnets.data.errors import DataError
 from seqnets.data.files import MAXIMUM_BYTES, decode_utf8, read_bytes
 from seqnets.data.source import WHOLE, Share
+from seqnets.typing import Bool, Int
 
 __all__ = [
     "EvaluationBatch",
@@ -39,7 +40,7 @@ class TextSplit(NamedTuple):
 class Excerpt(NamedTuple):
     """A span of a row of tokens, and where in it it lies: what one of several processes holds."""
 
-    tokens: NDArray[np.integer[Any]]
+    tokens: Int[np.ndarray, " n"]
     """[m] int."""
     first: int
     """Position of the first of them in the whole."""
@@ -47,11 +48,11 @@ class Excerpt(NamedTuple):
     """Number of tokens in the whole."""
 
     @classmethod
-    def of(cls, tokens: NDArray[np.integer[Any]]) -> Excerpt:
+    def of(cls, tokens: Int[np.ndarray, " n"]) -> Excerpt:
         """The whole."""
         return cls(tokens, 0, np.size(tokens))
 
-    def at(self, positions: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+    def at(self, positions: Int[np.ndarray, "*S"]) -> Int[np.ndarray, "*S"]:
         """The tokens at positions in the whole, in their shape.
 
         Raises:
@@ -68,22 +69,22 @@ class Excerpt(NamedTuple):
 class TextBatch(NamedTuple):
     """A chunk of B streams; ``targets[b, t]`` is the token after ``inputs[b, t]``."""
 
-    inputs: NDArray[np.int32]
+    inputs: Int[np.ndarray, "B T"]
     """[B, T] int32."""
-    targets: NDArray[np.int32]
+    targets: Int[np.ndarray, "B T"]
     """[B, T] int32."""
-    reset: NDArray[np.bool_]
+    reset: Bool[np.ndarray, "B T"]
     """[B, T] bool, True where a stream starts anew and the state before is none of it."""
 
 
 class EvaluationBatch(NamedTuple):
     """A chunk of an evaluation; padded steps hold token 0 and count nothing."""
 
-    inputs: NDArray[np.int32]
+    inputs: Int[np.ndarray, "B T"]
     """[rows, T] int32."""
-    targets: NDArray[np.int32]
+    targets: Int[np.ndarray, "B T"]
     """[rows, T] int32."""
-    mask: NDArray[np.bool_]
+    mask: Bool[np.ndarray, "B T"]
     """[rows, T] bool, True at real predictions."""
 
 
@@ -242,7 +243,7 @@ def _spare(size: int, batch_size: int, chunk_length: int) -> int:
 
 
 def evaluation_batches(
-    tokens: NDArray[np.integer[Any]] | Excerpt,
+    tokens: Int[np.ndarray, " n"] | Excerpt,
     rows: int,
     chunk_length: int,
     share: slice | None = None,

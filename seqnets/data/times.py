@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from seqnets.data.cells import Cells, is_number
+from seqnets.typing import Int
 
 __all__ = ["is_time", "parse_times"]
 
@@ -24,7 +24,7 @@ FORMATS = (*(day + clock for day in (*_DAYS, *_NAMED_DAYS) for clock in _CLOCKS)
 EXPECTED = "a date as 2024-01-31 or 2024-01-31 23:00, or an integer"
 
 
-def parse_times(cells: Cells) -> pd.DatetimeIndex | NDArray[np.int64]:
+def parse_times(cells: Cells) -> pd.DatetimeIndex | Int[np.ndarray, " n"]:
     """Parse a column of times: all integers, or all dates of one format.
 
     Dates are ISO 8601 (``2024-01``, ``2024-01-31``, ``2024-01-31T23:00:00+02:00``), eight

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from seqnets.checks import did_you_mean
 from seqnets.data.errors import DataError
 from seqnets.files import read_json
+from seqnets.typing import Int
 
 __all__ = [
     "TOKENIZERS",
@@ -38,7 +39,7 @@ class Tokenizer(Protocol):
         """V, the number of different ids."""
         ...
 
-    def encode(self, text: str) -> NDArray[np.int32]:
+    def encode(self, text: str) -> Int[np.ndarray, " T"]:
         """Return the ids of ``text``, [T] int32."""
         ...
 
@@ -68,7 +69,7 @@ class ByteTokenizer:
         """256."""
         return 256
 
-    def encode(self, text: str) -> NDArray[np.int32]:
+    def encode(self, text: str) -> Int[np.ndarray, " T"]:
         """Return the bytes of ``text``.
 
         Raises:
@@ -140,7 +141,7 @@ class CharacterTokenizer:
         table[points] = np.arange(1, self.size, dtype=np.int32)
         return table
 
-    def encode(self, text: str) -> NDArray[np.int32]:
+    def encode(self, text: str) -> Int[np.ndarray, " T"]:
         """Return the id of every character, 0 where the vocabulary does not have it."""
         last = np.uint32(self._table.size - 1)
         return self._table[np.minimum(_code_points(text), last)]

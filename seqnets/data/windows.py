@@ -22,6 +22,7 @@ from seqnets.checks import check_range
 from seqnets.data.errors import DataError
 from seqnets.data.series import Series
 from seqnets.data.source import WHOLE, Share, shapes_of
+from seqnets.typing import Float, Int
 
 __all__ = ["SeriesWindows", "Window", "WindowShape", "WindowSource"]
 
@@ -92,11 +93,11 @@ class SeriesWindows:
         self._scales = np.array([_scale(one.values, shape.season) for one in series])
 
     @property
-    def lengths(self) -> np.ndarray:
+    def lengths(self) -> Int[np.ndarray, " n"]:
         """[series] number of steps of each."""
         return self._ends - self._starts
 
-    def check_usable(self, held_out: int) -> np.ndarray:
+    def check_usable(self, held_out: int) -> Int[np.ndarray, " n"]:
         """`usable`, of which there must be some.
 
         Raises:
@@ -111,7 +112,7 @@ class SeriesWindows:
             )
         return usable
 
-    def usable(self, held_out: int) -> np.ndarray:
+    def usable(self, held_out: int) -> Int[np.ndarray, " n"]:
         """Numbers of the series long enough for a window before their last ``held_out`` steps."""
         needed = self.first_cut + self.shape.horizon + held_out
         return np.flatnonzero(self.lengths >= needed)
@@ -121,7 +122,7 @@ class SeriesWindows:
         """The first time step at which a window may be cut."""
         return min(self.shape.season, self.shape.context) + 1
 
-    def windows(self, rows: np.ndarray, cuts: np.ndarray) -> Window:
+    def windows(self, rows: Int[np.ndarray, " B"], cuts: Int[np.ndarray, " B"]) -> Window:
         """Windows of the series ``rows [B]`` at ``cuts [B]``, which may be the series' end."""
         W, H, m = self.shape.context, self.shape.horizon, self.shape.season
         scale = self._scales[rows][:, None]
@@ -159,7 +160,12 @@ class SeriesWindows:
             weight=weight.astype(np.float32),
         )
 
-    def restore(self, rows: np.ndarray, cuts: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
+    def restore(
+        self,
+        rows: Int[np.ndarray, " B"],
+        cuts: Int[np.ndarray, " B"],
+        quantiles: Float[np.ndarray, "B H Q"],
+    ) -> Float[np.ndarray, "B H Q"]:
         """Forecasts ``[B, H, Q]`` of windows in the units of their series."""
         base = self._profile(rows, cuts)[..., :1]
         return base + self._scales[rows][:, None, None] * np.asarray(quantiles, np.float64)

@@ -24,7 +24,7 @@ from seqnets.cells import GRU, LSTM, Elman, GatedParams, MGUResetAfter
 from seqnets.checks import check_rank, check_shape
 from seqnets.interop.incoming import check_keys, flatten, float_array
 from seqnets.interop.layout import PortableCell, export_params, import_params, make_cell
-from seqnets.typing import Activation
+from seqnets.typing import Activation, Float
 
 __all__ = ["from_flax", "to_flax"]
 
@@ -98,7 +98,9 @@ def from_flax(
     return make_cell(gates, features, activation), imported
 
 
-def to_flax(cell: PortableCell, params: GatedParams) -> dict[str, dict[str, np.ndarray]]:
+def to_flax(
+    cell: PortableCell, params: GatedParams
+) -> dict[str, dict[str, Float[np.ndarray, "*S"]]]:
     """Tree for ``{"params": tree}`` of the Flax Linen cell of the same kind and size.
 
     Flax's GRUCell has one bias for each of r and z, its MGUCell one for f: the sum of our two,

@@ -20,6 +20,7 @@ import numpy as np
 from seqnets.cells import ConvLSTM, ConvLSTMParams
 from seqnets.checks import check_rank, check_shape
 from seqnets.interop.incoming import check_keys, flatten, float_array
+from seqnets.typing import Float
 
 __all__ = ["from_flax_conv_lstm", "to_flax_conv_lstm"]
 
@@ -64,7 +65,9 @@ def from_flax_conv_lstm(
     return cell, ConvLSTMParams(jnp.array(w_x), jnp.array(w_h), jnp.array(b))
 
 
-def to_flax_conv_lstm(cell: ConvLSTM, params: ConvLSTMParams) -> dict[str, dict[str, np.ndarray]]:
+def to_flax_conv_lstm(
+    cell: ConvLSTM, params: ConvLSTMParams
+) -> dict[str, dict[str, Float[np.ndarray, "*S"]]]:
     """Tree for ``{"params": tree}`` of the ConvLSTMCell of the same features and kernel size.
 
     Our one bias becomes that of ``ih``, and zeros become that of ``hh``. The 1 of the forget gate

@@ -10,6 +10,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from seqnets.checks import check_dtype
+from seqnets.typing import Float, Shaped
 
 __all__ = ["check_keys", "check_mapping", "flatten", "float_array", "plain_array"]
 
@@ -65,7 +66,7 @@ def flatten(name: str, tree: Any) -> dict[str, Any]:
     return flat
 
 
-def plain_array(name: str, value: Any) -> np.ndarray:
+def plain_array(name: str, value: Any) -> Shaped[np.ndarray, "*S"]:
     """Anything that `numpy.asarray` takes, as a row-major array; TypeError for anything else."""
     try:
         return np.asarray(value, order="C")
@@ -74,7 +75,7 @@ def plain_array(name: str, value: Any) -> np.ndarray:
         raise TypeError(f"{name}: expected an array, got {kind} ({error})") from error
 
 
-def float_array(name: str, value: Any) -> np.ndarray:
+def float_array(name: str, value: Any) -> Float[np.ndarray, "*S"]:
     """A `plain_array` of floats in the machine's byte order.
 
     Raises:

@@ -18,7 +18,7 @@ from seqnets.cells import (
 )
 from seqnets.checks import check_shape
 from seqnets.interop.incoming import check_keys, float_array
-from seqnets.typing import Activation
+from seqnets.typing import Activation, Float
 
 __all__ = [
     "Exported",
@@ -35,15 +35,15 @@ PortableCell = Elman | LSTM | ProjectedLSTM | GRU | GRUResetBefore | MGUResetAft
 class Exported(NamedTuple):
     """The arrays of `GatedParams` on their way out."""
 
-    w_x: np.ndarray
+    w_x: Float[np.ndarray, "D G"]
     """[D, G·H] input weights."""
-    w_h: np.ndarray
+    w_h: Float[np.ndarray, "H G"]
     """[H, G·H] recurrent weights, [P, G·H] with a projection."""
-    b: np.ndarray
+    b: Float[np.ndarray, " G"]
     """[G·H] bias of the input product."""
-    b_h: np.ndarray | None = None
+    b_h: Float[np.ndarray, " G"] | None = None
     """[G·H] bias of the recurrent product, of `GRU` and `MGUResetAfter` only."""
-    extra: np.ndarray | None = None
+    extra: Float[np.ndarray, "H P"] | None = None
     """[H, P] projection, of `ProjectedLSTM` only."""
 
 
@@ -95,11 +95,11 @@ def make_cell(
 
 
 def import_params(
-    w_x: np.ndarray,
-    w_h: np.ndarray,
-    b: np.ndarray,
-    b_h: np.ndarray | None = None,
-    extra: np.ndarray | None = None,
+    w_x: Float[np.ndarray, "D G"],
+    w_h: Float[np.ndarray, "H G"],
+    b: Float[np.ndarray, " G"],
+    b_h: Float[np.ndarray, " G"] | None = None,
+    extra: Float[np.ndarray, "H P"] | None = None,
 ) -> GatedParams:
     """Copies on JAX's default device, float64 only where `jax_enable_x64` is set.
 

@@ -31,7 +31,7 @@ from seqnets.interop.layout import (
 )
 from seqnets.modules import Stack
 from seqnets.modules.layer import as_layers
-from seqnets.typing import Activation
+from seqnets.typing import Activation, Float
 
 __all__ = ["from_pytorch", "to_pytorch"]
 
@@ -125,7 +125,7 @@ def from_pytorch(
 
 def to_pytorch(
     stack: Stack, params: Mapping[str, Any], *, prefix: str = ""
-) -> dict[str, np.ndarray]:
+) -> dict[str, Float[np.ndarray, "*S"]]:
     """Arrays for ``module.load_state_dict``, once each is made a tensor.
 
     For RNN and LSTM our one bias becomes ``bias_ih`` and zeros become ``bias_hh``: the outputs

@@ -15,6 +15,7 @@ import numpy as np
 from seqnets.extras import require
 from seqnets.files import write_atomically
 from seqnets.interop.incoming import check_mapping, plain_array
+from seqnets.typing import Shaped
 
 __all__ = ["read_safetensors", "write_safetensors"]
 
@@ -39,7 +40,7 @@ RESERVED = "__metadata__"
 """The key of the format's header that is no array."""
 
 
-def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read_safetensors(path: str | os.PathLike[str]) -> dict[str, Shaped[np.ndarray, "*S"]]:
     """All arrays of a file by their names, for instance for `from_pytorch`.
 
     Raises:

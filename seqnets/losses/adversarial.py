@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from seqnets.activations import relu, softplus
 from seqnets.checks import check_dtype, check_same_shape, check_shape
 from seqnets.reduction import widen
-from seqnets.typing import Array, Float, Key
+from seqnets.typing import Array, Float, Keys
 
 __all__ = [
     "gradient_penalty",
@@ -105,10 +105,10 @@ def wasserstein_generator(fake: Logits) -> Logits:
 
 
 def gradient_penalty(
-    critic: Callable[[Array], Array],
+    critic: Callable[[Float[Array, " B *D"]], Float[Array, " B"]],
     real: Float[Array, " B *D"],
     fake: Float[Array, " B *D"],
-    keys: Key,
+    keys: Keys,
 ) -> Float[Array, " B"]:
     """``(|∂ critic(x) / ∂ x| - 1)²`` at a random point x between real and fake, for each row.
 

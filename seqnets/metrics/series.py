@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seqnets.checks import check_levels, check_range, check_rank, check_same_shape, check_shape
+from seqnets.typing import Float
 
 __all__ = [
     "QuantileLoss",
@@ -44,7 +45,7 @@ class QuantileLoss(NamedTuple):
         return self.total / self.weight if self.weight > 0 else math.nan
 
 
-def smape(actual: np.ndarray, forecast: np.ndarray) -> float:
+def smape(actual: Float[np.ndarray, " H"], forecast: Float[np.ndarray, " H"]) -> float:
     """Symmetric mean absolute percentage error, in percent, between 0 and 200.
 
         mean_h 200 |y_h - f_h| / (|y_h| + |f_h|),   0/0 counting 0
@@ -69,7 +70,12 @@ def smape(actual: np.ndarray, forecast: np.ndarray) -> float:
         return _mean(200 * np.divide(error, size, out=np.zeros_like(size), where=size != 0))
 
 
-def mase(actual: np.ndarray, forecast: np.ndarray, history: np.ndarray, season: int) -> float:
+def mase(
+    actual: Float[np.ndarray, " H"],
+    forecast: Float[np.ndarray, " H"],
+    history: Float[np.ndarray, " T"],
+    season: int,
+) -> float:
     """Mean absolute scaled error: in units of the in-sample error of the seasonal naive method.
 
         mean_h |y_h - f_h| / mean_t |x_t - x_{t-season}|
@@ -94,7 +100,7 @@ def mase(actual: np.ndarray, forecast: np.ndarray, history: np.ndarray, season: 
     return _mean(np.abs(y - f)) / seasonal_scale(history, season)
 
 
-def seasonal_scale(history: np.ndarray, season: int) -> float:
+def seasonal_scale(history: Float[np.ndarray, " T"], season: int) -> float:
     """``mean_t |x_t - x_{t-season}|`` over the pairs with both values present.
 
     Returns:
@@ -114,7 +120,7 @@ def seasonal_scale(history: np.ndarray, season: int) -> float:
 
 
 def weighted_quantile_loss(
-    actual: np.ndarray, quantiles: np.ndarray, levels: Sequence[float]
+    actual: Float[np.ndarray, " H"], quantiles: Float[np.ndarray, "H Q"], levels: Sequence[float]
 ) -> QuantileLoss:
     """Quantile loss relative to the size of the values, the mean over levels.
 
@@ -142,7 +148,9 @@ def weighted_quantile_loss(
     return QuantileLoss(float(2 * pinball.sum(axis=0).mean()), float(np.abs(y).sum()))
 
 
-def coverage(actual: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> float:
+def coverage(
+    actual: Float[np.ndarray, " H"], lower: Float[np.ndarray, " H"], upper: Float[np.ndarray, " H"]
+) -> float:
     """Share of the values with ``lower <= y <= upper``; NaN if no value is present.
 
     Args:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from seqnets.checks import check_range, check_shape
-from seqnets.typing import Array
+from seqnets.typing import Array, Float, Int
 
 __all__ = ["Plateau", "PlateauState", "reduce_on_plateau"]
 
@@ -51,17 +51,17 @@ class Plateau:
 class PlateauState(NamedTuple):
     """Scalars, float32 and int32."""
 
-    factor: Array
+    factor: Float[Array, ""]
     """What the learning rate is multiplied by at present."""
-    best: Array
+    best: Float[Array, ""]
     """Lowest mean of a window so far."""
-    bad: Array
+    bad: Int[Array, ""]
     """Bad windows in a row."""
-    cooldown: Array
+    cooldown: Int[Array, ""]
     """Windows of cooldown left."""
-    total: Array
+    total: Float[Array, ""]
     """Sum of the losses of the window under way."""
-    filled: Array
+    filled: Int[Array, ""]
     """Steps of the window under way."""
 
 

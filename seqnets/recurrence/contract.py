@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from seqnets.checks import check_dtype, check_rank, check_shape
-from seqnets.typing import Array, PyTree
+from seqnets.typing import Array, Bool, Float, PyTree, Shaped
 
 __all__ = [
     "Noise",
@@ -47,7 +47,7 @@ __all__ = [
 class Noise(NamedTuple):
     """What disturbs the recurrence in training, drawn before the run. Nothing is learned by it."""
 
-    hidden: Array | None = None
+    hidden: Float[Array, "B H"] | None = None
     """[B, H] factor on h where it enters the step, the same at all steps; None: 1."""
     updates: PyTree = None
     """Built like the carry. Of each part [B, T, ...] bool, True where it takes its new value, or
@@ -57,11 +57,11 @@ class Noise(NamedTuple):
 class Steps(NamedTuple):
     """The steps of a batch of rows, as every strategy receives them."""
 
-    xs: Array
+    xs: Float[Array, "B T *D"]
     """[B, T, D] inputs (cells that take more axes: [B, T, ...]), finite at padded steps."""
-    mask: Array | None
+    mask: Bool[Array, "B T"] | None
     """[B, T] bool, True at real steps; None: all are real."""
-    starts: Array | None
+    starts: Bool[Array, "B T"] | None
     """[B, T] bool, True where the carry is put back before the step; None: nowhere."""
     fresh: PyTree
     """What is put back there: the cell's initial carry, in the dtypes of the carry; else None."""
@@ -71,7 +71,9 @@ class Steps(NamedTuple):
     """What the step is given beside its input, leaves [B, ...], the same at all time steps."""
 
 
-def check_steps(xs: Array, mask: Array | None, reset: Array | None) -> None:
+def check_steps(
+    xs: Float[Array, "B T *D"], mask: Bool[Array, "B T"] | None, reset: Bool[Array, "B T"] | None
+) -> None:
     """Raise ValueError or TypeError unless the steps given to `unroll` fit together."""
     if xs.ndim < 3:
         check_rank("xs", xs, 3, "B T D")
@@ -136,7 +138,9 @@ def zone_out(updates: PyTree, after: PyTree, before: PyTree) -> PyTree:
     return after if updates is None else jax.tree.map(part, updates, after, before)
 
 
-def segment_starts(mask: Array | None, reset: Array | None, *, reverse: bool) -> Array | None:
+def segment_starts(
+    mask: Bool[Array, "B T"] | None, reset: Bool[Array, "B T"] | None, *, reverse: bool
+) -> Bool[Array, "B T"] | None:
     """Where the carry is put back before a step, in the direction of reading, [B, T] bool."""
     if reset is None or not reverse:
         return reset
@@ -151,11 +155,11 @@ def segment_starts(mask: Array | None, reset: Array | None, *, reverse: bool) ->
     return following % 2 == 1
 
 
-def select(flags: Array, chosen: PyTree, otherwise: PyTree) -> PyTree:
+def select(flags: Bool[Array, " B"], chosen: PyTree, otherwise: PyTree) -> PyTree:
     """Rows of ``chosen`` where the flag [B] is set, rows of ``otherwise`` elsewhere."""
     return jax.tree.map(lambda a, b: jnp.where(align(flags, a), a, b), chosen, otherwise)
 
 
-def align(flags: Array, like: Array) -> Array:
+def align(flags: Bool[Array, " B"], like: Shaped[Array, "B *S"]) -> Bool[Array, "B *S"]:
     """``[B]`` as ``[B, 1, ...]`` with as many axes as ``like``."""
     return flags.reshape(flags.shape + (1,) * (like.ndim - 1))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from seqnets.cells.gated import GatedParams
 from seqnets.cells.lstm import LSTM, LSTMCarry
 from seqnets.recurrence.contract import Steps
-from seqnets.typing import Array, Cell, PyTree
+from seqnets.typing import Array, Cell, Float, PyTree
 
 __all__ = ["cudnn", "why_not_cudnn"]
 
@@ -33,7 +33,7 @@ def why_not_cudnn(cell: Cell, params: PyTree, carry: PyTree, steps: Steps) -> st
 
 def cudnn(
     cell: Cell, params: GatedParams, carry: LSTMCarry, steps: Steps, *, reverse: bool
-) -> tuple[LSTMCarry, Array]:
+) -> tuple[LSTMCarry, Float[Array, "B T *H"]]:
     """Run a plain LSTM over rows of equal length on an NVIDIA GPU.
 
     Works under `jax.grad` (once) and `jax.jit`. Products are in TF32 unless

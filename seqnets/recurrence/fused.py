@@ -32,14 +32,14 @@ from seqnets.cells.gated import GatedCell, GatedParams, ProductDtypes, check_inp
 from seqnets.recurrence import rows_last as rows
 from seqnets.recurrence.contract import Steps, zone_out
 from seqnets.recurrence.scan import scan
-from seqnets.typing import Array, PyTree
+from seqnets.typing import Array, Float, PyTree
 
 __all__ = ["fused"]
 
 
 def fused(
     cell: GatedCell, params: GatedParams, carry: PyTree, steps: Steps, *, reverse: bool
-) -> tuple[PyTree, Array]:
+) -> tuple[PyTree, Float[Array, "B T *H"]]:
     """Run a gated cell over time.
 
     Works under `jax.grad` (again and again), `jax.vmap`, `jax.jit` and `jax.checkpoint`;

@@ -8,32 +8,32 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from seqnets.typing import Array, PyTree
+from seqnets.typing import Array, Bool, Float, PyTree, Shaped
 
 __all__ = ["first", "flat", "last", "select", "times"]
 
 
-def last(x: Array) -> Array:
+def last(x: Shaped[Array, "B *S"]) -> Shaped[Array, "*S B"]:
     """Rows from the first axis to the last; of ``[B, T, ...]`` the time is then the first."""
     return jnp.moveaxis(x, 0, -1)
 
 
-def first(x: Array) -> Array:
+def first(x: Shaped[Array, "*S B"]) -> Shaped[Array, "B *S"]:
     """Rows from the last axis to the first."""
     return jnp.moveaxis(x, -1, 0)
 
 
-def flat(x: Array) -> Array:
+def flat(x: Float[Array, "T K B"]) -> Float[Array, "N K"]:
     """``[T, K, B]`` as ``[T·B, K]``."""
     return jnp.swapaxes(x, 1, 2).reshape(-1, x.shape[1])
 
 
-def times(h: Array, factor: Array | None) -> Array:
+def times(h: Float[Array, "*T H B"], factor: Float[Array, "H B"] | None) -> Float[Array, "*T H B"]:
     """``h [..., H, B]`` times the factor ``[H, B]``."""
     return h if factor is None else h * jnp.broadcast_to(factor.astype(h.dtype), h.shape)
 
 
-def select(flags: Array, chosen: PyTree, otherwise: PyTree) -> PyTree:
+def select(flags: Bool[Array, "*T B"], chosen: PyTree, otherwise: PyTree) -> PyTree:
     """Where the flag is set the first, elsewhere the second; flags ``[B]`` or ``[T, B]``."""
 
     def leaf(a: Array, b: Array) -> Array:

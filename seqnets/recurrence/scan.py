@@ -12,14 +12,14 @@ from seqnets.cells.gated import GatedCell, product_dtypes, project_hidden, proje
 from seqnets.cells.prepared import PreparedCell
 from seqnets.recurrence.contract import Steps, select, zone_out
 from seqnets.recurrence.precision import widened
-from seqnets.typing import Array, Cell, PyTree
+from seqnets.typing import Array, Cell, Float, PyTree
 
 __all__ = ["scan"]
 
 
 def scan(
     cell: Cell, params: PyTree, carry: PyTree, steps: Steps, *, reverse: bool
-) -> tuple[PyTree, Array]:
+) -> tuple[PyTree, Float[Array, "B T *H"]]:
     """Run any cell over time; differentiable in both modes, and as often as wanted.
 
     Args:

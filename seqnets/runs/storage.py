@@ -24,6 +24,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from seqnets.typing import Shaped
 
 __all__ = ["check_folder", "read_array"]
 
@@ -136,7 +137,7 @@ def _frame_bytes(data: mmap.mmap, start: int, stop: int) -> int:
     return total
 
 
-def read_array(path: Path, name: str, like: Any) -> np.ndarray:
+def read_array(path: Path, name: str, like: Any) -> Shaped[np.ndarray, "*S"]:
     """Read an array of the dtype and shape of ``like`` from a folder that was checked.
 
     Args:

@@ -84,6 +84,5 @@ def test_modules_hand_it_on(rng):
 
 
 def test_chunks_have_a_step_at_least(rng):
-    cell = LSTM(H)
     with pytest.raises(ValueError, match="remat: expected a value in"):
         Execution(remat=0)
