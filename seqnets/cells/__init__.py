@@ -33,6 +33,7 @@ from seqnets.cells.peephole import Peepholes as Peepholes
 from seqnets.cells.prepared import PreparedCell as PreparedCell
 from seqnets.cells.product import product as product
 from seqnets.cells.projected import ProjectedLSTM as ProjectedLSTM
+from seqnets.cells.roles import roles as roles
 from seqnets.cells.sru import SRU as SRU
 from seqnets.cells.sru import SRUCarry as SRUCarry
 from seqnets.cells.sru import SRUParams as SRUParams

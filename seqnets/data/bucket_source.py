@@ -124,9 +124,8 @@ class BucketSource:
 
         def pad(name: str) -> Padded:
             length = self._buckets[name].lengths[self._used[bucket]]
-            like = self._sequences[name][:1]
-            found = padded([self._sequences[name][i] for i in own] or like, max(number, 1), length)
-            return found if len(own) else jax.tree.map(np.zeros_like, found)
+            nothing = self._sequences[name][0][:0]  # for dtype and axes, if no row is an example
+            return padded([self._sequences[name][i] for i in own] or [nothing], number, length)
 
         def take(x: np.ndarray) -> np.ndarray:
             filled = np.zeros((number, *x.shape[1:]), x.dtype)
