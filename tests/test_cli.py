@@ -1,4 +1,4 @@
-"""The command ``seqnets``: the same functions as the scripts, presets by name, one line a mistake."""
+"""The command ``seqnets``: the functions of the scripts, presets by name, one line a mistake."""
 
 import json
 import subprocess

@@ -122,7 +122,8 @@ class CheckpointStore:
             is of another model.
         """
         restored, damaged = _first_whole(
-            [path for _, _, path in reversed(self._versions())], lambda path: read_snapshot(path, like)
+            [path for _, _, path in reversed(self._versions())],
+            lambda path: read_snapshot(path, like),
         )
         if restored is None:
             return None
@@ -152,9 +153,7 @@ class CheckpointStore:
             return not _has_header(finished[step]), step == best, step
 
         order = [finished[step] for step in sorted(finished, key=rank, reverse=True)]
-        found, damaged = _first_whole(
-            order, lambda path: (path.name, read_weights(path, like))
-        )
+        found, damaged = _first_whole(order, lambda path: (path.name, read_weights(path, like)))
         if found is None:
             raise CheckpointError(f"{self.directory}: there is no checkpoint")
         name, weights = found

@@ -24,6 +24,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+
 from seqnets.typing import Shaped
 
 __all__ = ["check_folder", "read_array"]

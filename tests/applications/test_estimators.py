@@ -140,7 +140,7 @@ def test_a_second_fit_begins_with_the_weights_of_the_first(writer):
     warm._weights = writer.fitted.weights
     warm.fit(TEXT[5:], steps=2)
     assert warm.score(TEXT)["nats"] < 0.7 < cold
-    with pytest.raises(ValueError, match="differ in their parameters|expected shape"):
+    with pytest.raises(ValueError, match=r"differ in their parameters|expected shape"):
         warm.fit("other characters! " * 100, steps=2)
 
 
@@ -179,7 +179,7 @@ def test_keywords_are_shown_and_checked(kind):
     assert parameters["optimizer"].default == "adam"
     with pytest.raises(ConfigError, match="unknown keyword 'hiden'; did you mean 'hidden'"):
         kind(hiden=3)
-    with pytest.raises(ConfigError, match="^hidden: Expected `int`"):
+    with pytest.raises(ConfigError, match=r"^hidden: Expected `int`"):
         kind(hidden="many")
     layers = [{"features": 5}, {"cell": "gru", "features": 4}]
     assert len(kind(layers=layers).config.model.build_layers()) == 2

@@ -1,0 +1,175 @@
+"""Where runs are kept: what a directory demands on resume, and what memory keeps."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqnets.data import DataError
+from seqnets.runs import CheckpointError, DirectoryStore, MemoryStore, RunDirectory, save_weights
+from seqnets.training import Progress, Snapshot, TrainState, Weights
+
+
+def state_at(step):
+    params = {"w": np.full(3, step, np.float32)}
+    variables = {"ema": np.full(3, step / 2, np.float32)}
+    return TrainState(np.array(step, np.int32), params, {}, variables, (), jax.random.key(0))
+
+
+LIKE = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, state_at(0)))
+WEIGHTS = Weights(LIKE.params, LIKE.variables)
+
+
+def begin(store, *, resume=False, checksums=None, config="x = 1\n", check=lambda file: None):
+    return store.begin(
+        config,
+        like=LIKE,
+        checksums=checksums or {"a.txt": "1" * 64},
+        files={"tokenizer.json": "{}"},
+        check_config=check,
+        resume=resume,
+    )
+
+
+def save(store, *steps, rank=None):
+    (hook,) = [
+        hook
+        for hook in store.hooks(Progress())
+        if type(hook).on_checkpoint.__module__ in ("seqnets.runs.checkpoints", "seqnets.runs.store")
+    ]
+    for step in steps:
+        hook.on_checkpoint(Snapshot(state_at(step), Progress(step=step)), rank)
+    hook.wait()
+
+
+def test_a_directory_begins_and_is_resumed(tmp_path):
+    store = DirectoryStore(tmp_path / "run")
+    assert begin(store) is None
+    names = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert names == ["config.toml", "data.json", "tokenizer.json"]
+    save(store, 3, 6)
+    found = begin(DirectoryStore(tmp_path / "run"), resume=True, config="x = 2\n")
+    assert found.progress.step == 6
+    assert (tmp_path / "run" / "config.toml").read_text() == "x = 2\n"
+    with pytest.raises(ValueError, match="expected a new or empty folder"):
+        begin(DirectoryStore(tmp_path / "run"))
+
+
+def test_moved_data_is_the_same_data_and_other_data_is_not(tmp_path):
+    begin(DirectoryStore(tmp_path), checksums={"a.txt": "1" * 64, "b.txt": "2" * 64})
+    moved = {"elsewhere/a.gz": "1" * 64, "b.txt": "2" * 64}
+    begin(DirectoryStore(tmp_path), resume=True, checksums=moved)
+    assert json.loads((tmp_path / "data.json").read_text()) == moved
+    for other in (
+        {"a.txt": "1" * 64, "b.txt": "3" * 64},
+        {"b.txt": "2" * 64, "a.txt": "1" * 64},
+        {"a.txt": "1" * 64},
+    ):
+        with pytest.raises(DataError, match="has changed since the run began: expected SHA-256"):
+            begin(DirectoryStore(tmp_path), resume=True, checksums=other)
+    assert json.loads((tmp_path / "data.json").read_text()) == moved
+
+
+def test_another_configuration_is_refused_before_anything_is_written(tmp_path):
+    def refuse(file):
+        assert file.read_text() == "x = 1\n"
+        raise ValueError("another x")
+
+    begin(DirectoryStore(tmp_path))
+    with pytest.raises(ValueError, match="another x"):
+        begin(DirectoryStore(tmp_path), resume=True, config="x = 2\n", check=refuse)
+    assert (tmp_path / "config.toml").read_text() == "x = 1\n"
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_anew(tmp_path, caplog):
+    begin(DirectoryStore(tmp_path))
+    assert begin(DirectoryStore(tmp_path), resume=True) is None
+    assert "there is no checkpoint yet" in caplog.text
+    DirectoryStore(tmp_path).write_result({"steps": 3})
+    with pytest.raises(ValueError, match="there is no checkpoint to resume from"):
+        begin(DirectoryStore(tmp_path), resume=True)
+
+
+@pytest.mark.parametrize("ranks", [(0.5, 0.1, 0.3), (None, None, None), (0.1, None, 0.1)])
+def test_memory_keeps_what_a_directory_keeps(tmp_path, ranks):
+    memory, directory = MemoryStore(), DirectoryStore(tmp_path)
+    begin(directory)
+    assert begin(memory) is None
+    for store in (memory, directory):
+        for step, rank in zip((2, 4, 6), ranks, strict=True):
+            save(store, step, rank=rank)
+    assert memory.best_step() == directory.best_step()
+    for got, want in zip(
+        jax.tree.leaves(memory.best_weights(WEIGHTS)),
+        jax.tree.leaves(directory.best_weights(WEIGHTS)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_memory_records_and_forgets_what_was_rolled_back():
+    store = MemoryStore()
+    for step in (5, 10, 15):
+        store.on_record({"step": step, "split": "train"})
+    store.on_rollback(Progress(step=10))
+    assert [record["step"] for record in store.records] == [5, 10]
+    with pytest.raises(ValueError, match="resume: expected a directory"):
+        begin(store, resume=True)
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        store.best_weights(WEIGHTS)
+
+
+def saved(path, **changes):
+    state = state_at(7)
+    given = {
+        "weights": Weights(state.params, state.variables),
+        "checksums": {"frame": "1" * 64},
+        "files": {"series.csv": "a,b\n"},
+        "result": {"steps": 9, "best_step": 7},
+    }
+    save_weights(path, "x = 1\n", **{**given, **changes})
+
+
+def test_weights_alone_are_a_run_that_is_used_and_not_resumed(tmp_path):
+    saved(tmp_path / "a" / "run")
+    run = RunDirectory.open(tmp_path / "a" / "run")
+    names = {"config.toml", "data.json", "result.json", "series.csv", "checkpoints"}
+    assert {path.name for path in run.path.iterdir()} == names
+    got = DirectoryStore(run.path).best_weights(WEIGHTS)
+    np.testing.assert_array_equal(got.params["w"], 7)
+    np.testing.assert_array_equal(got.variables["ema"], 3.5)
+    like = LIKE._replace(opt_state={"loss": (np.zeros(3, np.float32),)})
+    with pytest.raises(CheckpointError, match="is of another model"):
+        DirectoryStore(run.path).begin(
+            "x = 1\n",
+            like=like,
+            checksums={"frame": "1" * 64},
+            files={},
+            check_config=lambda file: None,
+            resume=True,
+        )
+    with pytest.raises(ValueError, match="expected a new or empty folder"):
+        saved(run.path)
+
+
+def test_a_fault_while_weights_are_saved_leaves_no_run(tmp_path, monkeypatch):
+    def full(self, snapshot, rank):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("seqnets.runs.store.CheckpointStore.save", full)
+    with pytest.raises(OSError, match="disk full"):
+        saved(tmp_path / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_path_relative_to_the_parent(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    begin(DirectoryStore("../there"))
+    save(DirectoryStore("../there"), 3)
+    assert begin(DirectoryStore("../there"), resume=True).progress.step == 3
+    saved("../saved")
+    assert DirectoryStore("../saved").best_weights(WEIGHTS).params["w"][0] == 7
