@@ -108,7 +108,10 @@ def load(
         raise ConfigError(f"{path}: not a TOML file: {error}") from error
     values = parse_toml(text, str(path))
     for key, value in (settings or {}).items():
-        _put(values, _current(kind, key), value)
+        present, former = _names_of(kind, key)
+        if former is not None:
+            _put(values, former, None)
+        _put(values, present, value)
     return convert(kind, values, str(path))
 
 
@@ -322,17 +325,18 @@ def _laid_over(defaults: dict[str, Any], values: Mapping[str, Any]) -> dict[str,
     return merged
 
 
-def _current(kind: type, path: str) -> str:
-    """A dotted key with the present name of its field."""
+def _names_of(kind: type, path: str) -> tuple[str, str | None]:
+    """A dotted key with the present name of its field, and with the former one if it has one."""
     section, _, rest = path.partition(".")
     hints = get_type_hints(kind)
     if section not in hints or not dataclasses.is_dataclass(hints[section]):
-        return path
+        return path, None
     key, dot, tail = rest.partition(".")
     for one in dataclasses.fields(hints[section]):
-        if one.metadata.get("formerly") == key:
-            return f"{section}.{one.name}{dot}{tail}"
-    return path
+        former = one.metadata.get("formerly")
+        if former is not None and key in (former, one.name):
+            return f"{section}.{one.name}{dot}{tail}", f"{section}.{former}"
+    return path, None
 
 
 def _put(values: Any, path: str, value: Any) -> None:

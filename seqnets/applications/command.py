@@ -16,7 +16,7 @@ from seqnets.devices import peers
 from seqnets.presets import find_preset
 from seqnets.runs import DirectoryStore, strict_json
 
-__all__ = ["Command", "Parser", "absolute", "levels", "print_json", "train_command"]
+__all__ = ["Command", "Parser", "absolute", "finish", "levels", "print_json", "train_command"]
 
 
 class Parser(argparse.ArgumentParser):

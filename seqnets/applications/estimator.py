@@ -16,7 +16,7 @@ from seqnets.files import read_json
 from seqnets.runs import DirectoryStore, MemoryStore, save_weights
 from seqnets.training import Weights
 
-__all__ = ["Estimator", "NotFittedError"]
+__all__ = ["Estimator", "NotFittedError", "use_devices"]
 
 FittedT = TypeVar("FittedT")
 MAXIMUM_BYTES = 2**24

@@ -1,4 +1,4 @@
-"""The normal distribution as an output distribution."""
+"""The normal distribution."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from scipy.special import ndtri
 
 from seqnets import losses
-from seqnets.checks import check_levels, check_shape
-from seqnets.heads.head import checked_raw, normal_quantiles, positive_scale
+from seqnets.checks import check_levels
+from seqnets.heads.raw import check_target, over_levels, positive_scale, widen_raw
 from seqnets.typing import Array, Float, Key
 
 __all__ = ["GaussianHead"]
@@ -27,7 +28,7 @@ class GaussianHead:
 
     @property
     def size(self) -> int:
-        """loc and scale."""
+        """The loc and the scale."""
         return 2
 
     def loss(self, raw: Float[Array, "*N S"], target: Float[Array, "*N"]) -> Float[Array, "*N"]:
@@ -36,19 +37,19 @@ class GaussianHead:
         Raises:
           ValueError: if raw is not [..., S] for targets [...].
         """
-        check_shape("raw", raw, (*jnp.shape(target), self.size), "the targets' and head.size")
+        check_target(raw, target, self.size)
         loc, scale = self._parameters(raw)
         return losses.gaussian(jnp.asarray(target, loc.dtype), loc, scale)
 
     def quantiles(self, raw: Float[Array, "*N S"], levels: Sequence[float]) -> Float[Array, "*N Q"]:
-        """``loc + scale · z``, with z those of the standard normal distribution.
+        """``loc + scale · z`` with the quantiles z of the standard normal distribution.
 
         Raises:
           ValueError: if raw is not [..., S] or the levels are not increasing in (0, 1).
         """
-        z = normal_quantiles(check_levels("levels", levels).tolist())
-        loc, scale = (x[..., None] for x in self._parameters(raw))
-        return loc + scale * jnp.broadcast_to(jnp.asarray(z, loc.dtype), (*loc.shape[:-1], len(z)))
+        z = ndtri(check_levels("levels", levels))
+        loc, scale = self._parameters(raw)
+        return loc[..., None] + scale[..., None] * over_levels(z, loc)
 
     def mean(self, raw: Float[Array, "*N S"]) -> Float[Array, "*N"]:
         """``loc``.
@@ -68,5 +69,5 @@ class GaussianHead:
         return loc + scale * jax.random.normal(key, loc.shape, loc.dtype)
 
     def _parameters(self, raw: Array) -> tuple[Array, Array]:
-        raw = checked_raw(raw, self.size)
+        raw = widen_raw(raw, self.size)
         return raw[..., 0], positive_scale(raw[..., 1])

@@ -1,21 +1,21 @@
-"""Quantiles of fixed levels as an output distribution."""
+"""A distribution given by its quantiles at fixed levels."""
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import ndtri
+from jax.scipy.special import ndtri as traced_ndtri
+from scipy.special import ndtri
 
 from seqnets import losses
 from seqnets.activations import softplus
-from seqnets.checks import check_levels, check_shape
-from seqnets.heads.head import checked_raw, normal_quantiles
+from seqnets.checks import check_levels
+from seqnets.heads.raw import check_target, over_levels, widen_raw
 from seqnets.typing import Array, Float, Key
 
 __all__ = ["QuantileHead"]
@@ -30,11 +30,10 @@ class QuantileHead:
         x_c = raw_1 + z(q_c)
         x_{i+1} - x_i = (z(q_{i+1}) - z(q_i)) · softplus(raw_{i+1}) / log 2
 
-    so raw_1 moves all quantiles, each of the others stretches one gap, and raw zeros are the
-    quantiles of the standard normal distribution. Between the levels the quantile function is
-    linear in the level; beyond the outermost ones it continues linearly in z, with normal tails
-    (needed by `sample`, `mean`, and levels outside the given ones). One level alone is a point
-    forecast.
+    so raw_1 moves all quantiles, the others each stretch one gap, and raw zeros are the quantiles
+    of the standard normal distribution. Between the levels the quantile function is linear in
+    the level; beyond the outermost levels it is linear in z, with normal tails (needed by
+    `sample`, `mean`, and levels outside the given ones). A single level is a point forecast.
 
     Args:
       levels: [Q] increasing, in (0, 1).
@@ -58,26 +57,31 @@ class QuantileHead:
         return len(self.levels)
 
     def loss(self, raw: Float[Array, "*N S"], target: Float[Array, "*N"]) -> Float[Array, "*N"]:
-        """Twice the pinball loss, the mean over the levels: |error| for the level 1/2 alone.
+        """Twice the mean of the pinball loss over the levels: |error| for the level 1/2 alone.
 
         Raises:
           ValueError: if raw is not [..., S] for targets [...].
         """
-        check_shape("raw", raw, (*jnp.shape(target), self.size), "the targets' and head.size")
+        check_target(raw, target, self.size)
         knots = self._knots(raw)
         levels = jnp.asarray(self.levels, knots.dtype)
         return 2 * jnp.mean(losses.pinball(jnp.asarray(target, knots.dtype), knots, levels), -1)
 
     def quantiles(self, raw: Float[Array, "*N S"], levels: Sequence[float]) -> Float[Array, "*N Q"]:
-        """Exact at the head's own levels, else between or beyond them.
+        """Exact at the head's own levels, interpolated between them, extrapolated beyond them.
 
         Raises:
           ValueError: if raw is not [..., S] or the levels are not increasing in (0, 1).
         """
-        weights = np.stack([self._weights(level) for level in check_levels("levels", levels)])
-        knots = self._knots(raw)
-        quantiles = jnp.matmul(knots, jnp.asarray(weights.T, knots.dtype), precision="highest")
-        return jax.lax.cummax(quantiles, axis=quantiles.ndim - 1)  # rounding may not cross them
+        asked, knots = check_levels("levels", levels), self._knots(raw)
+        if self.size == 1:
+            return jnp.broadcast_to(knots, (*knots.shape[:-1], len(asked)))
+        anchor, gap, share = self._positions(asked)
+        left, right = knots[..., gap], knots[..., gap + 1]
+        values = knots[..., anchor] + over_levels(share, knots[..., 0]) * (right - left)
+        # Rounding must not lift a value between two knots above the right one.
+        below_last = jnp.broadcast_to(asked < self.levels[-1], values.shape)
+        return jnp.where(below_last, jnp.minimum(values, right), values)
 
     def mean(self, raw: Float[Array, "*N S"]) -> Float[Array, "*N"]:
         """The integral of the quantile function over all levels, tails included.
@@ -102,42 +106,41 @@ class QuantileHead:
         q = jnp.asarray(self.levels, knots.dtype)
         low = jnp.clip(jnp.searchsorted(q, level, side="right") - 1, 0, self.size - 2)
         inside = (level >= q[0]) & (level <= q[-1])
-        share = jnp.where(inside, _share(level, q, low), _share(ndtri(level), ndtri(q), low))
+        beyond = _share(traced_ndtri(level), traced_ndtri(q), low)
+        share = jnp.where(inside, _share(level, q, low), beyond)
         left = jnp.take_along_axis(knots, low[..., None], axis=-1)[..., 0]
         right = jnp.take_along_axis(knots, low[..., None] + 1, axis=-1)[..., 0]
         return left + share * (right - left)
 
     def _knots(self, raw: Array) -> Array:
         """Quantiles [..., Q] of the head's levels, float32 or wider."""
-        raw = checked_raw(raw, self.size)
-        z = normal_quantiles(self.levels)
+        raw = widen_raw(raw, self.size)
+        z = ndtri(self.levels)
         center = int(np.argmin(np.abs(np.subtract(self.levels, 0.5))))
-        unit = jnp.asarray(np.diff(z) / math.log(2), raw.dtype)
-        gaps = softplus(raw[..., 1:]) * jnp.broadcast_to(unit, raw[..., 1:].shape)
+        gaps = softplus(raw[..., 1:]) * over_levels(np.diff(z) / math.log(2), raw[..., 0])
         # From the center outwards, so that neither side moves with the gaps of the other.
         above = jnp.cumsum(gaps[..., center:], axis=-1)
         below = jnp.cumsum(gaps[..., :center][..., ::-1], axis=-1)[..., ::-1]
         middle = raw[..., :1] + z[center].astype(raw.dtype)
         return jnp.concatenate([middle - below, middle, middle + above], axis=-1)
 
-    def _weights(self, level: float) -> np.ndarray:
-        """Weights [Q] with which the quantile of any level is a sum of the head's quantiles."""
-        if self.size == 1:
-            return np.ones(1)
-        low = min(max(bisect_right(self.levels, level) - 1, 0), self.size - 2)
-        at = np.array([self.levels[low], self.levels[low + 1], level])
-        if not self.levels[0] <= level <= self.levels[-1]:
-            at = normal_quantiles(at.tolist())
-        share = (at[2] - at[0]) / (at[1] - at[0])
-        weights = np.zeros(self.size)
-        weights[low : low + 2] = 1 - share, share
-        return weights
+    def _positions(self, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The knot that each level starts from, its gap, and the share of the gap to add, [Q]."""
+        q = np.array(self.levels)
+        anchor = np.clip(np.searchsorted(q, asked, side="right") - 1, 0, self.size - 1)
+        gap = np.minimum(anchor, self.size - 2)
+
+        def share(at: np.ndarray, knots: np.ndarray) -> np.ndarray:
+            return (at - knots[anchor]) / (knots[gap + 1] - knots[gap])
+
+        inside = (asked >= q[0]) & (asked <= q[-1])
+        return anchor, gap, np.where(inside, share(asked, q), share(ndtri(asked), ndtri(q)))
 
     def _mean_weights(self) -> np.ndarray:
-        """`_weights` integrated over the levels 0 to 1; ∫ z dq over a tail is ∓ its density."""
+        """Weights [Q] of the quantiles in the mean; z integrated over a tail is ∓ the density."""
         if self.size == 1:
             return np.ones(1)
-        q, z = np.array(self.levels), normal_quantiles(self.levels)
+        q, z = np.array(self.levels), ndtri(self.levels)
         density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
         weights = np.zeros(self.size)
         weights[:-1] += np.diff(q) / 2

@@ -1,4 +1,4 @@
-"""Student's t distribution as an output distribution."""
+"""Student's t distribution."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import jax.numpy as jnp
 
 from seqnets import losses
 from seqnets.activations import softplus
-from seqnets.checks import check_levels, check_shape
-from seqnets.heads.head import checked_raw, positive_scale
-from seqnets.heads.student_t_quantile import student_t_quantile
+from seqnets.heads.raw import check_target, positive_scale, widen_raw
+from seqnets.heads.student_t_quantiles import student_t_quantiles
 from seqnets.typing import Array, Float, Key
 
 __all__ = ["StudentTHead"]
@@ -20,7 +19,7 @@ __all__ = ["StudentTHead"]
 
 @dataclass(frozen=True)
 class StudentTHead:
-    """Student's t distribution, heavier in the tails than the normal one.
+    """Student's t distribution, with heavier tails than the normal distribution.
 
         df = 2 + softplus(raw_1),   loc = raw_2,   scale = softplus(raw_3 + log(e - 1)) + floor
 
@@ -29,7 +28,7 @@ class StudentTHead:
 
     @property
     def size(self) -> int:
-        """df, loc and scale."""
+        """The df, the loc, and the scale."""
         return 3
 
     def loss(self, raw: Float[Array, "*N S"], target: Float[Array, "*N"]) -> Float[Array, "*N"]:
@@ -38,19 +37,18 @@ class StudentTHead:
         Raises:
           ValueError: if raw is not [..., S] for targets [...].
         """
-        check_shape("raw", raw, (*jnp.shape(target), self.size), "the targets' and head.size")
+        check_target(raw, target, self.size)
         df, loc, scale = self._parameters(raw)
         return losses.student_t(jnp.asarray(target, loc.dtype), df, loc, scale)
 
     def quantiles(self, raw: Float[Array, "*N S"], levels: Sequence[float]) -> Float[Array, "*N Q"]:
-        """``loc + scale · t``, with t those of the standard distribution, see `student_t_quantile`.
+        """``loc + scale · t`` with the quantiles t of `student_t_quantiles`.
 
         Raises:
           ValueError: if raw is not [..., S] or the levels are not increasing in (0, 1).
         """
-        levels = tuple(check_levels("levels", levels).tolist())
-        df, loc, scale = (x[..., None] for x in self._parameters(raw))
-        return loc + scale * student_t_quantile(df[..., 0], levels)
+        df, loc, scale = self._parameters(raw)
+        return loc[..., None] + scale[..., None] * student_t_quantiles(df, levels)
 
     def mean(self, raw: Float[Array, "*N S"]) -> Float[Array, "*N"]:
         """``loc``.
@@ -70,5 +68,5 @@ class StudentTHead:
         return loc + scale * jax.random.t(key, df, loc.shape, loc.dtype)
 
     def _parameters(self, raw: Array) -> tuple[Array, Array, Array]:
-        raw = checked_raw(raw, self.size)
+        raw = widen_raw(raw, self.size)
         return 2 + softplus(raw[..., 0]), raw[..., 1], positive_scale(raw[..., 2])

@@ -81,8 +81,28 @@ def _split_step(
             return after, after.h.astype(carry.h.dtype)
 
         return project_inputs(params, xs, dtypes), gated_step
+    dtype = _real_dtype((xs, narrow(params), carry))
+
+    def with_narrow_output(result: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+        after, y = result  # y may come in the dtype of the sums
+        return after, jax.tree.map(lambda leaf: leaf.astype(dtype) if _is_real(leaf) else leaf, y)
+
     if isinstance(cell, PreparedCell):
         prepared = cell.prepare(narrow(params), xs)
-        return prepared, lambda carry, x: cell.advance(narrow(params), read(carry), x)
+        return prepared, lambda carry, x: with_narrow_output(
+            cell.advance(narrow(params), read(carry), x)
+        )
     further = () if steps.context is None else (steps.context,)
-    return xs, lambda carry, x: cell.step(narrow(params), read(carry), x, *further)
+    return xs, lambda carry, x: with_narrow_output(
+        cell.step(narrow(params), read(carry), x, *further)
+    )
+
+
+def _is_real(x: Array) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def _real_dtype(tree: PyTree) -> Any:
+    """The dtype to which the real floating arrays of a tree promote; float32 if there is none."""
+    real = [x for x in jax.tree.leaves(tree) if _is_real(x)]
+    return jnp.result_type(*real) if real else jnp.float32

@@ -20,7 +20,7 @@ from seqnets.typing import Cell, PyTree
 __all__ = ["STRATEGIES", "Strategy", "choose"]
 
 
-class Run(Protocol):
+class _Run(Protocol):
     """Runs a cell over time."""
 
     def __call__(
@@ -45,7 +45,7 @@ class Strategy:
     """
 
     name: str
-    run: Run
+    run: _Run
     why_not: Objection
     pays: Callable[[Cell, PyTree, PyTree, Steps], bool]
 
