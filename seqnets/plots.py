@@ -11,6 +11,7 @@ import numpy as np
 
 from seqnets.data.series import Series, future_times
 from seqnets.extras import require
+from seqnets.typing import Float
 
 __all__ = ["BANDS", "plot_forecasts"]
 
@@ -25,8 +26,8 @@ COLOUR = "tab:blue"
 def plot_forecasts(
     path: str | Path,
     series: Sequence[Series],
-    quantiles: Sequence[np.ndarray],
-    actuals: Sequence[np.ndarray] | None = None,
+    quantiles: Sequence[Float[np.ndarray, "H Q"]],
+    actuals: Sequence[Float[np.ndarray, " H"]] | None = None,
 ) -> None:
     """Draw the end of each history, the median, and bands of 50 % and 90 %.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -184,7 +184,7 @@ def pad_sequences(
     return padded(arrays, rows, steps)
 
 
-def padded(arrays: Sequence[NDArray[Any]], rows: int, steps: int) -> Padded:
+def padded(arrays: Sequence[Shaped[np.ndarray, "T *D"]], rows: int, steps: int) -> Padded:
     """Arrays [T_i, ...] as ``rows`` rows of ``steps`` time steps."""
     xs = np.zeros((rows, steps, *arrays[0].shape[1:]), arrays[0].dtype)
     lengths = np.zeros(rows, np.int32)

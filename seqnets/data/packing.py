@@ -6,7 +6,7 @@ Flags say where each starts; `seqnets.recurrence.unroll` takes them as ``reset``
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,7 +35,7 @@ class Packed(NamedTuple):
     lengths: Int[np.ndarray, " n"]
     """[n] int32, its steps."""
 
-    def unpack(self, ys: ArrayLike) -> list[NDArray[Any]]:
+    def unpack(self, ys: ArrayLike) -> list[Shaped[np.ndarray, "T *D"]]:
         """Outputs [B, T, ...] as one NumPy array [T_i, ...] a sequence, in the order given.
 
         Raises:

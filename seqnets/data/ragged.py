@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from seqnets.typing import Shaped
 
 __all__ = ["checked_sequences"]
 
 
-def checked_sequences(sequences: Sequence[ArrayLike]) -> list[NDArray[Any]]:
+def checked_sequences(sequences: Sequence[ArrayLike]) -> list[Shaped[np.ndarray, "T *D"]]:
     """The sequences as arrays, alike in dtype and all axes but the first.
 
     Raises:

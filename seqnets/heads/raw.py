@@ -42,6 +42,6 @@ def positive_scale(raw: Float[Array, "*N"]) -> Float[Array, "*N"]:
     return softplus(raw + math.log(math.e - 1)) + SCALE_FLOOR
 
 
-def over_levels(values: np.ndarray, like: Float[Array, "*N"]) -> Float[Array, "*N Q"]:
+def over_levels(values: Float[np.ndarray, " Q"], like: Float[Array, "*N"]) -> Float[Array, "*N Q"]:
     """One number per level, [Q], repeated for every element of ``like`` and in its dtype."""
     return jnp.broadcast_to(jnp.asarray(values, like.dtype), (*like.shape, len(values)))

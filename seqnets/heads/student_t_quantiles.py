@@ -26,7 +26,7 @@ NODES = 40
 
 
 def student_t_quantiles(
-    df: Float[Array, "*N"], levels: Sequence[float] | np.ndarray
+    df: Float[Array, "*N"], levels: Sequence[float] | Float[np.ndarray, " Q"]
 ) -> Float[Array, "*N Q"]:
     """Quantiles of the standard t distribution (loc 0, scale 1) with ``df >= 2``.
 

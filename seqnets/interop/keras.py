@@ -29,7 +29,7 @@ from seqnets.interop.layout import (
     make_cell,
 )
 from seqnets.modules import Bidirectional
-from seqnets.typing import Activation
+from seqnets.typing import Activation, Float
 
 __all__ = ["from_keras", "from_keras_bidirectional", "to_keras", "to_keras_bidirectional"]
 
@@ -62,7 +62,7 @@ def from_keras(
     return _import(weights, NAMES, activation)
 
 
-def to_keras(cell: PortableCell, params: GatedParams) -> list[np.ndarray]:
+def to_keras(cell: PortableCell, params: GatedParams) -> list[Float[np.ndarray, "..."]]:
     """The list for ``layer.set_weights`` of the Keras layer of the same kind and size.
 
     Args:
@@ -106,7 +106,9 @@ def from_keras_bidirectional(
     return Bidirectional(forward, backward), tree
 
 
-def to_keras_bidirectional(module: Bidirectional, params: Mapping[str, Any]) -> list[np.ndarray]:
+def to_keras_bidirectional(
+    module: Bidirectional, params: Mapping[str, Any]
+) -> list[Float[np.ndarray, "..."]]:
     """The list for ``layer.set_weights`` of a Bidirectional wrapper.
 
     Args:
@@ -165,7 +167,7 @@ def _import(
     return cell, import_params(kernel, recurrent, *biases)
 
 
-def _export(name: str, cell: Any, params: Any) -> list[np.ndarray]:
+def _export(name: str, cell: Any, params: Any) -> list[Float[np.ndarray, "..."]]:
     """One layer; ``name`` is where its parameters come from."""
     kinds = (Elman, LSTM, GRU, GRUResetBefore)
     w_x, w_h, b, b_h, _ = export_params(name, cell, params, kinds)

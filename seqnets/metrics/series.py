@@ -189,10 +189,10 @@ def widest_interval(levels: Sequence[float]) -> tuple[int, int] | None:
 
 
 def evaluate_forecasts(
-    actuals: Sequence[np.ndarray],
-    quantiles: Sequence[np.ndarray],
+    actuals: Sequence[Float[np.ndarray, " H"]],
+    quantiles: Sequence[Float[np.ndarray, "H Q"]],
     levels: Sequence[float],
-    histories: Sequence[np.ndarray],
+    histories: Sequence[Float[np.ndarray, " T"]],
     season: int,
 ) -> dict[str, float]:
     """All metrics over many series, with the median as the point forecast.
@@ -240,9 +240,9 @@ def evaluate_forecasts(
 
 
 def _check_series(
-    actuals: Sequence[np.ndarray],
-    quantiles: Sequence[np.ndarray],
-    histories: Sequence[np.ndarray],
+    actuals: Sequence[Float[np.ndarray, " H"]],
+    quantiles: Sequence[Float[np.ndarray, "H Q"]],
+    histories: Sequence[Float[np.ndarray, " T"]],
     levels: int,
 ) -> None:
     """Raise unless there are as many of each, and every series' shapes fit."""

@@ -20,21 +20,15 @@ SMALL_SERIES = {"hidden": 8, "batch_size": 8, "horizon": 6, "season": 6, "contex
 TEXT = "the cat sat on the mat. " * 200
 
 
-def frame(rng, steps=64, start=0, names="abcd"):
-    days = pd.date_range("2024-01-01", periods=steps + 6)
-    parts = [
-        pd.DataFrame(
-            {
-                "unique_id": name,
-                "ds": days,
-                "y": 30
-                + 5 * np.sin(np.arange(steps + 6) * 2 * np.pi / 6)
-                + np.random.default_rng(ord(name)).normal(0, 0.5, steps + 6),
-            }
-        )
-        for name in names
-    ]
-    return pd.concat([part.iloc[start : start + steps] for part in parts], ignore_index=True)
+def frame(steps=64, start=0, names="abcd"):
+    """Series with a season of 6 and noise, from a later start too."""
+    days = pd.date_range("2024-01-01", periods=start + steps)
+    season = 30 + 5 * np.sin(np.arange(len(days)) * 2 * np.pi / 6)
+    parts = []
+    for name in names:
+        noise = np.random.default_rng(ord(name)).normal(0, 0.5, len(days))
+        parts.append(pd.DataFrame({"unique_id": name, "ds": days, "y": season + noise}))
+    return pd.concat([part.iloc[start:] for part in parts], ignore_index=True)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +38,7 @@ def writer():
 
 @pytest.fixture(scope="module")
 def forecaster():
-    return Forecaster(**SMALL_SERIES).fit(frame(None), steps=60)
+    return Forecaster(**SMALL_SERIES).fit(frame(), steps=60)
 
 
 def test_a_text_is_learned_measured_and_continued(writer):
@@ -80,24 +74,24 @@ def test_forecasts_have_the_promised_form(forecaster):
 
 
 def test_other_histories_are_forecast_too(forecaster):
-    other = frame(None, steps=30, names="xy").set_index("unique_id")
+    other = frame(steps=30, names="xy").set_index("unique_id")
     table = forecaster.predict(other, levels=[0.5])
     assert table["unique_id"].unique().tolist() == ["x", "y"]
     assert table["ds"].min() == pd.Timestamp("2024-01-31")
-    together = forecaster.predict(frame(None, steps=30, names="xyz"), levels=[0.5])
+    together = forecaster.predict(frame(steps=30, names="xyz"), levels=[0.5])
     same = together[together["unique_id"] != "z"].reset_index(drop=True)
     # One program serves any number of series, in batches of one size.
     np.testing.assert_allclose(same["0.5"], table["0.5"], rtol=1e-6)
 
 
 def test_score_is_what_evaluate_prints(forecaster):
-    actual = frame(None, steps=6, start=64)
+    actual = frame(steps=6, start=64)
     figures = forecaster.score(actual)
     assert {"smape", "mase", "weighted_quantile_loss", "coverage", "seasonal_naive"} <= set(figures)
-    assert figures == forecaster.score(actual, frame(None))
+    assert figures == forecaster.score(actual, frame())
     assert figures["horizon"] == 6
     with pytest.raises(DataError, match="actual values must begin at"):
-        forecaster.score(frame(None, steps=6, start=63))
+        forecaster.score(frame(steps=6, start=63))
 
 
 @pytest.mark.parametrize("kind", ["writer", "forecaster"])
@@ -125,7 +119,7 @@ def test_two_fits_with_one_seed_are_bit_equal_and_another_is_not(kind):
         if kind is LanguageModel:
             fitted = LanguageModel(**SMALL_TEXT, seed=seed, dropout=0.2).fit(TEXT, steps=12)
         else:
-            fitted = Forecaster(**SMALL_SERIES, seed=seed).fit(frame(None), steps=12)
+            fitted = Forecaster(**SMALL_SERIES, seed=seed).fit(frame(), steps=12)
         return fitted.fitted.weights
 
     chex.assert_trees_all_equal(weights(3), weights(3))
@@ -147,7 +141,7 @@ def test_a_second_fit_begins_with_the_weights_of_the_first(writer):
 @pytest.mark.parametrize("kind", [LanguageModel, Forecaster])
 def test_a_fit_in_a_directory_is_the_commands_run(kind, tmp_path):
     small = SMALL_TEXT if kind is LanguageModel else SMALL_SERIES
-    data = TEXT if kind is LanguageModel else frame(None)
+    data = TEXT if kind is LanguageModel else frame()
     memory = kind(**small).fit(data, steps=12)
     whole = kind(**small).fit(data, steps=12, directory=tmp_path / "whole")
     chex.assert_trees_all_equal(whole.fitted.weights, memory.fitted.weights)
@@ -197,7 +191,7 @@ def test_keywords_are_shown_and_checked(kind):
         (lambda: LanguageModel().fit("abc", resume=True), ConfigError, "resume: expected a dir"),
         (lambda: LanguageModel(tokenizer="word").fit("abc" * 999), ConfigError, "tokenizer"),
         (lambda: Forecaster().fit("series.csv"), TypeError, "frame: expected a pandas DataFrame"),
-        (lambda: Forecaster().fit(frame(None).iloc[:3]), DataError, "no series is long enough"),
+        (lambda: Forecaster().fit(frame().iloc[:3]), DataError, "no series is long enough"),
         (lambda: LanguageModel.load("nowhere"), ValueError, "there is no such folder"),
     ],
 )

@@ -3,14 +3,20 @@
 import ast
 import functools
 import graphlib
-from pathlib import Path
 
 import jaxtyping
-import pytest
-
-PACKAGE = Path(__file__).parents[1] / "seqnets"
-FILES = sorted(PACKAGE.rglob("*.py"))
-MODULES = [file for file in FILES if file.name not in ("__init__.py", "__main__.py")]
+from sources import (
+    EVERY_FILE,
+    EVERY_MODULE,
+    FILES,
+    MODULES,
+    PACKAGE,
+    SHAPED,
+    label,
+    name_of,
+    room_of,
+    tree_of,
+)
 
 # A file imports only from its own room and from rooms above it. A new room is one added line.
 ROOMS = (
@@ -45,26 +51,6 @@ ROOMS = (
 )
 
 
-def name_of(file):
-    """``seqnets/losses/__init__.py`` is ``seqnets.losses``."""
-    parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def room_of(module):
-    """The part after ``seqnets``; empty for the package itself."""
-    return module.split(".")[1] if "." in module else ""
-
-
-def label(file):
-    return str(file.relative_to(PACKAGE))
-
-
-@functools.cache
-def tree_of(file):
-    return ast.parse(file.read_text(encoding="utf-8"))
-
-
 @functools.cache
 def imports_of(file):
     """Absolute names of everything imported, wherever in the file, as ``module.name``."""
@@ -93,11 +79,6 @@ def modules_imported(file):
     for name in imports_of(file):
         if name.split(".")[0] == "seqnets":
             yield name if name in known else name.rsplit(".", 1)[0]
-
-
-SHAPED = {"Float", "Int", "Bool", "Shaped", "Num", "UInt", "Key"}
-EVERY_FILE = pytest.mark.parametrize("file", FILES, ids=label)
-EVERY_MODULE = pytest.mark.parametrize("file", MODULES, ids=label)
 
 
 def test_the_sources_are_found():
