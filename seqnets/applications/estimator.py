@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from seqnets.training import Weights
 
 __all__ = ["Estimator", "NotFittedError", "use_devices"]
 
+DataT = TypeVar("DataT")
 FittedT = TypeVar("FittedT")
 MAXIMUM_BYTES = 2**24
 
@@ -26,10 +28,11 @@ class NotFittedError(ValueError):
     """An estimator was used before it was fitted."""
 
 
-class Estimator(Generic[FittedT]):
+class Estimator(abc.ABC, Generic[DataT, FittedT]):
     """A model for data in memory. Its keywords are the fields of the configuration's sections.
 
-    A subclass names its application and adds ``fit``, ``score``, and what the model is for.
+    A subclass names its application, says how its data is read, and adds ``score`` and what the
+    model is for.
     """
 
     application: ClassVar[Application[Any, Any, Any]]
@@ -68,19 +71,44 @@ class Estimator(Generic[FittedT]):
             raise NotFittedError(f"{name} is not fitted: call fit, or {name}.load")
         return self._fitted
 
-    def _fit(
+    @abc.abstractmethod
+    def _reader(self, data: DataT) -> Callable[[], Any]:
+        """A function that gives the data as the application reads it from files.
+
+        Raises:
+          DataError: if it is not what the class takes.
+        """
+
+    def fit(
         self,
-        read: Callable[[], Any],
-        seconds: float | None,
-        steps: int | None,
-        directory: str | Path | None,
-        resume: bool,
+        data: DataT,
+        /,
+        *,
+        seconds: float | None = None,
+        steps: int | None = None,
+        directory: str | Path | None = None,
+        resume: bool = False,
     ) -> Self:
-        """Fit to what ``read`` gives; on a fitted estimator, beginning with its weights."""
+        """Fit to data; a fitted model continues from its weights (warm start).
+
+        Args:
+          data: see the class.
+          seconds: train for this long, over which the learning rate's schedule is stretched.
+          steps: number of optimizer steps; with it, two fits with one seed are bit-equal on one
+            layout of devices. Without either, ``train.steps`` of the configuration.
+          directory: also keep checkpoints and records there, as the command does.
+          resume: continue the run in ``directory`` from its last checkpoint.
+
+        Raises:
+          DataError: if the data cannot be read, or there is too little of it.
+          ConfigError: if a keyword does not fit.
+          NonFiniteError: if a loss is not finite.
+        """
         if resume and directory is None:
             raise ConfigError("resume: expected a directory to resume, got none")
         use_devices()
-        work = self.application.prepare(_limited(self.config, seconds, steps), read)
+        config = _limited(self.config, seconds, steps)
+        work = self.application.prepare(config, self._reader(data))
         store = MemoryStore() if directory is None else DirectoryStore(directory)
         trained = fit_work(work, store, start=None if resume else self._weights, resume=resume)
         self._take(work, store, trained)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,13 +25,14 @@ from seqnets.data.series import Series
 __all__ = ["Forecaster"]
 
 
-class Forecaster(Estimator[FittedForecaster]):
+class Forecaster(Estimator[pd.DataFrame, FittedForecaster]):
     """A recurrent forecaster of many series at once, with calibrated quantiles.
 
     Without keywords it is the preset ``default`` of ``seqnets forecast train``: season and horizon
     follow from the dates.
 
-    Frames are in long form: columns (or index levels) ``unique_id``, ``ds``, and ``y``.
+    It is fitted to a frame in long form: columns (or index levels) ``unique_id``, ``ds``, and
+    ``y``, as are all frames that it takes.
 
     Args:
       **keywords: fields of the sections of
@@ -50,33 +50,9 @@ class Forecaster(Estimator[FittedForecaster]):
 
     application = FORECASTING
 
-    def fit(
-        self,
-        frame: pd.DataFrame,
-        *,
-        seconds: float | None = None,
-        steps: int | None = None,
-        directory: str | Path | None = None,
-        resume: bool = False,
-    ) -> Self:
-        """Fit to series; a fitted forecaster continues from its weights (warm start).
-
-        Args:
-          frame: series in long form.
-          seconds: train for this long, over which the learning rate's schedule is stretched.
-          steps: number of optimizer steps; with it, two fits with one seed are bit-equal on one
-            layout of devices. Without either, ``train.steps`` of the configuration.
-          directory: also keep checkpoints and records there, as the command does.
-          resume: continue the run in ``directory`` from its last checkpoint.
-
-        Raises:
-          DataError: if the frame cannot be read as series, or they are too short.
-          ConfigError: if a keyword does not fit.
-          NonFiniteError: if a loss is not finite.
-        """
-        series = series_from_frame(frame)
-        data = Histories(series, {"frame": checksum_of_series(series)})
-        return self._fit(lambda: data, seconds, steps, directory, resume)
+    def _reader(self, data: pd.DataFrame) -> Callable[[], Histories]:
+        series = series_from_frame(data)
+        return lambda: Histories(series, {"frame": checksum_of_series(series)})
 
     def predict(
         self, frame: pd.DataFrame | None = None, levels: Sequence[float] = (0.1, 0.5, 0.9)

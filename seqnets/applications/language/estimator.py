@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Self
+from collections.abc import Callable, Sequence
 
 from seqnets.applications.estimator import Estimator
 from seqnets.applications.language.data import Texts
@@ -16,10 +14,13 @@ from seqnets.decoding import Sampling
 __all__ = ["LanguageModel"]
 
 
-class LanguageModel(Estimator[FittedLanguageModel]):
+class LanguageModel(Estimator[str | Sequence[str], FittedLanguageModel]):
     """A recurrent language model of characters or bytes.
 
     Without keywords it is the preset ``default`` of ``seqnets text train``.
+
+    It is fitted to a text, or to several that are joined without a separator. The fraction
+    ``validation`` at the end is held out: the weights that predict it best are kept.
 
     Args:
       **keywords: fields of the sections of `seqnets.applications.language.config.TextConfig`.
@@ -32,40 +33,14 @@ class LanguageModel(Estimator[FittedLanguageModel]):
 
     application = LANGUAGE
 
-    def fit(
-        self,
-        text: str | Sequence[str],
-        *,
-        seconds: float | None = None,
-        steps: int | None = None,
-        directory: str | Path | None = None,
-        resume: bool = False,
-    ) -> Self:
-        """Fit to a text; a fitted model continues from its weights (warm start).
-
-        The fraction ``validation`` at the end of the text is held out: the weights that predict it
-        best are kept.
-
-        Args:
-          text: a text, or several that are joined without a separator.
-          seconds: train for this long, over which the learning rate's schedule is stretched.
-          steps: number of optimizer steps; with it, two fits with one seed are bit-equal on one
-            layout of devices. Without either, ``train.steps`` of the configuration.
-          directory: also keep checkpoints and records there, as the command does.
-          resume: continue the run in ``directory`` from its last checkpoint.
-
-        Raises:
-          DataError: if the text is too short.
-          ConfigError: if a keyword does not fit.
-          NonFiniteError: if a loss is not finite.
-        """
-        whole = text if isinstance(text, str) else "".join(text)
+    def _reader(self, data: str | Sequence[str]) -> Callable[[], Texts]:
+        whole = data if isinstance(data, str) else "".join(data)
 
         def read() -> Texts:
             split = split_tail(whole, self.config.data.validation)
             return Texts(split, {"text": checksum_of_text(whole)})
 
-        return self._fit(read, seconds, steps, directory, resume)
+        return read
 
     def generate(
         self,
