@@ -47,10 +47,10 @@ class LinearCell(PreparedCell[ParamsT, CarryT], Generic[ParamsT, CarryT, Element
 
     @abc.abstractmethod
     def act(self, element: ElementT, carry: CarryT) -> CarryT:
-        """The carry after what an element does."""
+        """The carry after what an element does: both of one time step, without a time axis."""
 
     def read(self, params: ParamsT, carry: CarryT, x: Float[Array, "B D"]) -> Shaped[Array, "B H"]:
-        """The output after a step; the carry's part h unless the cell says otherwise."""
+        """The output after one step; the carry's part h unless the cell says otherwise."""
         return carry.h  # type: ignore[attr-defined]
 
     def prepare(self, params: ParamsT, xs: Float[Array, "*B D"]) -> tuple[ElementT, PyTree]:

@@ -20,7 +20,7 @@ LENGTHS = np.array([6, 2, 0])
 class AttentionDecoder(CompositeCell):
     """A GRU that reads its input beside a sum of the memory, weighed by dot products."""
 
-    features: int = H
+    features: int
 
     def init(self, key, in_features):
         return GRU(self.features).init(key, in_features + self.features)
@@ -39,7 +39,7 @@ class AttentionDecoder(CompositeCell):
 
 @pytest.fixture
 def case(rng):
-    cell = AttentionDecoder()
+    cell = AttentionDecoder(H)
     params = cell.init(jax.random.key(0), D)
     xs = jnp.asarray(rng.normal(size=(B, T, D)), "float32")
     memory = jnp.asarray(rng.normal(size=(B, S, H)), "float32")
