@@ -83,13 +83,15 @@ def test_gradients_of_parameters_inputs_and_context(case):
     cell, params, xs, (memory, real) = case
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda x: jnp.asarray(x, "float64"), (params, xs, memory))
+        leaves, structure = jax.tree.flatten(wide)
 
-        def loss(params, xs, memory):
+        def loss(*leaves):
+            params, xs, memory = jax.tree.unflatten(structure, leaves)
             context = (memory, real)
             carry, ys = unroll(cell, params, None, xs, mask=MASK, context=context)
             return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves((carry, ys)))
 
-        chex.assert_numerical_grads(loss, wide, order=1, atol=1e-6)
+        chex.assert_numerical_grads(loss, leaves, order=1, atol=1e-6)
 
 
 def test_beams_are_a_map_over_rows(case):
