@@ -29,7 +29,7 @@ def checksum_of_series(series: Sequence[Series]) -> str:
     """SHA-256 of the names, times, and values of series, to the last bit."""
     digest = hashlib.sha256()
     for one in series:
-        about = [one.id, len(one.values), one.frequency, one.steps]
+        about = [one.id, len(one.values), one.frequency, one.ticks]
         digest.update(f"{about}\n".encode("utf-8", "surrogatepass"))
         digest.update(np.ascontiguousarray(one.values, "<f8").data)
         if one.times is not None:

@@ -22,18 +22,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
 from seqnets.data.cells import Cells, is_missing, is_number, numbers, rows, shown
 from seqnets.data.errors import DataError
 from seqnets.data.files import decode_utf8, read_bytes
 from seqnets.data.times import is_time, parse_times
-from seqnets.typing import Float, Int
+from seqnets.data.written import LONG, Written, check_identifiers, check_long_names, long_series
+from seqnets.typing import Int
 
-__all__ = ["LONG", "Times", "Written", "by_series", "written_series"]
+__all__ = ["written_series"]
 
-LONG = ("unique_id", "ds", "y")
 TIME_NAMES = frozenset(
     {"", "ds", "date", "dates", "day", "datetime", "hour", "index", "month", "period", "quarter"}
     | {"step", "t", "time", "timestamp", "week", "year"}
@@ -48,24 +46,6 @@ MAXIMUM_CELLS = 2**26
 """Files of more lines or commas are refused."""
 
 Row = tuple[int, list[str]]
-Times = pd.DatetimeIndex | NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Written:
-    """A series as written: values in the file's order, with times if there are any.
-
-    Attributes:
-      id: its name.
-      values: [T] float64, NaN where missing.
-      times: [T] dates or integers in the file's order, or None.
-      lines: [T] line number of each value in the file.
-    """
-
-    id: str
-    values: Float[np.ndarray, " n"]
-    times: Times | None
-    lines: Int[np.ndarray, " n"]
 
 
 @dataclass(frozen=True)
@@ -175,43 +155,13 @@ def _counts(names: Sequence[str]) -> bool:
 
 def _long(table: _Table) -> list[Written]:
     names = table.names or []
-    for needed in LONG:
-        if needed not in names:
-            near = difflib.get_close_matches(needed, names, 1)
-            hint = f"; did you mean {shown(near[0])}?" if near else ""
-            listed = ", ".join(map(shown, names[:10]))
-            raise DataError(
-                f"{table.path}: header: expected the columns unique_id, ds, y, got {listed} "
-                f"without {needed!r}{hint}"
-            )
+    check_long_names(f"{table.path}: header", names)
     lines, columns = _transposed(table, has_keys=True)
-    ids, ds, y = (columns[names.index(name)] for name in LONG)
-    if "" in ids:
-        raise _column(table, lines, ids, names.index("unique_id")).wrong(
-            ids.index(""), "an identifier"
-        )
-    times = parse_times(_column(table, lines, ds, names.index("ds")))
-    values = numbers(_column(table, lines, y, names.index("y")))
-    return by_series(ids, times, values, lines)
-
-
-def by_series(
-    ids: Sequence[str], times: Times, values: Float[np.ndarray, " n"], lines: Int[np.ndarray, " n"]
-) -> list[Written]:
-    """The rows of a table in long form, by series, in the order of their appearance.
-
-    Args:
-      ids: [n] names of the rows' series.
-      times: [n].
-      values: [n].
-      lines: [n] where each row is.
-    """
-    codes, series = pd.factorize(np.array(ids, object))
-    members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
-    return [
-        Written(str(name), values[own], times[own], lines[own])
-        for name, own in zip(series, members, strict=True)
-    ]
+    ids, ds, y = (
+        _column(table, lines, columns[i], i) for i in (names.index(name) for name in LONG)
+    )
+    check_identifiers(ids)
+    return long_series(ids.texts, parse_times(ds), numbers(y), lines)
 
 
 def _series_a_row(table: _Table) -> list[Written]:
@@ -264,7 +214,9 @@ def _first_is_time(table: _Table) -> bool:
     return bool(first) and (is_time(first[0]) or not any(map(is_number, first)))
 
 
-def _transposed(table: _Table, *, has_keys: bool) -> tuple[NDArray[np.int64], list[Sequence[str]]]:
+def _transposed(
+    table: _Table, *, has_keys: bool
+) -> tuple[Int[np.ndarray, " n"], list[Sequence[str]]]:
     """Line numbers [rows] and columns of the table, with ``has_keys`` without rows all empty."""
     kept = [(line, cells) for line, cells in table.rows if any(cells) or not has_keys]
     for line, cells in kept:
@@ -283,7 +235,9 @@ def _wrong_width(table: _Table, line: int, width: int) -> DataError:
     )
 
 
-def _column(table: _Table, lines: NDArray[np.int64], texts: Sequence[str], column: int) -> Cells:
+def _column(
+    table: _Table, lines: Int[np.ndarray, " n"], texts: Sequence[str], column: int
+) -> Cells:
     return Cells(table.path, texts, lambda i: f"line {lines[i]}, {table.place(column)}")
 
 

@@ -1,90 +1,113 @@
-"""Series from pandas frames in long form, as from a CSV file of the same content."""
+"""Series from a pandas frame in long form, read as `seqnets.data.series` reads the same file."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from seqnets.checks import did_you_mean
-from seqnets.data.cells import Cells, numbers
+from seqnets.data.cells import Cells, numbers, shown
 from seqnets.data.errors import DataError
-from seqnets.data.forms import LONG, Times, by_series
 from seqnets.data.series import Series, on_grid
 from seqnets.data.times import parse_times
+from seqnets.data.written import LONG, Times, check_identifiers, check_long_names, long_series
 from seqnets.typing import Float
 
 __all__ = ["series_from_frame"]
 
-FRAME = "frame"
+WHERE = "frame"
+"""What begins the messages."""
 
 
 def series_from_frame(frame: pd.DataFrame, *, shortest: int = 2) -> list[Series]:
-    """The series of a frame with the columns or index levels ``unique_id``, ``ds``, and ``y``.
+    """Take the series out of a frame in long form.
 
-    Rows may come in any order; other columns are ignored. Values are those that `read_series` gives
-    for the same data as CSV.
+    The result is that of `read_series` for a CSV file of the same rows: series in order of
+    appearance, rows sorted by time, times that are left out filled with missing values.
 
     Args:
-      frame: ``ds`` holds dates (with a time zone they become UTC), integers, or text that
-        `read_series` takes; ``y`` numbers, NaN where missing.
+      frame: the columns or index levels ``unique_id`` (names), ``ds`` (dates, which become UTC
+        where they have a time zone; integers; or texts as in a CSV file), and ``y`` (finite
+        numbers, or NaN where missing), in any order; others are ignored.
       shortest: fewest values of a series.
 
+    Returns:
+      At least one series, each with a value that is not missing.
+
     Raises:
-      TypeError: if it is not a frame.
-      DataError: if a column is missing, there are no rows, a cell is not what belongs there, or
-        the rows are no series on regular grids; see `read_series`.
+      TypeError: if ``frame`` is not a pandas frame.
+      DataError: if columns are missing or named twice, there are no rows, a cell is not what its
+        column should hold, a time comes twice in a series, the times lie on no regular grid, or
+        a series has fewer than ``shortest`` values or none that is not missing. Rows are counted
+        from 0, as by ``frame.iloc``.
+
+    Example:
+      >>> import pandas as pd
+      >>> days = pd.date_range("2024-01-01", periods=3)
+      >>> (one,) = series_from_frame(pd.DataFrame({"unique_id": "a", "ds": days, "y": [1, 2, 3]}))
+      >>> one.id, one.frequency, one.values.tolist()
+      ('a', 'D', [1.0, 2.0, 3.0])
     """
     if not isinstance(frame, pd.DataFrame):
         raise TypeError(f"frame: expected a pandas DataFrame, got {type(frame).__name__}")
-    levels = [name for name in frame.index.names if name in LONG and name not in frame.columns]
-    frame = frame.reset_index(level=levels) if levels else frame
-    for name in LONG:
-        if name not in frame.columns:
-            hint = did_you_mean(name, map(str, frame.columns))
-            raise DataError(
-                f"{FRAME}: expected the columns unique_id, ds, y, without {name!r}; {hint}"
-            )
-    if frame.empty:
-        raise DataError(f"{FRAME}: expected rows of data, got none")
-    ids, ds, y = (frame[name] for name in LONG)
-    missing = np.flatnonzero(ids.isna() | ids.astype(str).eq(""))
-    if missing.size:
-        raise DataError(f"{FRAME}: row {missing[0]}, column 'unique_id': expected an identifier")
-    lines = np.arange(len(frame), dtype=np.int64)
-    found = by_series(ids.astype(str).tolist(), _times(ds), _values(y), lines)
-    return [on_grid(FRAME, written, shortest, "rows") for written in found]
+    ids, ds, y = _columns(frame)
+    if not len(frame):
+        raise DataError(f"{WHERE}: expected rows of data, got none")
+    names = _cells(_names(ids), "unique_id")
+    check_identifiers(names)
+    written = long_series(names.texts, _times(ds), _values(y), np.arange(len(frame)), "rows")
+    return [on_grid(WHERE, one, shortest) for one in written]
 
 
-def _times(ds: pd.Series) -> Times:
-    """The times of rows, as a file would have them."""
-    if ds.isna().any():
-        row = int(np.flatnonzero(ds.isna())[0])
-        raise DataError(f"{FRAME}: row {row}, column 'ds': expected a time, got a missing one")
-    if isinstance(ds.dtype, pd.PeriodDtype):
-        ds = ds.dt.to_timestamp()
-    if isinstance(ds.dtype, pd.DatetimeTZDtype):
-        ds = ds.dt.tz_convert("UTC").dt.tz_localize(None)
-    if pd.api.types.is_datetime64_dtype(ds.dtype):
+def _columns(frame: pd.DataFrame) -> list[pd.Series]:
+    """The columns of the long form, wherever they are."""
+    levels = [name for name in frame.index.names if name is not None]
+    names = [str(name) for name in (*levels, *frame.columns)]
+    check_long_names(WHERE, names)
+    for i, name in enumerate(names):
+        if name in LONG and name in names[:i]:
+            raise DataError(f"{WHERE}: two columns are called {shown(name)}")
+    return [
+        frame[name]
+        if name in frame.columns
+        else pd.Series(frame.index.get_level_values(name), name=name)
+        for name in LONG
+    ]
+
+
+def _cells(texts: Sequence[str], name: str) -> Cells:
+    return Cells(WHERE, texts, lambda i: f"row {i}, column {shown(name)}")
+
+
+def _texts(column: pd.Series) -> list[str]:
+    """The cells as a CSV file would hold them."""
+    missing = column.isna()
+    return ["" if gap else str(cell).strip() for cell, gap in zip(column, missing, strict=True)]
+
+
+def _names(column: pd.Series) -> list[str]:
+    """The identifiers as texts; there are far fewer of them than rows."""
+    codes, found = pd.factorize(column)
+    texts = [*(str(name).strip() for name in found), ""]  # code -1, the last, is a missing one
+    return [texts[code] for code in codes.tolist()]
+
+
+def _times(column: pd.Series) -> Times:
+    if pd.api.types.is_datetime64_any_dtype(column.dtype) and not column.isna().any():
         try:
-            return pd.DatetimeIndex(ds).as_unit("ns")
-        except (ValueError, OverflowError) as error:
-            raise DataError(f"{FRAME}: column 'ds': {error}") from error
-    if pd.api.types.is_integer_dtype(ds.dtype):
-        return ds.to_numpy(np.int64)
-    return parse_times(_cells(ds, "ds"))
+            dates = pd.DatetimeIndex(column)
+            utc = dates if dates.tz is None else dates.tz_convert("UTC").tz_localize(None)
+            return utc.as_unit("ns").rename(None)
+        except (ValueError, OverflowError):  # beyond 64 bits of nanoseconds: say which, below
+            pass
+    return parse_times(_cells(_texts(column), "ds"))
 
 
-def _values(y: pd.Series) -> Float[np.ndarray, " n"]:
-    """The values of rows, NaN where missing."""
-    if pd.api.types.is_numeric_dtype(y.dtype) and not pd.api.types.is_bool_dtype(y.dtype):
-        values = y.to_numpy(np.float64, na_value=np.nan)
-        infinite = np.flatnonzero(np.isinf(values))
-        if infinite.size:
-            raise _cells(y, "y").wrong(int(infinite[0]), "a finite number")
-        return values
-    return numbers(_cells(y, "y"))
-
-
-def _cells(column: pd.Series, name: str) -> Cells:
-    texts = ["" if missing else str(x) for x, missing in zip(column, column.isna(), strict=True)]
-    return Cells(FRAME, texts, lambda i: f"row {i}, column {name!r}")
+def _values(column: pd.Series) -> Float[np.ndarray, " n"]:
+    kinds = pd.api.types
+    if kinds.is_integer_dtype(column.dtype) or kinds.is_float_dtype(column.dtype):
+        values = column.to_numpy(np.float64, na_value=np.nan)
+        if not np.isinf(values).any():
+            return values
+    return numbers(_cells(_texts(column), "y"))

@@ -7,14 +7,15 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-__all__ = ["continue_times", "regular_steps", "regular_times", "season_of"]
+from seqnets.typing import Int
+
+__all__ = ["continue_times", "regular_ticks", "regular_times", "season_of"]
 
 GRID_LIMIT = 10
-"""A regular grid of more than this many times the values is no grid of theirs."""
+"""A regular grid may have this many times as many points as there are values."""
 
-Ticks = NDArray[np.int64]
+Ticks = Int[np.ndarray, " T"]
 
 
 def regular_times(times: pd.DatetimeIndex) -> tuple[pd.DatetimeIndex, str]:
@@ -22,14 +23,14 @@ def regular_times(times: pd.DatetimeIndex) -> tuple[pd.DatetimeIndex, str]:
 
     Months, if all times are at one day of the month or all at its end (``MS`` or ``ME``, with a
     multiple: ``3MS`` quarters, ``12MS`` years; ``MS`` whatever the day); else business days
-    (``B``), if most steps are one day and weekends are left out; else the widest fixed step that
-    meets every time.
+    (``B``), if most intervals are one day and weekends are left out; else the widest fixed
+    interval that meets every time.
 
     Args:
       times: [T], T ≥ 2, ascending without repetition.
 
     Raises:
-      ValueError: if the grid would have more than 10 T steps.
+      ValueError: if the grid would have more than 10 T points.
     """
     months = _months(times)
     if months is not None:
@@ -38,7 +39,7 @@ def regular_times(times: pd.DatetimeIndex) -> tuple[pd.DatetimeIndex, str]:
         days = times.to_numpy().astype("datetime64[D]")
         _check_length(times.asi8, int(np.busday_count(days[0], days[-1])) + 1, _tick_name)
         return pd.date_range(times[0], times[-1], freq="B").as_unit("ns"), "B"
-    ticks = regular_steps(times.asi8, show=_tick_name)
+    ticks = regular_ticks(times.asi8, show=_tick_name)
     grid = pd.DatetimeIndex(ticks.view("datetime64[ns]"))
     return grid, _fixed_frequency(grid[1] - grid[0], grid[0])
 
@@ -50,7 +51,7 @@ def _months(times: pd.DatetimeIndex) -> tuple[pd.DatetimeIndex, str] | None:
     if not (same_day or month_ends) or len(set(times - times.normalize())) > 1:
         return None
     count = np.asarray(times.year * 12 + times.month, np.int64)
-    ahead = (regular_steps(count, show=_month_name) - count[0]).tolist()
+    ahead = (regular_ticks(count, show=_month_name) - count[0]).tolist()
     if month_ends:
         dates = [times[0] + pd.offsets.MonthEnd(months) for months in ahead]
     else:
@@ -82,19 +83,19 @@ def _fixed_frequency(step: pd.Timedelta, first: pd.Timestamp) -> str:
     return f"{count if count > 1 else ''}{name}"
 
 
-def regular_steps(ticks: Ticks, show: Callable[[int], str] = str) -> Ticks:
-    """The regular grid of integers through all of ``ticks``, with the widest step there is.
+def regular_ticks(ticks: Ticks, show: Callable[[int], str] = str) -> Ticks:
+    """The regular grid of integers through all of ``ticks``, with the widest spacing there is.
 
     Args:
       ticks: [T], T ≥ 2, ascending without repetition.
       show: how a tick reads in the message.
 
     Raises:
-      ValueError: if the grid would have more than 10 T steps.
+      ValueError: if the grid would have more than 10 T points.
     """
     gaps = np.diff(ticks)
     if gaps.min() <= 0:  # 64 bits of nanoseconds overflow
-        raise ValueError("expected steps of less than 292 years")
+        raise ValueError("expected time steps of less than 292 years")
     step = np.gcd.reduce(gaps)
     length = (int(ticks[-1]) - int(ticks[0])) // int(step) + 1
     _check_length(ticks, length, show)
@@ -108,7 +109,7 @@ def _check_length(ticks: Ticks, length: int, show: Callable[[int], str]) -> None
         raise ValueError(
             f"expected times on a regular grid with few gaps; {show(ticks[0])}, {show(ticks[1])} "
             f"come first, but {show(ticks[odd + 1])} follows {show(ticks[odd])}, and a grid "
-            f"through all {len(ticks)} has {length} steps"
+            f"through all {len(ticks)} has {length} time steps"
         )
 
 
@@ -119,12 +120,12 @@ def _oddest(gaps: Ticks) -> int:
     return int(np.argmax(rest > 0) if rest.any() else np.argmax(gaps))
 
 
-def continue_times(last: pd.Timestamp, frequency: str, steps: int) -> pd.DatetimeIndex:
-    """The ``steps`` times after ``last`` on the grid of ``frequency``."""
+def continue_times(last: pd.Timestamp, frequency: str, horizon: int) -> pd.DatetimeIndex:
+    """The ``horizon`` times after ``last`` on the grid of ``frequency``."""
     offset = pd.tseries.frequencies.to_offset(frequency)
     if offset.is_on_offset(last):
-        return pd.date_range(last, periods=steps + 1, freq=offset)[1:].as_unit("ns")
-    ahead = [last + pd.DateOffset(months=offset.n * i) for i in range(1, steps + 1)]
+        return pd.date_range(last, periods=horizon + 1, freq=offset)[1:].as_unit("ns")
+    ahead = [last + pd.DateOffset(months=offset.n * i) for i in range(1, horizon + 1)]
     return pd.DatetimeIndex(ahead).as_unit("ns")
 
 
@@ -141,10 +142,10 @@ _SEASONS = {
 
 
 def season_of(frequency: str | None) -> int | None:
-    """Steps in a season: the day of hours and minutes, the week of days, the year of the rest.
+    """Length of a season: the day for hours and minutes, the week for days, the year for the rest.
 
     ``h`` 24, ``30min`` 48, ``15min`` 96, ``D`` 7, ``B`` 5, ``W`` 52, ``MS`` or ``ME`` 12, ``QS``
-    or ``QE`` 4, ``YS`` or ``YE`` 1; None for others, and where the step does not divide the
+    or ``QE`` 4, ``YS`` or ``YE`` 1; None for others, and where the spacing does not divide the
     season.
 
     Args:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from seqnets.checks import check_range, check_rank, check_shape
 from seqnets.data.cells import shown
 from seqnets.data.errors import DataError
-from seqnets.data.forms import Times, Written, written_series
-from seqnets.data.grid import continue_times, regular_steps, regular_times, season_of
+from seqnets.data.forms import written_series
+from seqnets.data.grid import continue_times, regular_ticks, regular_times, season_of
+from seqnets.data.written import Times, Written
 from seqnets.typing import Float, Int
 
 __all__ = [
@@ -36,35 +36,35 @@ class Series:
     Attributes:
       id: name.
       values: [T] float64, NaN where missing.
-      times: [T] dates in nanoseconds without time zone; None where the file has none.
-      frequency: pandas alias of the step of ``times``, as ``"h"`` or ``"W-SAT"``.
-      steps: integers, T of them, where the file counts its times (years, numbers of steps).
+      times: [T] dates in nanoseconds without time zone; None where there are no dates.
+      frequency: pandas alias of the spacing of ``times``, as ``"h"`` or ``"W-SAT"``.
+      ticks: T integers, where times are counted instead (years, numbers of time steps).
 
     Raises:
-      ValueError: if ``values`` has not one axis, or the times or steps are not as many.
+      ValueError: if ``values`` has not one axis, or there are not as many times or ticks.
     """
 
     id: str
     values: Float[np.ndarray, " T"]
     times: pd.DatetimeIndex | None = None
     frequency: str | None = None
-    steps: range | None = None
+    ticks: range | None = None
 
     def __post_init__(self) -> None:
         check_rank("values", self.values, 1, "T")
-        for name, given in (("times", self.times), ("steps", self.steps)):
+        for name, given in (("times", self.times), ("ticks", self.ticks)):
             if given is not None:
-                check_shape(name, given, self.values.shape, "one a value")
+                check_shape(name, given, self.values.shape, "one per value")
 
     def split(self, at: int) -> tuple[Series, Series]:
-        """The steps before number ``at`` and those from it on; below 0, counted from the end."""
+        """The first ``at`` values, and those after them; below 0, counted from the end."""
 
-        def part(steps: slice) -> Series:
+        def part(span: slice) -> Series:
             return replace(
                 self,
-                values=self.values[steps],
-                times=None if self.times is None else self.times[steps],
-                steps=None if self.steps is None else self.steps[steps],
+                values=self.values[span],
+                times=None if self.times is None else self.times[span],
+                ticks=None if self.ticks is None else self.ticks[span],
             )
 
         return part(slice(at)), part(slice(at, None))
@@ -75,13 +75,13 @@ def read_series(path: str | os.PathLike[str], shortest: int = 2) -> list[Series]
 
     The form is told from header and content, see `seqnets.data.forms`: long (``unique_id, ds,
     y``), one series a row (as in the M4 competition), columns with times, columns alone. Rows
-    with times are sorted by them, per series. Steps between the first and the last time that the
-    file leaves out become missing values, so that every series lies on a regular grid.
+    with times are sorted by them, per series. Times between the first and the last that the file
+    leaves out become missing values, so that every series lies on a regular grid.
 
     Args:
       path: the file, UTF-8 with commas, after decompression at most 512 MiB, 16 Mi lines and
         64 Mi cells.
-      shortest: fewest values of a series; one alone lies on no grid, so 2 unless that will do.
+      shortest: fewest values of a series. A single value has no grid, so no dates can follow it.
 
     Returns:
       At least one series, in order of appearance, each with a value that is not missing.
@@ -90,43 +90,43 @@ def read_series(path: str | os.PathLike[str], shortest: int = 2) -> list[Series]
       DataError: if the file cannot be read; has no rows or rows of different length; has a cell
         that is neither a finite number nor missing, or not a time where one belongs; if a time
         comes twice in a series, or the times lie on no regular grid of at most ten times as many
-        steps; if a series has fewer than ``shortest`` values, or none that is not missing.
+        times; if a series has fewer than ``shortest`` values, or none that is not missing.
     """
     name = os.fspath(path)
     found = written_series(name, MAXIMUM_SERIES_BYTES)
     return [on_grid(name, written, shortest) for written in found]
 
 
-def on_grid(path: str, written: Written, shortest: int, places: str = "lines") -> Series:
+def on_grid(where: str, written: Written, shortest: int) -> Series:
     """Order the values by time, and put NaN where the regular grid has no value.
 
     Args:
-      path: the file, for messages.
-      written: the series as written.
-      shortest: fewest values.
-      places: what ``written.lines`` number, for messages.
+      where: what begins the messages, as the name of the file.
+      written: the series.
+      shortest: fewest values that it may have.
 
     Raises:
-      DataError: those of `read_series`.
+      DataError: if a time comes twice, the times lie on no grid, there are fewer values than
+        ``shortest``, or all are missing.
     """
-    label = f"{path}: series {shown(written.id)}"
+    label = f"{where}: series {shown(written.id)}"
     if len(written.values) < shortest:
         raise DataError(f"{label}: expected at least {shortest} values, got {len(written.values)}")
     if np.isnan(written.values).all():
         raise DataError(f"{label}: expected a value, got {len(written.values)} missing ones")
     if written.times is None:
         return Series(written.id, written.values)
-    times, values = _in_order(label, written, written.times, places)
+    times, values = _in_order(label, written, written.times)
     if len(values) == 1:
         if isinstance(times, pd.DatetimeIndex):
             return Series(written.id, values, times)
-        return Series(written.id, values, steps=range(int(times[0]), int(times[0]) + 1))
+        return Series(written.id, values, ticks=range(int(times[0]), int(times[0]) + 1))
     try:
         if not isinstance(times, pd.DatetimeIndex):
-            ticks = regular_steps(times)
+            ticks = regular_ticks(times)
             filled = _filled(values, np.searchsorted(ticks, times), len(ticks))
             step = int(ticks[1] - ticks[0])
-            return Series(written.id, filled, steps=range(int(ticks[0]), int(ticks[-1]) + 1, step))
+            return Series(written.id, filled, ticks=range(int(ticks[0]), int(ticks[-1]) + 1, step))
         grid, frequency = regular_times(times)
     except ValueError as error:
         raise DataError(f"{label}: {error}") from error
@@ -134,9 +134,7 @@ def on_grid(path: str, written: Written, shortest: int, places: str = "lines") -
     return Series(written.id, filled, grid, frequency)
 
 
-def _in_order(
-    label: str, written: Written, times: Times, places: str
-) -> tuple[Times, NDArray[np.float64]]:
+def _in_order(label: str, written: Written, times: Times) -> tuple[Times, Float[np.ndarray, " T"]]:
     """Times ascending and the values with them.
 
     Raises:
@@ -147,27 +145,28 @@ def _in_order(
     twice = np.flatnonzero(np.diff(ticks[order]) == 0)
     if twice.size:
         pair = order[twice[0] : twice[0] + 2]
-        first, second = (written.lines[i] for i in pair)
+        first, second = (written.places[i] for i in pair)
         raise DataError(
-            f"{label}: the time {times[pair[0]]} comes twice, on {places} {first} and {second}"
+            f"{label}: the time {times[pair[0]]} comes twice, "
+            f"on {written.unit} {first} and {second}"
         )
     return times[order], written.values[order]
 
 
 def _filled(
-    values: NDArray[np.float64], positions: NDArray[np.intp], length: int
-) -> NDArray[np.float64]:
+    values: Float[np.ndarray, " n"], positions: Int[np.ndarray, " n"], length: int
+) -> Float[np.ndarray, " T"]:
     filled = np.full(length, np.nan)
     filled[positions] = values
     return filled
 
 
 def future_times(series: Series, horizon: int) -> pd.DatetimeIndex | Int[np.ndarray, " H"]:
-    """Times of the ``horizon`` steps after the end of a series.
+    """The ``horizon`` times after the end of a series.
 
     Returns:
-      [H] dates that go on with the grid of the series; integers that go on with its ``steps``;
-      or T + 1, T + 2, ... where it has neither.
+      [H] dates that continue the grid of the series; integers that continue its ``ticks``; or
+      T + 1, T + 2, ... where it has neither.
 
     Raises:
       ValueError: if ``horizon`` is below 1, if a series with dates has no frequency, or if the
@@ -175,13 +174,14 @@ def future_times(series: Series, horizon: int) -> pd.DatetimeIndex | Int[np.ndar
     """
     check_range("horizon", horizon, 1)
     if series.times is None:
-        steps = series.steps or range(1, len(series.values) + 1)
-        return steps[-1] + steps.step * np.arange(1, horizon + 1, dtype=np.int64)
+        ticks = series.ticks or range(1, len(series.values) + 1)
+        return ticks[-1] + ticks.step * np.arange(1, horizon + 1, dtype=np.int64)
     if series.frequency is None:
         raise ValueError(f"series {series.id!r}: expected a frequency with its dates, got None")
     try:
         return continue_times(series.times[-1], series.frequency, horizon)
     except (ValueError, OverflowError) as error:
         raise ValueError(
-            f"series {series.id!r}: no dates for {horizon} steps after {series.times[-1]}: {error}"
+            f"series {series.id!r}: no dates for {horizon} time steps after {series.times[-1]}: "
+            f"{error}"
         ) from error

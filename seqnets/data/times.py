@@ -31,7 +31,7 @@ def parse_times(cells: Cells) -> pd.DatetimeIndex | Int[np.ndarray, " n"]:
     digits, quarters (``2024Q1``), or one of `FORMATS`. A time with an offset becomes UTC.
 
     Returns:
-      Dates in nanoseconds without time zone, or integers (as years or numbers of steps).
+      Dates in nanoseconds without time zone, or integers (as years or numbers of time steps).
 
     Raises:
       DataError: at the first cell that is no such time; if day and month cannot be told apart;

@@ -1,8 +1,12 @@
 """Every mistake in a file of series: a DataError of one line that names file and place."""
 
+import re
+
+import pandas as pd
 import pytest
 
 from seqnets.data.errors import DataError
+from seqnets.data.frames import series_from_frame
 from seqnets.data.series import read_series
 
 LONG = "unique_id,ds,y\n"
@@ -123,6 +127,29 @@ def test_a_wrong_file_is_one_line_with_its_place(name, tmp_path):
     assert told in message
     assert "\n" not in message
     assert len(message) < len(str(path)) + 300
+
+
+def table(content):
+    """The rows of a CSV file in long form as a frame of texts."""
+    head, *lines = content.strip("\n").split("\n")
+    return pd.DataFrame([line.split(",") for line in lines], columns=head.split(","))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, (text, _) in WRONG.items() if text.startswith(LONG)]
+)
+def test_a_wrong_frame_is_told_like_its_file(name):
+    content, told = WRONG[name]
+    frame = table(content)
+    with pytest.raises(DataError) as caught:
+        series_from_frame(frame)
+    message = str(caught.value)
+    assert message.startswith("frame: ")
+    # The header is line 1, and the first row is row 0.
+    told = re.sub(
+        r"(?<=line )\d|(?<=lines )\d|(?<=and )\d", lambda found: str(int(found[0]) - 2), told
+    ).replace("line", "row")
+    assert told in message or (told == "only a header" and "got none" in message)
 
 
 def test_a_data_error_is_a_value_error():

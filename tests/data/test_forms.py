@@ -115,7 +115,7 @@ def test_series_are_in_order_of_appearance(name, written):
 def test_times_and_lines_follow_the_values(written):
     series = written("unique_id,ds,y\nb,3,1\na,9,3\n\nb,1,2\n")
     assert [one.times.tolist() for one in series] == [[3, 1], [9]]
-    assert [one.lines.tolist() for one in series] == [[2, 5], [3]]
+    assert [one.places.tolist() for one in series] == [[2, 5], [3]]
 
 
 def test_one_bad_date_does_not_turn_columns_into_rows(written):

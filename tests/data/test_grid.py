@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqnets.data.grid import continue_times, regular_steps, regular_times, season_of
+from seqnets.data.grid import continue_times, regular_ticks, regular_times, season_of
 
 MONTH = pd.DateOffset(months=1)
 
@@ -92,8 +92,8 @@ def test_two_missing_days_do_not_make_business_days():
 
 
 def test_the_widest_step_that_meets_all():
-    assert regular_steps(np.array([0, 4, 8, 12, 14])).tolist() == list(range(0, 15, 2))
-    assert regular_steps(np.array([3, 9, 21])).tolist() == [3, 9, 15, 21]
+    assert regular_ticks(np.array([0, 4, 8, 12, 14])).tolist() == list(range(0, 15, 2))
+    assert regular_ticks(np.array([3, 9, 21])).tolist() == [3, 9, 15, 21]
 
 
 def test_business_days_far_apart_are_no_grid(monkeypatch):
@@ -103,7 +103,7 @@ def test_business_days_far_apart_are_no_grid(monkeypatch):
     ).as_unit("ns")
     assert regular_times(times[:-1])[1] == "B"
     monkeypatch.setattr(pd, "date_range", None)  # nothing is made before it is counted
-    with pytest.raises(ValueError, match="a grid through all 6 has 61570 steps"):
+    with pytest.raises(ValueError, match="a grid through all 6 has 61570 time steps"):
         regular_times(times)
 
 
@@ -119,13 +119,15 @@ def test_irregular_times_are_refused():
 
 def test_the_gap_shown_is_off_the_common_step():
     with pytest.raises(ValueError, match="721 follows 660, and a grid"):
-        regular_steps(np.array([0, 60, 660, 721]))
+        regular_ticks(np.array([0, 60, 660, 721]))
 
 
 def test_the_limit_is_ten_times_the_values():
-    assert len(regular_steps(np.array([0, 1, 29]))) == 30
-    with pytest.raises(ValueError, match="30 follows 1, and a grid through all 3 has 31 steps"):
-        regular_steps(np.array([0, 1, 30]))
+    assert len(regular_ticks(np.array([0, 1, 29]))) == 30
+    with pytest.raises(
+        ValueError, match="30 follows 1, and a grid through all 3 has 31 time steps"
+    ):
+        regular_ticks(np.array([0, 1, 30]))
 
 
 def test_the_months_of_an_irregularity_are_shown():
@@ -144,7 +146,7 @@ def test_steps_beyond_64_bits():
 def test_a_grid_of_steps_holds_every_step(ticks):
     ticks = np.sort(np.array(ticks, np.int64))
     try:
-        grid = regular_steps(ticks)
+        grid = regular_ticks(ticks)
     except ValueError:
         # One value in ten would do; the greatest divisor of the differences does not give it.
         span = int(ticks[-1]) - int(ticks[0])

@@ -31,9 +31,9 @@ def check_contract(series):
         assert len(one.values) >= 2
         assert not np.isnan(one.values).all()
         assert not np.isinf(one.values).any()
-        assert one.times is None or one.steps is None
+        assert one.times is None or one.ticks is None
         assert (one.times is None) == (one.frequency is None)
-        for grid in (one.times, one.steps):
+        for grid in (one.times, one.ticks):
             assert grid is None or len(grid) == len(one.values)
         if one.times is not None:
             assert one.times.is_monotonic_increasing
@@ -46,7 +46,7 @@ class TestReadSeries:
         np.testing.assert_array_equal(one.values, [1, 2, NAN, NAN, 5])
         assert one.times.tolist() == pd.date_range("2024-01-01", periods=5).tolist()
         assert one.frequency == "D"
-        assert one.steps is None
+        assert one.ticks is None
 
     def test_each_series_of_a_long_file_has_its_own_grid(self, read):
         first, second = read(
@@ -57,17 +57,17 @@ class TestReadSeries:
         np.testing.assert_array_equal(second.values, [4, 6, 2])
         assert (first.frequency, second.frequency) == ("MS", "h")
 
-    def test_integers_are_steps(self, read):
+    def test_integers_are_ticks(self, read):
         (one,) = read("unique_id,ds,y\na,1960,3\na,1950,1\na,1970,4\na,1990,5\n")
         np.testing.assert_array_equal(one.values, [1, 3, 4, NAN, 5])
         assert one.times is None
         assert one.frequency is None
-        assert one.steps == range(1950, 1991, 10)
+        assert one.ticks == range(1950, 1991, 10)
 
     def test_without_times(self, read):
         (one,) = read("1\nNaN\n3\n")
         np.testing.assert_array_equal(one.values, [1, NAN, 3])
-        assert (one.id, one.times, one.frequency, one.steps) == ("file", None, None, None)
+        assert (one.id, one.times, one.frequency, one.ticks) == ("file", None, None, None)
 
     def test_gzip_is_told_by_content(self, tmp_path):
         path = tmp_path / "series.csv"
@@ -160,7 +160,7 @@ def test_any_content_gives_series_or_a_data_error(tmp_path_factory, content):
     check_contract(series)
     for one in series:
         future = outcome(lambda one=one: future_times(one, 3), ValueError)
-        assert "no dates for 3 steps after" in str(future) or len(future) == 3
+        assert "no dates for 3 time steps after" in str(future) or len(future) == 3
 
 
 def outcome(call, exception):
@@ -176,8 +176,8 @@ class TestSeries:
         times = pd.date_range("2024-01-01", periods=3)
         with pytest.raises(ValueError, match="times: expected shape"):
             Series("a", np.zeros(2), times, "D")
-        with pytest.raises(ValueError, match="steps: expected shape"):
-            Series("a", np.zeros(2), steps=range(3))
+        with pytest.raises(ValueError, match="ticks: expected shape"):
+            Series("a", np.zeros(2), ticks=range(3))
         with pytest.raises(ValueError, match=r"values: expected shape \[T\]"):
             Series("a", np.zeros((2, 1)))
 
@@ -195,8 +195,8 @@ class TestFutureTimes:
             pd.Timestamp(d) for d in ("2024-02-29", "2024-03-31", "2024-04-30")
         ]
 
-    def test_steps_go_on(self):
-        future = future_times(Series("a", np.zeros(3), steps=range(1950, 1980, 10)), 2)
+    def test_ticks_continue(self):
+        future = future_times(Series("a", np.zeros(3), ticks=range(1950, 1980, 10)), 2)
         assert future.tolist() == [1980, 1990]
 
     def test_counting_without_times(self):
@@ -213,7 +213,9 @@ class TestFutureTimes:
 
     def test_dates_beyond_the_calendar(self):
         times = pd.DatetimeIndex(["2261-01-01", "2262-01-01"]).as_unit("ns")
-        with pytest.raises(ValueError, match="series 'a': no dates for 2 steps after 2262-01-01"):
+        with pytest.raises(
+            ValueError, match="series 'a': no dates for 2 time steps after 2262-01-01"
+        ):
             future_times(Series("a", np.zeros(2), times, "12MS"), 2)
 
 
@@ -258,7 +260,7 @@ class TestRealFiles:
 @pytest.mark.parametrize("at", [0, 2, 5, -2])
 def test_a_series_is_split_with_its_times(at):
     values, dates = np.arange(5.0), pd.date_range("2001-01-01", periods=5)
-    kinds = ({}, {"times": dates, "frequency": "D"}, {"steps": range(3, 13, 2)})
+    kinds = ({}, {"times": dates, "frequency": "D"}, {"ticks": range(3, 13, 2)})
     for times in kinds:
         parts = Series("a", values, **times).split(at)
         assert [one.id for one in parts] == ["a", "a"]
@@ -266,7 +268,7 @@ def test_a_series_is_split_with_its_times(at):
             values[:at].tolist(),
             values[at:].tolist(),
         ]
-        for name in ("times", "steps"):
+        for name in ("times", "ticks"):
             if name in times:
                 joined = [list(getattr(one, name)) for one in parts]
                 assert joined == [list(times[name])[:at], list(times[name])[at:]]

@@ -110,7 +110,7 @@ class Forecaster(Estimator[pd.DataFrame, FittedForecaster]):
             pd.DataFrame(
                 {
                     "unique_id": one.id,
-                    "ds": one.times if one.times is not None else list(one.steps or ()),
+                    "ds": one.times if one.times is not None else list(one.ticks or ()),
                     "y": one.values,
                 }
             )

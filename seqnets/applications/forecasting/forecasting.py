@@ -208,7 +208,7 @@ def _first_time(series: Series) -> pd.Timestamp | int | None:
     """The time of the first value, where the file has times."""
     if series.times is not None:
         return series.times[0]
-    return None if series.steps is None else series.steps[0]
+    return None if series.ticks is None else series.ticks[0]
 
 
 @jax.jit(static_argnums=(0, 1))

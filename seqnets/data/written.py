@@ -1,0 +1,85 @@
+"""Series as a file or a frame writes them, before they are laid on a grid."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from seqnets.data.cells import Cells, shown
+from seqnets.data.errors import DataError
+from seqnets.typing import Float, Int
+
+__all__ = ["LONG", "Times", "Written", "check_identifiers", "check_long_names", "long_series"]
+
+LONG = ("unique_id", "ds", "y")
+"""Columns of the long form."""
+
+Times = pd.DatetimeIndex | Int[np.ndarray, " T"]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A series as written: values in the order given, with times if there are any.
+
+    Attributes:
+      id: its name.
+      values: [T] float64, NaN where missing.
+      times: [T] dates or integers in the order given, or None.
+      places: [T] number of the line or row of each value.
+      unit: what ``places`` counts, ``"lines"`` or ``"rows"``.
+    """
+
+    id: str
+    values: Float[np.ndarray, " T"]
+    times: Times | None
+    places: Int[np.ndarray, " T"]
+    unit: str = "lines"
+
+
+def check_long_names(where: str, names: Sequence[str]) -> None:
+    """Check that the columns of the long form are among ``names``; ``where`` begins the message.
+
+    Raises:
+      DataError: naming the column that is missing and the one most like it.
+    """
+    for needed in LONG:
+        if needed not in names:
+            near = difflib.get_close_matches(needed, names, 1)
+            hint = f"; did you mean {shown(near[0])}?" if near else ""
+            listed = ", ".join(map(shown, names[:10]))
+            raise DataError(
+                f"{where}: expected the columns unique_id, ds, y, got {listed} "
+                f"without {needed!r}{hint}"
+            )
+
+
+def check_identifiers(cells: Cells) -> None:
+    """Check that no identifier is empty.
+
+    Raises:
+      DataError: at the first one that is.
+    """
+    if "" in cells.texts:
+        raise cells.wrong(list(cells.texts).index(""), "an identifier")
+
+
+def long_series(
+    ids: Sequence[str],
+    times: Times,
+    values: Float[np.ndarray, " n"],
+    places: Int[np.ndarray, " n"],
+    unit: str = "lines",
+) -> list[Written]:
+    """Take the rows of the long form apart by identifier, in order of first appearance."""
+    given: Any = np.array(ids, object)
+    codes, names = pd.factorize(given)
+    members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+    return [
+        Written(str(name), values[own], times[own], places[own], unit)
+        for name, own in zip(names, members, strict=True)
+    ]
