@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from seqnets.checks import check_range
 from seqnets.data.bucketing import Buckets, Padded, padded
 from seqnets.data.ragged import checked_sequences
+from seqnets.data.shuffling import shuffled
 from seqnets.data.source import WHOLE, Share, shapes_of
 from seqnets.typing import Float, Int, PyTree
 
@@ -107,13 +108,13 @@ class BucketSource:
         """
         check_range("k", k, 0)
         epoch, place = divmod(k, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.steps_per_epoch)
+        order = shuffled(self.steps_per_epoch, self.seed, epoch)
         bucket, start = self._cuts[order[place]]
         # NumPy's seeds [s, e] and [s, e, 0] are the same, so buckets count from 1.
-        shuffled = np.random.default_rng([self.seed, epoch, bucket + 1]).permutation(
-            self._members[bucket]
-        )
-        return self._gather(bucket, shuffled[start : start + self.batch_size], share)
+        members = self._members[bucket]
+        within = shuffled(len(members), self.seed, epoch, bucket + 1)
+        chosen = members[within[start : start + self.batch_size]]
+        return self._gather(bucket, chosen, share)
 
     def _gather(self, bucket: int, chosen: Int[np.ndarray, " n"], share: Share) -> BucketBatch:
         """The rows of a share of a batch of examples, n of them at most B."""

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from seqnets.checks import check_range
 from seqnets.data.ragged import checked_sequences
+from seqnets.data.shuffling import shuffled
 from seqnets.data.source import WHOLE, Share, rows_of, shapes_of
 from seqnets.typing import Bool, Int, Shaped
 
@@ -163,7 +164,7 @@ class PackedSource:
         """Batch number ``k``, from 0; epochs follow one another without end."""
         check_range("k", k, 0)
         epoch, place = divmod(k, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self._rows.xs))
+        order = shuffled(len(self._rows.xs), self.seed, epoch)
         chosen = order[place * self.batch_size :][: self.batch_size]
         rows = share.rows(self.batch_size)
         taken = PackedBatch(*(x[chosen] for x in self._rows))

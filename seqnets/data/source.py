@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from seqnets.checks import check_range
+from seqnets.data.shuffling import shuffled
 from seqnets.typing import PyTree
 
 __all__ = ["WHOLE", "ArraySource", "Share", "Source", "rows_of", "shapes_of"]
@@ -99,7 +100,7 @@ class ArraySource:
         """Rows of batch number ``k``."""
         check_range("k", k, 0)
         epoch, place = divmod(k, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(self._rows)
+        order = shuffled(self._rows, self.seed, epoch)
         chosen = order[place * self.batch_size :][: self.batch_size][share.rows(self.batch_size)]
         return jax.tree.map(lambda x: x[chosen], self._arrays)
 

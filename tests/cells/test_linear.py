@@ -113,9 +113,10 @@ def test_gradients(xs):
     params = cell.init(jax.random.key(0), D)
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda x: jnp.asarray(x, "float64"), (params, xs))
-        chex.assert_numerical_grads(
-            lambda params, xs: jnp.sum(jnp.sin(unroll(cell, params, None, xs)[1])),
-            wide,
-            order=1,
-            atol=1e-6,
-        )
+        leaves, structure = jax.tree.flatten(wide)
+
+        def loss(*leaves):
+            params, xs = jax.tree.unflatten(structure, leaves)
+            return jnp.sum(jnp.sin(unroll(cell, params, None, xs)[1]))
+
+        chex.assert_numerical_grads(loss, leaves, order=1, atol=1e-6)

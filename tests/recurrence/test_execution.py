@@ -160,8 +160,6 @@ def test_the_function_and_its_dtype_are_the_modules(rng):
         cell, params, None, xs, execution=Execution(dtype="bfloat16")
     )
     text = str(jax.make_jaxpr(run)(params))
-    products = [line for line in text.splitlines() if "dot_general" in line]
-    assert products
-    assert all("preferred_element_type=float32" in line for line in products)
+    assert 0 < text.count("dot_general") == text.count("preferred_element_type=float32")
     carry, ys = run(params)
     assert (carry.h.dtype, ys.dtype) == ("float32", "bfloat16")
