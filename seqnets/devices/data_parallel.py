@@ -136,7 +136,9 @@ class DataParallel:
 
     def lower(self, step: TrainStep, state: TrainState, batch: PyTree) -> Any:
         """What `compile` compiles, as `jax.stages.Lowered`."""
-        rows = rows_of_batch(jax.tree.map(lambda x: x[0], batch)) * len(self._local)
+        # Shapes alone: an operation on the batch would be one of all processes.
+        own = jax.eval_shape(lambda: jax.tree.map(lambda x: x[0], batch))
+        rows = rows_of_batch(own) * len(self._local)
         message = self.split(self.peers.consensus(0.0).message(rows, 0.0, None))
         make = self._sharded_program if self.shard_optimizer else self._replicated_program
         return make(step).lower(state, batch, CLOCK, message)

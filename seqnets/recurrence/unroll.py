@@ -5,7 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from seqnets.cells.gated import GatedCell
 from seqnets.cells.learned import LearnedCarry
+from seqnets.cells.prepared import PreparedCell
 from seqnets.checks import check_dtype, check_rank
 from seqnets.recurrence.contract import (
     Noise,
@@ -72,7 +74,8 @@ def unroll(
       ValueError: if xs is not [B, T, D], mask or reset is not [B, T], the carry does not have the
         structure and shapes of the cell's initial carry, or the context has other rows.
       TypeError: if mask or reset is not of bools, the carry is not of floats where the initial one
-        is, or the strategy cannot run the cell on the device or with an argument.
+        is, the strategy cannot run the cell on the device or with an argument, or there is a
+        context for a cell that reads none.
 
     Example:
       >>> import jax
@@ -108,6 +111,8 @@ def unroll(
     steps = Steps(xs, mask, starts, fresh, noise, context)
     # A learned first carry is in the initial carry; the steps are those of the cell inside.
     inner, weights = (cell.cell, params.cell) if isinstance(cell, LearnedCarry) else (cell, params)
+    if context is not None and isinstance(inner, GatedCell | PreparedCell):
+        raise TypeError(f"context: expected None, since {inner} reads its inputs alone")
     strategy = choose(execution.strategy, inner, weights, carry, steps)
 
     def run(carry: PyTree, steps: Steps) -> tuple[PyTree, PyTree]:

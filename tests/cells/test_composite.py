@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqnets.cells import GRU, LSTM, CellStack, CompositeCell, LearnedCarry
+from seqnets.cells import GRU, LSTM, SRU, CellStack, CompositeCell, LearnedCarry
 from seqnets.modules import RNN
 from seqnets.recurrence import Execution, Noise, Regularization, unroll
 
@@ -165,3 +165,10 @@ def test_a_gated_cell_takes_no_context(case):
     params = cell.init(jax.random.key(0), D)
     with pytest.raises(TypeError, match="strategy 'fused': context: expected None"):
         unroll(cell, params, None, xs, context=context, execution=Execution("fused"))
+
+
+@pytest.mark.parametrize("cell", [LSTM(H), LearnedCarry(LSTM(H)), SRU(H)], ids=str)
+def test_a_context_is_refused_by_cells_that_read_none(cell):
+    params = cell.init(jax.random.key(0), D)
+    with pytest.raises(TypeError, match="context: expected None"):
+        unroll(cell, params, None, jnp.zeros((B, T, D)), context=jnp.zeros((B, 2)))
