@@ -63,9 +63,7 @@ def _nothing(cell: Cell, params: PyTree, carry: PyTree, steps: Steps) -> str | N
 
 
 def _why_not_fused(cell: Cell, params: PyTree, carry: PyTree, steps: Steps) -> str | None:
-    if not isinstance(cell, GatedCell):
-        return f"cell: expected a GatedCell, got {cell}"
-    return None if steps.context is None else "context: expected None"
+    return None if isinstance(cell, GatedCell) else f"cell: expected a GatedCell, got {cell}"
 
 
 STRATEGIES = (

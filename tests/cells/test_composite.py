@@ -159,14 +159,6 @@ def test_what_composites_lack_is_refused(case):
                noise=Noise(hidden=jnp.ones((B, 2))))  # fmt: skip
 
 
-def test_a_gated_cell_takes_no_context(case):
-    _, _, xs, context = case
-    cell = GRU(H)
-    params = cell.init(jax.random.key(0), D)
-    with pytest.raises(TypeError, match="strategy 'fused': context: expected None"):
-        unroll(cell, params, None, xs, context=context, execution=Execution("fused"))
-
-
 @pytest.mark.parametrize("cell", [LSTM(H), LearnedCarry(LSTM(H)), SRU(H)], ids=str)
 def test_a_context_is_refused_by_cells_that_read_none(cell):
     params = cell.init(jax.random.key(0), D)
