@@ -20,7 +20,7 @@ BANDS = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 MOST = 6
 COLUMNS = 2
-COLOUR = "tab:blue"
+COLOR = "tab:blue"
 
 
 def plot_forecasts(
@@ -65,9 +65,9 @@ def _draw(axes: Any, one: Series, quantiles: np.ndarray, actual: np.ndarray | No
     future = future_times(one, horizon)
     low, lower, median, upper, high = quantiles.T
     axes.plot(past[-shown:], one.values[-shown:], color="black", linewidth=1, label="history")
-    axes.fill_between(future, low, high, color=COLOUR, alpha=0.2, linewidth=0, label="90 %")
-    axes.fill_between(future, lower, upper, color=COLOUR, alpha=0.35, linewidth=0, label="50 %")
-    axes.plot(future, median, color=COLOUR, linewidth=1.5, label="median")
+    axes.fill_between(future, low, high, color=COLOR, alpha=0.2, linewidth=0, label="90 %")
+    axes.fill_between(future, lower, upper, color=COLOR, alpha=0.35, linewidth=0, label="50 %")
+    axes.plot(future, median, color=COLOR, linewidth=1.5, label="median")
     if actual is not None:
         axes.plot(future[: len(actual)], actual, "k:", linewidth=1, label="actual")
     axes.set_title(one.id)

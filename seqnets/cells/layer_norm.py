@@ -46,7 +46,7 @@ class LayerNormLSTM(LSTMFamily):
 
     ``norm(z) = (z - mean z) / √(var z + 1e-5)`` over all 4H numbers of a row's product, and over
     the H of its state; c itself is carried as it is. Statistics are computed in float32 or
-    wider. What is normalised with is ``params.extra``, a `LSTMNorms`; ``params.b`` is None.
+    wider. What is normalized with is ``params.extra``, a `LSTMNorms`; ``params.b`` is None.
 
     Args:
       features: hidden size H.
@@ -75,7 +75,7 @@ class LayerNormLSTM(LSTMFamily):
         z_h: Float[Array, "*B G"],
         carry: LSTMCarry,
     ) -> LSTMCarry:
-        """The gates of the normalised products, the state, and the output of its norm."""
+        """The gates of the normalized products, the state, and the output of its norm."""
         z = _norm(z_x, extra.scale_x, extra.b) + _norm(z_h, extra.scale_h)
         i, f, g, o = jnp.split(z, 4, axis=-1)
         c = sigmoid(f) * carry.c + sigmoid(i) * jnp.tanh(g)
@@ -107,7 +107,7 @@ class LayerNormGRU(GatedCell[GRUCarry]):
 
     ``norm(z) = (z - mean z) / √(var z + 1e-5)``: one for the 2H numbers of both gates together
     and one for the H of the candidate, of either product. Statistics are computed in float32 or
-    wider. What is normalised with is ``params.extra``, a `GRUNorms`; ``params.b`` is None. Gates
+    wider. What is normalized with is ``params.extra``, a `GRUNorms`; ``params.b`` is None. Gates
     lie in the order r, z, n.
 
     Args:
@@ -136,7 +136,7 @@ class LayerNormGRU(GatedCell[GRUCarry]):
     def pointwise(
         self, extra: GRUNorms, z_x: Float[Array, "*B G"], z_h: Float[Array, "*B G"], carry: GRUCarry
     ) -> GRUCarry:
-        """The gates of the normalised products, and the interpolation."""
+        """The gates of the normalized products, and the interpolation."""
         (gates_x, n_x), (gates_h, n_h), (s_x, s_xn), (s_h, s_hn), (b, b_n) = (
             jnp.split(a, [2 * self.features], axis=-1)
             for a in (z_x, z_h, extra.scale_x, extra.scale_h, extra.b)

@@ -26,10 +26,13 @@ def checksum_of_text(*parts: str) -> str:
 
 
 def checksum_of_series(series: Sequence[Series]) -> str:
-    """SHA-256 of the names, times, and values of series, to the last bit."""
+    """SHA-256 of the names, times, and values of series, to the last bit.
+
+    The name of a single series does not count: it may be no more than that of its file.
+    """
     digest = hashlib.sha256()
     for one in series:
-        about = [one.id, len(one.values), one.frequency, one.ticks]
+        about = [one.id if len(series) > 1 else "", len(one.values), one.frequency, one.ticks]
         digest.update(f"{about}\n".encode("utf-8", "surrogatepass"))
         digest.update(np.ascontiguousarray(one.values, "<f8").data)
         if one.times is not None:

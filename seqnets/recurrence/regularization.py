@@ -1,4 +1,4 @@
-"""Regularisers of the recurrence itself: what is drawn once a batch, and what for every step."""
+"""Regularizers of the recurrence itself: what is drawn once a batch, and what for every step."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_lstm_with_the_norm_of_flax(rng):
 @pytest.mark.parametrize("which", ["w_x", "w_h"])
 @pytest.mark.parametrize("kind", [LayerNormLSTM, LayerNormGRU])
 def test_the_scale_of_either_product_does_not_matter(kind, which, rng):
-    """Both products are normalised apart: were their sum, scaling one would show."""
+    """Both products are normalized apart: were their sum, scaling one would show."""
     cell = kind(H)
     params = random_norms(rng, cell)
     # Products far above √ε = 0.003, which alone would notice.

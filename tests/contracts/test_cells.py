@@ -70,7 +70,7 @@ class Start(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LearnedStart(GatedCell):
-    """Normalised products, added apart, and a first carry that is a parameter."""
+    """Normalized products, added apart, and a first carry that is a parameter."""
 
     gates: ClassVar[int] = 1
 
