@@ -113,6 +113,7 @@ def test_saved_and_loaded_it_is_the_same(kind, request, tmp_path):
         fitted.save(tmp_path / "model")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [LanguageModel, Forecaster])
 def test_two_fits_with_one_seed_are_bit_equal_and_another_is_not(kind):
     def weights(seed):
@@ -138,6 +139,7 @@ def test_a_second_fit_begins_with_the_weights_of_the_first(writer):
         warm.fit("other characters! " * 100, steps=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [LanguageModel, Forecaster])
 def test_a_fit_in_a_directory_is_the_commands_run(kind, tmp_path):
     small = SMALL_TEXT if kind is LanguageModel else SMALL_SERIES
