@@ -10,6 +10,7 @@ What a field is beside its type and default is said on the field:
     field(default, may_change=True)        a resumed run may have another value
     field(default, formerly="steps")       files and settings may use the former key
     field(default, keyword=None)           estimators do not take it as a keyword
+    field(default, options_of="name")      the default holds only for the default name
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ def field(
     may_change: bool = False,
     formerly: str | None = None,
     keyword: str | None = SAME,
+    options_of: str | None = None,
 ) -> Any:
     """A field of a section with a default.
 
@@ -78,8 +80,9 @@ def field(
       may_change: whether a resumed run may have another value.
       formerly: a former name of the key, which files and settings may still use.
       keyword: name as a keyword of estimators, None if it is none; by default the field's own.
+      options_of: the field whose default these options belong to; another value starts from none.
     """
-    about = {"may_change": may_change, "formerly": formerly, "keyword": keyword}
+    about = dict(may_change=may_change, formerly=formerly, keyword=keyword, options_of=options_of)
     if isinstance(default, dict | list):
         return dataclasses.field(default_factory=lambda: copy.deepcopy(default), metadata=about)
     return dataclasses.field(default=default, metadata=about)
@@ -144,9 +147,9 @@ def convert(
     Raises:
       ConfigError: if a key does not exist or a value is of a wrong type.
     """
-    known = _known(kind, values, "")
+    merged = _laid_over(kind, _plain(base or kind()), _known(kind, values, ""))
     try:
-        return msgspec.convert(_laid_over(_plain(base or kind()), known), kind)
+        return msgspec.convert(merged, kind)
     except msgspec.ValidationError as error:
         message, _, key = str(error).partition(" - at `$.")
         key = key.rstrip("`").replace("[", ".").replace("]", "")
@@ -238,9 +241,6 @@ def call_named(
         raise ConfigError(f"{key}: {error}") from error
 
 
-# --- keywords of estimators ------------------------------------------------------------------
-
-
 def keywords_of(kind: type) -> dict[str, str]:
     """The keywords of a configuration's fields, each with its dotted key.
 
@@ -303,9 +303,6 @@ def _section(kind: type, name: str) -> Any:
     return get_type_hints(kind)[name]
 
 
-# --- nested values ---------------------------------------------------------------------------
-
-
 def _plain(value: Any) -> Any:
     """Sections as dicts and sequences as lists, without what is None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -317,11 +314,18 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _laid_over(defaults: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def _laid_over(kind: type, defaults: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Sections' values over their defaults; tables and lists within a section replace whole."""
     merged = dict(defaults)
     for section, given in values.items():
-        merged[section] = {**defaults[section], **given} if isinstance(given, Mapping) else given
+        merged[section] = given
+        if isinstance(given, Mapping):
+            kept = dict(defaults[section])
+            for one in dataclasses.fields(_section(kind, section)):
+                owner = one.metadata.get("options_of")
+                if owner in given and given[owner] != kept.get(owner):
+                    kept[one.name] = {}
+            merged[section] = {**kept, **given}
     return merged
 
 
@@ -348,7 +352,7 @@ def _put(values: Any, path: str, value: Any) -> None:
         else:
             values = values.setdefault(name, {})
         if not isinstance(values, dict | list):
-            raise ConfigError(f"{path}: {name} is not a section")
+            raise ConfigError(f"{path}: {name} is neither a section nor a list of tables")
     if isinstance(values, list):
         values[_index(path, values, key)] = value
     elif value is None:
@@ -369,9 +373,8 @@ def _known(kind: Any, values: Any, prefix: str) -> Any:
         return [_known(kind, one, f"{prefix}{number}.") for number, one in enumerate(values)]
     if not isinstance(values, Mapping):
         return values
-    hints, former = get_type_hints(kind), {}
-    for one in dataclasses.fields(kind):
-        former[one.metadata.get("formerly")] = one.name
+    hints = get_type_hints(kind)
+    former = {one.metadata.get("formerly"): one.name for one in dataclasses.fields(kind)}
     found: dict[str, Any] = {}
     for key, value in values.items():
         name = former.get(key, key)
@@ -380,6 +383,8 @@ def _known(kind: Any, values: Any, prefix: str) -> Any:
         if name in found:
             raise ConfigError(f"{prefix}{name}: given twice, once under its former name")
         for section in _sections_in(hints[name]):
+            if isinstance(value, Mapping) and any(one.isdecimal() for one in value):
+                raise ConfigError(f"{prefix}{name}: has no list of tables to change a table of")
             value = _known(section, value, f"{prefix}{name}.")
         found[name] = value
     return found

@@ -53,7 +53,7 @@ class RecurrentConfig:
     """
 
     cell: str = "lstm"
-    cell_options: Options = field({})
+    cell_options: Options = field({}, options_of="cell")
     hidden: Positive = 64
     layers: Positive | list[LayerConfig] = 1
     dropout: Fraction = 0.0

@@ -32,10 +32,10 @@ class OptimizerConfig:
     """
 
     name: str = field("adam", keyword="optimizer")
-    options: dict[str, bool | float] = field({}, keyword="optimizer_options")
+    options: dict[str, bool | float] = field({}, keyword="optimizer_options", options_of="name")
     learning_rate: Annotated[float, msgspec.Meta(gt=0)] = 3e-3
     schedule: str = "cosine"
-    schedule_options: dict[str, float] = field({})
+    schedule_options: dict[str, float] = field({}, options_of="schedule")
     warmup: Fraction = 0.02
     clip_norm: NotNegative = 1.0
     clip_value: NotNegative = 0.0
