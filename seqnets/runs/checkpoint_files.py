@@ -5,6 +5,8 @@ It holds two items, which Orbax writes under a temporary name and renames when b
     arrays    the leaves of the state by name, ``.params['cell']['w']``; the key as its uint32 data
     header    JSON: format, step, metric, progress, and of every leaf dtype, shape and SHA-256
 
+A checkpoint of weights alone has no key, no optimizer state, and no progress.
+
 A checkpoint may come from anywhere: reading one runs no code of it, opens no name that it gives,
 leaves its folder for nothing, and allocates what the wanted model says, never what the checkpoint
 says. `seqnets.runs.storage` has the bounds.
@@ -27,6 +29,7 @@ import numpy as np
 
 from seqnets.files import read_json
 from seqnets.runs.digests import bytes_of
+from seqnets.runs.plain_path import plain_path
 from seqnets.runs.storage import check_folder, read_array
 from seqnets.training.progress import Progress, Snapshot
 from seqnets.training.state import TrainState, Weights
@@ -39,6 +42,7 @@ __all__ = [
     "read_snapshot",
     "read_weights",
     "write_snapshot",
+    "write_weights",
 ]
 
 # Orbax is imported where it is used: reading should not wait for it.
@@ -61,7 +65,7 @@ class _About(msgspec.Struct):
     step: int
     metric: float | None
     progress: dict[str, Any]
-    key: str
+    key: str | None
     leaves: dict[str, _Leaf]
 
 
@@ -81,20 +85,45 @@ def write_snapshot(path: Path, snapshot: Snapshot, rank: float | None) -> None:
       snapshot: host state and progress.
       rank: metric of an evaluation of this state, lower is better; None without one.
     """
-    import orbax.checkpoint as ocp
-
     state, progress = snapshot
-    arrays = {name: np.asarray(x) for name, x in _named(_with_key_data(state)).items()}
     about = {
         "step": progress.step,
         "metric": rank if rank is not None and math.isfinite(rank) else None,
         "progress": dataclasses.asdict(progress),
         "key": str(jax.random.key_impl(state.key)),
-        "leaves": {name: {**_kind(x), "sha256": _sha256(x)} for name, x in arrays.items()},
     }
+    _write(path, _with_key_data(state), about)
+
+
+def write_weights(path: Path, weights: Weights, step: int) -> None:
+    """Write weights alone, which can be used but not resumed, into the new folder ``path``.
+
+    Args:
+      path: the folder.
+      weights: host arrays.
+      step: the step that they are of.
+    """
+    _write(path, weights, {"step": step, "metric": None, "progress": {}, "key": None})
+
+
+def _write(path: Path, tree: PyTree, about: dict[str, Any]) -> None:
+    import orbax.checkpoint as ocp
+
+    arrays = {name: np.asarray(x) for name, x in _named(tree).items()}
+    leaves = {name: {**_kind(x), "sha256": _sha256(x)} for name, x in arrays.items()}
+    about = {**about, "leaves": leaves}
     stored = {name: x for name, x in arrays.items() if x.size}  # Orbax takes no empty arrays
     header = {"format": FORMAT, "about": about, "sha256": _sha256_of_json(about)}
     items = ocp.args.Composite(arrays=ocp.args.PyTreeSave(stored), header=ocp.args.JsonSave(header))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with plain_path(path.parent) as folder, _checkpointer() as orbax:
+        orbax.save(folder / path.name, args=items)
+
+
+def _checkpointer() -> Any:
+    """Orbax, set to write both items from this process alone."""
+    import orbax.checkpoint as ocp
+
     alone = ocp.options.MultiprocessingOptions(  # it is this process that writes, the others do not
         primary_host=jax.process_index(),
         active_processes={jax.process_index()},
@@ -116,8 +145,7 @@ def write_snapshot(path: Path, snapshot: Snapshot, rank: float | None) -> None:
         ),
         header=ocp.JsonCheckpointHandler(multiprocessing_options=alone),
     )
-    with ocp.Checkpointer(handler, multiprocessing_options=alone) as orbax:
-        orbax.save(path, args=items)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -150,13 +178,18 @@ def read_snapshot(path: Path, like: TrainState) -> Snapshot:
     """Read a whole state of the shapes and dtypes of ``like``, with its progress.
 
     Raises:
-      CheckpointError: if it is damaged, of another model, or of an older format.
+      CheckpointError: if it is damaged, of another model or an older format, or weights alone.
     """
     header = read_header(path)
     if header["format"] != FORMAT:
         raise CheckpointError(
             f"{path}: a checkpoint of format {header['format']} cannot be resumed; its weights can "
             "be used to generate, predict, evaluate, or begin a new run"
+        )
+    if header["key"] is None:
+        raise CheckpointError(
+            f"{path}: holds weights only and cannot be resumed; they can be used to generate, "
+            "predict, evaluate, or begin a new run"
         )
     state = _read_leaves(path, header, _with_key_data(like))
     with _reporting(path):
@@ -193,15 +226,17 @@ def _read_leaves(path: Path, header: dict[str, Any], like: PyTree, prefix: str =
             )
     with _reporting(path):
         check_folder(path, sum(x.size * x.dtype.itemsize for x in wanted.values()))
-    return jax.tree.unflatten(
-        jax.tree.structure(like),
-        [_read_leaf(path, name, x, stored[name]["sha256"]) for name, x in wanted.items()],
-    )
+    with plain_path(path) as folder:  # a link that cannot be made is no damage
+        arrays = [
+            _read_leaf(path, folder, name, x, stored[name]["sha256"]) for name, x in wanted.items()
+        ]
+    return jax.tree.unflatten(jax.tree.structure(like), arrays)
 
 
-def _read_leaf(path: Path, name: str, like: Any, sha256: str) -> np.ndarray:
+def _read_leaf(path: Path, folder: Path, name: str, like: Any, sha256: str) -> np.ndarray:
+    """Read a leaf of the checkpoint ``path`` under the plain name ``folder`` that it has now."""
     with _reporting(path):
-        array = read_array(path, name, like) if like.size else np.empty(like.shape, like.dtype)
+        array = read_array(folder, name, like) if like.size else np.empty(like.shape, like.dtype)
     if _sha256(array) != sha256:
         _damaged(path, f"leaf {name} is not what was written")
     return array

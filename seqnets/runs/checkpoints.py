@@ -23,8 +23,10 @@ from seqnets.runs.checkpoint_files import (
     read_snapshot,
     read_weights,
     write_snapshot,
+    write_weights,
 )
 from seqnets.training import Hook, Snapshot, TrainState, Weights
+from seqnets.typing import PyTree
 
 __all__ = ["CheckpointError", "CheckpointStore", "Checkpointing"]
 
@@ -72,13 +74,26 @@ class CheckpointStore:
           OSError: if it cannot be written.
         """
         self._remove_leftovers()
-        self._write(snapshot, rank)
-        step_now = snapshot.progress.step
+        state, step_now = snapshot.state, snapshot.progress.step
+        arrays = (state.params, state.opt_state, state.variables, state.carry)
+        self._write(step_now, arrays, lambda path: write_snapshot(path, snapshot, rank))
         self._remove([path for step, _, path in self._versions() if step > step_now])
         finished, best = self._finished(), self.best()
         newest = sorted(finished)[-self.keep :]
         kept = {path for step, path in finished.items() if step in newest or step == best}
         self._remove([path for _, _, path in self._versions() if path not in kept])
+
+    def save_weights(self, weights: Weights, step: int) -> None:
+        """Save weights alone, which can be used but not resumed; all else stays as it is.
+
+        Args:
+          weights: host arrays.
+          step: the step that they are of.
+
+        Raises:
+          OSError: if they cannot be written.
+        """
+        self._write(step, weights, lambda path: write_weights(path, weights, step))
 
     def newest(self) -> int | None:
         """The last step saved, or None."""
@@ -188,26 +203,25 @@ class CheckpointStore:
         first = f"{step}.{free}" if free else f"{step}"
         return self.directory / first, self.directory / f"{step}.{free + 1}"
 
-    def _write(self, snapshot: Snapshot, rank: float | None) -> None:
-        path, again = self._free_paths(snapshot.progress.step)
+    def _write(self, step: int, arrays: PyTree, write: Callable[[Path], None]) -> None:
+        path, again = self._free_paths(step)
         try:
-            self._check_room(snapshot.state)
+            self._check_room(arrays)
             with _quiet():
                 try:
-                    write_snapshot(path, snapshot, rank)
+                    write(path)
                 except TimeoutError:  # by the wall clock, which may have jumped
-                    write_snapshot(again, snapshot, rank)
+                    write(again)
         except Exception as error:
             self._remove_leftovers()
             raise OSError(f"{path}: cannot be written: {_reason(error)}") from error
 
-    def _check_room(self, state: TrainState) -> None:
+    def _check_room(self, arrays: PyTree) -> None:
         """Raise ENOSPC before Orbax meets it, which is loud about it from many threads."""
         folder = self.directory
         while not folder.exists():
             folder = folder.parent
-        arrays = jax.tree.leaves((state.params, state.opt_state, state.variables, state.carry))
-        needed = sum(x.nbytes for x in arrays) + OVERHEAD_BYTES
+        needed = sum(x.nbytes for x in jax.tree.leaves(arrays)) + OVERHEAD_BYTES
         if shutil.disk_usage(folder).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -1,7 +1,7 @@
 """The folder of one checkpoint, read without trusting it.
 
-Orbax writes the arrays of format 1 as Zarr within OCDBT, the key-value store of TensorStore. What
-is read here may come from anywhere, so TensorStore is asked for nothing before this is known:
+Orbax writes the arrays of a checkpoint as Zarr within OCDBT, the key-value store of TensorStore.
+What is read here may come from anywhere, so TensorStore is asked for nothing before this is known:
 
     links, devices     none: nothing outside the folder is read
     bytes on the disk  at most 1 GiB and 16 times what is wanted of them

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
-
-import jax
-import jax.numpy as jnp
 
 from seqnets.files import write_atomically
 from seqnets.runs.checkpoints import CheckpointError, Checkpointing, CheckpointStore
@@ -183,7 +181,9 @@ class MemoryStore(Hook):
         """Keep the weights, if they are the best or none is."""
         weights = Weights(snapshot.state.params, snapshot.state.variables)
         self._newest = weights
-        if rank is not None and (self._best is None or rank < self._best[0]):
+        if rank is None or not math.isfinite(rank):
+            return
+        if self._best is None or rank < self._best[0]:
             self._best = rank, snapshot.progress.step, weights
 
     def best_step(self) -> int | None:
@@ -231,27 +231,18 @@ def save_weights(
       ValueError: if the folder is not empty.
       OSError: if it cannot be written.
     """
-    target = RunDirectory.create(path).path.absolute()
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    target = RunDirectory.create(path).path.resolve()  # where a link leads
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name[:32]}.", dir=target.parent))
     try:
         run = RunDirectory(partial)
-        run.write_config(config)
         run.check_data(checksums)
         for name, text in files.items():
             write_atomically(partial / name, text.encode())
         run.write_result(result)
         step = int(result.get("best_step") or result.get("steps") or 0)
-        state = TrainState(
-            jnp.asarray(step, jnp.int32),
-            weights.params,
-            {},
-            weights.variables,
-            (),
-            jax.random.key(0),
-        )
-        CheckpointStore(run.checkpoints).save(Snapshot(state, Progress(step=step)), None)
+        CheckpointStore(run.checkpoints).save_weights(weights, step)
         partial.chmod(target.stat().st_mode)
-        target.rmdir()
-        partial.rename(target)
+        run.write_config(config)  # last: it is what makes a folder a run
+        partial.rename(target)  # an empty folder gives way
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -1,6 +1,14 @@
 """Where runs are kept: what a directory demands on resume, and what memory keeps."""
 
 import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +100,17 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(tmp_path, caplog):
         begin(DirectoryStore(tmp_path), resume=True)
 
 
-@pytest.mark.parametrize("ranks", [(0.5, 0.1, 0.3), (None, None, None), (0.1, None, 0.1)])
+@pytest.mark.parametrize(
+    "ranks",
+    [
+        (0.5, 0.1, 0.3),
+        (None, None, None),
+        (0.1, None, 0.1),
+        (math.nan, 0.3, 0.1),
+        (-math.inf, 0.3, 0.5),
+        (math.inf, math.nan, None),
+    ],
+)
 def test_memory_keeps_what_a_directory_keeps(tmp_path, ranks):
     memory, directory = MemoryStore(), DirectoryStore(tmp_path)
     begin(directory)
@@ -140,29 +158,140 @@ def test_weights_alone_are_a_run_that_is_used_and_not_resumed(tmp_path):
     got = DirectoryStore(run.path).best_weights(WEIGHTS)
     np.testing.assert_array_equal(got.params["w"], 7)
     np.testing.assert_array_equal(got.variables["ema"], 3.5)
-    like = LIKE._replace(opt_state={"loss": (np.zeros(3, np.float32),)})
-    with pytest.raises(CheckpointError, match="is of another model"):
-        DirectoryStore(run.path).begin(
+    with pytest.raises(ValueError, match="expected a new or empty folder"):
+        saved(run.path)
+
+
+@pytest.mark.parametrize("opt_state", [{}, {"loss": ()}, {"loss": (np.zeros(3, np.float32),)}])
+def test_weights_alone_are_not_resumed_whatever_the_optimizer_keeps(tmp_path, opt_state):
+    """Plain gradient descent has no state, so the arrays alone do not tell."""
+    saved(tmp_path / "run")
+    with pytest.raises(CheckpointError, match="holds weights only and cannot be resumed") as error:
+        DirectoryStore(tmp_path / "run").begin(
             "x = 1\n",
-            like=like,
+            like=LIKE._replace(opt_state=opt_state),
             checksums={"frame": "1" * 64},
             files={},
             check_config=lambda file: None,
             resume=True,
         )
-    with pytest.raises(ValueError, match="expected a new or empty folder"):
-        saved(run.path)
+    assert "\n" not in str(error.value)
+    assert DirectoryStore(tmp_path / "run").best_weights(WEIGHTS).params["w"][0] == 7
 
 
 def test_a_fault_while_weights_are_saved_leaves_no_run(tmp_path, monkeypatch):
-    def full(self, snapshot, rank):
+    def full(self, weights, step):
         raise OSError("disk full")
 
-    monkeypatch.setattr("seqnets.runs.store.CheckpointStore.save", full)
+    monkeypatch.setattr("seqnets.runs.store.CheckpointStore.save_weights", full)
     with pytest.raises(OSError, match="disk full"):
         saved(tmp_path / "run")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert list((tmp_path / "run").iterdir()) == []
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+import test_store
+from seqnets.runs import checkpoints, directory
+def kill(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+owner, name = {{
+    "config": (directory.RunDirectory, "write_config"),
+    "data": (directory.RunDirectory, "check_data"),
+    "result": (directory.RunDirectory, "write_result"),
+    "checkpoint": (checkpoints, "write_weights"),
+}}[{moment!r}]
+setattr(owner, name, kill)
+test_store.saved({path!r})
+"""
+
+
+@pytest.mark.parametrize("moment", ["config", "data", "result", "checkpoint"])
+def test_a_kill_while_weights_are_saved_leaves_no_run(tmp_path, moment):
+    path = tmp_path / "run"
+    tests = str(Path(__file__).parent)
+    code = KILLED.format(tests=tests, moment=moment, path=str(path))
+    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    for left in tmp_path.iterdir():
+        with pytest.raises(ValueError, match="it has no config"):
+            RunDirectory.open(left)
+    saved(path)  # what was left is not in the way
+    assert DirectoryStore(path).best_weights(WEIGHTS).params["w"][0] == 7
+
+
+def test_weights_are_saved_into_a_folder_that_a_link_leads_to(tmp_path):
+    (tmp_path / "there").mkdir(mode=0o750)
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    saved(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "there" / "config.toml").exists()
+    assert (tmp_path / "there").stat().st_mode & 0o777 == 0o750
+
+
+PATHS = [
+    *("a b", "ü/é", "%41", "a?b=c", "#h", "new\nline", "a:b", "s3://x", "~", "$HOME", "-rf", "'\""),
+    *("./d/../e", "L" * 200, "x.orbax-checkpoint-tmp-1", "3.removed", "{a}", "a|b", "a,b", " "),
+    *("[x]", "lr[0.1]", "*", "?", "back\\slash", "\\", os.fsdecode(b"not-utf8-\xff")),
+]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=ascii)
+def test_any_path_that_a_shell_accepts(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "d").mkdir()
+    store = DirectoryStore(f"{path}/run")
+    begin(store)
+    save(store, 3, 6, rank=0.5)
+    assert begin(DirectoryStore(f"{path}/run"), resume=True).progress.step == 6
+    assert DirectoryStore(f"{path}/run").best_weights(WEIGHTS).params["w"][0] == 3
+    saved(f"{path}/saved")
+    assert DirectoryStore(f"{path}/saved").best_weights(WEIGHTS).params["w"][0] == 7
+    top = Path(os.path.normpath(path)).parts[0]
+    assert {part.name for part in tmp_path.iterdir()} == {"d", top}  # and nothing elsewhere
+    assert {part.name for part in Path(path).iterdir()} == {"run", "saved"}
+
+
+def test_runs_whose_names_are_patterns_of_one_another_stay_apart(tmp_path):
+    for name, step in (("a", 3), ("[ab]", 6), ("*", 9), ("b", 12)):
+        store = DirectoryStore(tmp_path / name)
+        begin(store)
+        save(store, step)
+    for name, step in (("a", 3), ("[ab]", 6), ("*", 9), ("b", 12)):
+        assert DirectoryStore(tmp_path / name).best_weights(WEIGHTS).params["w"][0] == step
+
+
+def test_a_place_for_links_that_is_full_damages_nothing(tmp_path, monkeypatch):
+    """A checkpoint that cannot be reached now is not set aside as a damaged one."""
+    path = tmp_path / "[x]"
+    store = DirectoryStore(path)
+    begin(store)
+    save(store, 3)
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "mkdtemp", full)
+        with pytest.raises(OSError, match="No space left on device"):
+            begin(DirectoryStore(path), resume=True)
+    assert [part.name for part in (path / "checkpoints").iterdir()] == ["3"]
+    assert begin(DirectoryStore(path), resume=True).progress.step == 3
+
+
+def test_links_to_a_folder_are_removed_and_not_what_they_lead_to(tmp_path, monkeypatch):
+    links = tmp_path / "links"
+    links.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(links))
+    store = DirectoryStore(tmp_path / "[x]")
+    begin(store)
+    save(store, 3)
+    assert store.best_weights(WEIGHTS).params["w"][0] == 3
+    assert list(links.iterdir()) == []
+    shutil.rmtree(links)
+    assert store.checkpoints.newest() == 3
 
 
 def test_a_path_relative_to_the_parent(tmp_path, monkeypatch):
