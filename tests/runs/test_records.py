@@ -4,6 +4,7 @@ import io
 import json
 import math
 import sys
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -149,6 +150,70 @@ def test_the_bar_is_on_stderr_and_leaves_stdout_alone(monkeypatch, capsys):
     assert capsys.readouterr().out == "a result\n"
     assert "step 1/8" in terminal.getvalue()
     assert "a result" not in terminal.getvalue()
+
+
+class Notebook(ModuleType):
+    """IPython as far as the bar needs it: what is displayed, and each time it changes."""
+
+    def __init__(self, shell):
+        super().__init__("IPython")
+        self.display = ModuleType("IPython.display")
+        self.display.display = self._display
+        self.get_ipython = lambda: shell
+        self.shown = []
+
+    def _display(self, data, *, raw, display_id):
+        assert raw
+        assert display_id is True
+        self.update(data, raw=raw)
+        return self
+
+    def update(self, data, *, raw):
+        assert raw
+        self.shown.append(data["text/plain"])
+
+
+def notebook(monkeypatch, shell):
+    """Within a program in which IPython is loaded, with that shell."""
+    ipython = Notebook(shell)
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setitem(sys.modules, "IPython.display", ipython.display)
+    return ipython
+
+
+KERNEL = SimpleNamespace(kernel=object())
+
+
+def test_a_bar_in_a_notebook(monkeypatch):
+    """It needs no widgets, and writes nothing to a stream."""
+    ipython, stream = notebook(monkeypatch, KERNEL), io.StringIO()
+    draw(Limits(8, max_steps=16), stream, 8)
+    for part in ("50%", "step 8/16", "loss 1.2500", "validation 1.5000", "100 steps/s"):
+        assert part in ipython.shown[-1]
+    assert ipython.shown[-1].count("█") == ipython.shown[-1].count("░") == 15
+    assert "step 1/16" in ipython.shown[1]
+    assert stream.getvalue() == ""
+
+
+def test_a_bar_in_a_notebook_is_never_more_than_full(monkeypatch):
+    ipython = notebook(monkeypatch, KERNEL)
+    draw(Limits(4, max_seconds=8.0), io.StringIO(), 8, seconds=2.0)
+    assert "100%" in ipython.shown[-1]
+    assert ipython.shown[-1].count("█") == 30
+
+
+@pytest.mark.parametrize("shell", [None, SimpleNamespace()], ids=["no shell", "in a terminal"])
+def test_ipython_without_a_notebook_has_no_display(monkeypatch, shell):
+    ipython = notebook(monkeypatch, shell)
+    draw(Limits(8), io.StringIO(), 8)
+    assert ipython.shown == []
+
+
+def test_ipython_in_a_terminal_has_the_bar_of_a_terminal(monkeypatch):
+    ipython, terminal = notebook(monkeypatch, SimpleNamespace()), Terminal()
+    draw(Limits(8), terminal, 8)
+    assert "step 8/8" in terminal.last()
+    assert ipython.shown == []
 
 
 def test_a_run_left_before_its_first_step_has_no_bar():
