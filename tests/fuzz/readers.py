@@ -28,6 +28,8 @@ from seqnets.runs.checkpoint_files import read_snapshot, write_snapshot
 from seqnets.training import Progress, Snapshot, TrainState
 
 LONGEST_MESSAGE = 4000
+MARK = b"\xfe\xfd\xfc"
+"""Between two files in one content; no end of it is its beginning, so it is found where it is."""
 
 
 class Reader(NamedTuple):
@@ -152,12 +154,12 @@ def _mended(data: bytes) -> bytes:
 
 
 def _store(folder: Path, content: bytes) -> None:
-    """An index without compression, cut at a byte 0xFE into the manifest and the data."""
+    """An index without compression, cut at a mark into the manifest and the data."""
     path = _checkpoint(folder)
     arrays = path / "arrays"
     shutil.rmtree(arrays)
     (arrays / "d").mkdir(parents=True)
-    manifest, _, data = content.partition(b"\xfe\xfe\xfe")
+    manifest, _, data = content.partition(MARK)
     (arrays / "manifest.ocdbt").write_bytes(_mended(manifest))
     (arrays / "d" / ("0" * 32)).write_bytes(_mended(data))
     read_snapshot(path, _state())
@@ -171,7 +173,7 @@ def _store_seeds(folder: Path) -> list[bytes]:
         ts.KvStore.open({"driver": "ocdbt", "base": f"file://{at}/", **more}).result()
         for at, more in ((arrays, {}), (folder / "plain", {"config": config}))
     ]
-    with ts.Transaction() as transaction:
+    with ts.Transaction(atomic=True) as transaction:
         for key in stores[0].list().result():
             stores[1].with_transaction(transaction)[key] = stores[0][key]
     (file,) = (folder / "plain" / "d").iterdir()
@@ -179,7 +181,7 @@ def _store_seeds(folder: Path) -> list[bytes]:
     renamed = [
         part.replace(file.name.encode(), b"0" * 32) for part in (manifest, file.read_bytes())
     ]
-    return [b"\xfe\xfe\xfe".join(renamed)]
+    return [MARK.join(renamed)]
 
 
 READERS = {

@@ -115,9 +115,10 @@ NEAR = {
 
 @pytest.mark.parametrize("name", READERS)
 def test_seeds_are_read(tmp_path, name):
-    seeds = list(READERS[name].seeds(tmp_path))
-    accepted = [run(READERS[name], tmp_path, seed) for seed in seeds]
-    assert accepted[0], "or the mutations would explore the refusals only"
+    first, *others = READERS[name].seeds(tmp_path)
+    READERS[name].read(tmp_path, first)  # or the mutations would explore the refusals only
+    for seed in others:
+        run(READERS[name], tmp_path, seed)
 
 
 @pytest.mark.parametrize("name", READERS)
