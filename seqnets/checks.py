@@ -10,16 +10,19 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqnets.typing import Float
+from seqnets.typing import Float, PyTree
 
 __all__ = [
     "check_dtype",
     "check_levels",
+    "check_like",
     "check_range",
     "check_rank",
+    "check_rows",
     "check_same_shape",
     "check_shape",
     "did_you_mean",
@@ -48,6 +51,42 @@ def check_same_shape(**arrays: Any) -> None:
     if len(set(shapes.values())) > 1:
         listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise ValueError(f"expected equal shapes, got {listed}; reshape or broadcast explicitly")
+
+
+def check_rows(name: str, tree: PyTree, rows: int | None = None, whose: str = "") -> int:
+    """Raise unless every leaf of a tree is [B, ...], with one number of rows B; return B.
+
+    Args:
+      name: what an error calls the tree.
+      tree: the arrays.
+      rows: B, where it is known; a tree without arrays is then right, too.
+      whose: the argument that has as many rows.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    if not leaves and rows is None:
+        raise ValueError(f"{name}: expected arrays with rows first, [B, ...], got none")
+    for path, leaf in leaves:
+        label = name + jax.tree_util.keystr(path)
+        if np.ndim(leaf) == 0:
+            raise ValueError(f"{label}: expected an array with rows first, [B, ...], got a scalar")
+        rows = leaf.shape[0] if rows is None else rows
+        if leaf.shape[0] != rows:
+            raise ValueError(
+                f"{label}: expected {rows} rows, as in "
+                f"{whose or name + jax.tree_util.keystr(leaves[0][0])}, got {leaf.shape[0]}"
+            )
+    return rows or 0
+
+
+def check_like(name: str, got: PyTree, expected: PyTree) -> None:
+    """Raise unless a new state has the structure, shapes, and dtypes of the one before."""
+    kinds = [
+        jax.tree.map(lambda x: f"{jnp.asarray(x).dtype}{list(jnp.shape(x))}", tree)
+        for tree in (expected, got)
+    ]
+    structures = [str(jax.tree.structure(tree)) for tree in (expected, got)]
+    if kinds[0] != kinds[1] or structures[0] != structures[1]:
+        raise ValueError(f"{name}: expected what came in, {kinds[0]}, got {kinds[1]}")
 
 
 def check_dtype(name: str, x: Any, kind: Literal["float", "int", "bool"]) -> None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from seqnets.checks import check_range, check_shape
+from seqnets.checks import check_dtype, check_like, check_range, check_rows, check_shape
 from seqnets.typing import Array, Bool, Int, Key, Keys, PyTree, Shaped
 
 __all__ = ["Choose", "Rollout", "StepFn", "Stop", "never", "rollout", "start_rollout"]
@@ -84,9 +84,13 @@ def start_rollout(
       limit: number of values of each row, or of all; None: no limit.
 
     Raises:
-      ValueError: if the limit is not [B].
+      ValueError: if a leaf of the carry or the value is not [B, ...], or the limit is not [B].
+      TypeError: if the limit is not of integers.
     """
-    rows = jax.tree.leaves(value)[0].shape[0]
+    carry, value = _strong(carry), _strong(value)
+    rows = check_rows("value", value)
+    check_rows("carry", carry, rows, "the value")
+    check_dtype("limit", NO_LIMIT if limit is None else limit, "int")
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(rows))
     limit = jnp.asarray(NO_LIMIT if limit is None else limit, jnp.int32)
     limit = jnp.full((rows,), limit, jnp.int32) if limit.ndim == 0 else limit
@@ -119,15 +123,23 @@ def rollout(
       ended before; and [B, U] True at values that were produced.
 
     Raises:
-      ValueError: if steps is negative.
+      ValueError: if steps is negative, an input is not [B, steps, ...], or the carry of the step
+        function or the chosen value is of another form than that of the state.
     """
     check_range("steps", steps, 0)
+    rows = state.done.shape[0]
+    check_rows("inputs", inputs, rows, "the state")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(inputs):
+        name = "inputs" + jax.tree_util.keystr(path)
+        check_shape(name, leaf, (rows, steps, *leaf.shape[2:]), "rows and steps")
 
     def step(state: Rollout, given: tuple) -> tuple[Rollout, tuple[PyTree, Array]]:
         active = ~state.done
         carry, output = step_fn(state.carry, state.value, *given)
+        check_like("step_fn: carry", carry, state.carry)
         keys = jax.vmap(jax.random.fold_in, (0, None))(state.keys, state.t)
         value = choose(output, keys, state.t)
+        check_like("choose: value", value, state.value)
         ends = jnp.broadcast_to(stop(value, state.t), active.shape)
         new = Rollout(
             _where(active, carry, state.carry),
@@ -149,6 +161,16 @@ def _where(rows: Bool[Array, " B"], new: PyTree, old: PyTree) -> PyTree:
         return jnp.where(rows.reshape(rows.shape + (1,) * (a.ndim - 1)), a, b)
 
     return jax.tree.map(leaf, new, old)
+
+
+def _strong(tree: PyTree) -> PyTree:
+    """Arrays with dtypes of their own; that of a Python number would change in the first step."""
+
+    def leaf(x: Any) -> Array:
+        array = jnp.asarray(x)
+        return array.astype(array.dtype) if getattr(array, "weak_type", False) else array
+
+    return jax.tree.map(leaf, tree)
 
 
 def _swapped(tree: PyTree) -> Any:

@@ -19,12 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
+from seqnets.checks import check_rows
 from seqnets.data.source import Share
 from seqnets.devices.memory import memory_of
 from seqnets.devices.processes import peers
 from seqnets.training.layout import Layout, Memory, Peers, Program
 from seqnets.training.objective import LossFn
-from seqnets.training.rows import EvaluationStep, make_evaluation_step, rows_of_batch
+from seqnets.training.rows import EvaluationStep, make_evaluation_step
 from seqnets.training.state import Clock, StepInfo, TrainState, to_host
 from seqnets.training.step import TrainStep
 from seqnets.typing import PyTree
@@ -138,7 +139,7 @@ class DataParallel:
         """What `compile` compiles, as `jax.stages.Lowered`."""
         # Shapes alone: an operation on the batch would be one of all processes.
         own = jax.eval_shape(lambda: jax.tree.map(lambda x: x[0], batch))
-        rows = rows_of_batch(own) * len(self._local)
+        rows = check_rows("batch", own) * len(self._local)
         message = self.split(self.peers.consensus(0.0).message(rows, 0.0, None))
         make = self._sharded_program if self.shard_optimizer else self._replicated_program
         return make(step).lower(state, batch, CLOCK, message)
@@ -234,7 +235,7 @@ class DataParallel:
           ValueError: if N does not divide B, or the arrays do not all have B rows.
         """
         if jax.tree.leaves(tree):
-            rows_of_batch(tree)
+            check_rows("batch", tree)
         rows = self._sharding(AXIS)
 
         def split_leaf(x: Any) -> Any:
@@ -287,7 +288,7 @@ class DataParallel:
           ValueError: if the carry has no rows, or the devices do not divide them.
         """
         if jax.tree.leaves(state.carry):
-            rows_of_batch(state.carry, "carry")
+            check_rows("carry", state.carry)
         state = state._replace(carry=jax.tree.map(lambda x: self._cut(x, self.size), state.carry))
         return jax.tree.map(_lay_out, state, self._state_shardings(state))
 
@@ -328,7 +329,7 @@ class _AllReduce:
         self.reply: PyTree = None
 
     def __call__(self, function: Callable, shared: PyTree, rows: PyTree) -> Any:
-        first = jax.lax.axis_index(AXIS) * rows_of_batch(rows, "rows")
+        first = jax.lax.axis_index(AXIS) * check_rows("rows", rows)
         sums, carry = function(shared, rows, first)
         if self.reply is not None:
             return _add_up(sums), carry

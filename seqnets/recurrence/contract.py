@@ -35,7 +35,6 @@ __all__ = [
     "Steps",
     "align",
     "check_carry",
-    "check_context",
     "check_noise",
     "check_steps",
     "segment_starts",
@@ -95,15 +94,6 @@ def check_carry(carry: PyTree, initial: PyTree) -> None:
         check_shape(name, value, leaf.shape, "the cell's initial carry for the rows of xs")
         if jnp.issubdtype(leaf.dtype, jnp.floating):
             check_dtype(name, value, "float")
-
-
-def check_context(context: PyTree, rows: int) -> None:
-    """Raise unless every leaf of a context has as many rows as xs."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(context):
-        name = "context" + jax.tree_util.keystr(path)
-        if jnp.ndim(leaf) == 0:
-            raise ValueError(f"{name}: expected an array [B, ...], got a scalar")
-        check_shape(name, leaf, (rows, *leaf.shape[1:]), "rows of xs")
 
 
 def check_noise(noise: Noise, carry: PyTree, steps: int) -> None:

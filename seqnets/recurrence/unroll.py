@@ -8,12 +8,11 @@ import jax.numpy as jnp
 from seqnets.cells.gated import GatedCell
 from seqnets.cells.learned import LearnedCarry
 from seqnets.cells.prepared import PreparedCell
-from seqnets.checks import check_dtype, check_rank
+from seqnets.checks import check_dtype, check_rank, check_rows
 from seqnets.recurrence.contract import (
     Noise,
     Steps,
     check_carry,
-    check_context,
     check_noise,
     check_steps,
     segment_starts,
@@ -90,7 +89,7 @@ def unroll(
     xs = jnp.asarray(xs)
     mask, reset = (None if flags is None else jnp.asarray(flags) for flags in (mask, reset))
     check_steps(xs, mask, reset)
-    check_context(context, xs.shape[0])
+    check_rows("context", context, xs.shape[0], "xs")
     if execution.dtype is not None:
         if carry is None:
             carry = cell.initial_carry(params, xs.shape[0], wide(execution.dtype))

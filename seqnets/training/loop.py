@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from seqnets.checks import did_you_mean
+from seqnets.checks import check_rows, did_you_mean
 from seqnets.data.source import Source
 from seqnets.training.evaluation import Evaluation
 from seqnets.training.hooks import Hook
@@ -30,7 +30,6 @@ from seqnets.training.interruption import AbandonedError, Interruption
 from seqnets.training.layout import ONE, Layout, Memory, Program
 from seqnets.training.progress import Limits, Progress, Snapshot
 from seqnets.training.recovery import NonFiniteError, Recovery, Verdict
-from seqnets.training.rows import rows_of_batch
 from seqnets.training.state import Clock, StepInfo, TrainState, Weights
 from seqnets.training.step import TrainStep
 from seqnets.typing import PyTree
@@ -244,7 +243,7 @@ class _Run:
         """Take a step; False if a signal came while it was being compiled."""
         progress = self.progress
         host = self.source.batch(progress.step + progress.batches_passed_by, self.layout.share)
-        rows = rows_of_batch(host)
+        rows = check_rows("batch", host)
         batch = self.layout.split(host)
         program = self._program(host, batch)
         if program is None:

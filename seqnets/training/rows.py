@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seqnets.checks import check_like, check_rows
 from seqnets.reduction import Weighted
 from seqnets.training.objective import Given, LossFn, LossOutput, Objective, resolve_loss
 from seqnets.training.state import StepKeys, step_keys
@@ -21,10 +22,8 @@ __all__ = [
     "Shared",
     "SumOverRows",
     "Sums",
-    "check_like",
     "make_evaluation_step",
     "over_axis",
-    "rows_of_batch",
     "taken",
     "whole",
 ]
@@ -62,39 +61,11 @@ def over_axis(axis_name: str) -> OverRows:
     """The `OverRows` of devices mapped over a named axis by `jax.pmap` or `jax.shard_map`."""
 
     def over_rows(function: Callable[..., tuple[T, PyTree]], shared: PyTree, rows: Any) -> Any:
-        first = jax.lax.axis_index(axis_name) * rows_of_batch(rows, "rows")
+        first = jax.lax.axis_index(axis_name) * check_rows("rows", rows)
         sums, carry = function(shared, rows, first)
         return jax.lax.psum(sums, axis_name), carry
 
     return over_rows
-
-
-def rows_of_batch(tree: PyTree, name: str = "batch") -> int:
-    """The number of rows B of a pytree of arrays [B, ...].
-
-    Args:
-      tree: the arrays.
-      name: what an error calls the tree.
-
-    Raises:
-      ValueError: if there is no array, one is a scalar, or their first axes differ.
-    """
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    if not leaves:
-        raise ValueError(f"{name}: expected arrays with rows first, [B, ...], got none")
-    first, rows = leaves[0][0], None
-    for path, leaf in leaves:
-        label = name + jax.tree_util.keystr(path)
-        if jnp.ndim(leaf) == 0:
-            raise ValueError(f"{label}: expected an array with rows first, [B, ...], got a scalar")
-        rows = leaf.shape[0] if rows is None else rows
-        if leaf.shape[0] != rows:
-            raise ValueError(
-                f"{label}: expected {rows} rows, as in {name}{jax.tree_util.keystr(first)}, got "
-                f"{leaf.shape[0]}; what is not rows belongs in the parameters or the variables"
-            )
-    assert rows is not None
-    return rows
 
 
 class Shared(NamedTuple):
@@ -142,7 +113,7 @@ class SumOverRows:
     def __call__(self, shared: Shared, rows: Any, first: Any) -> tuple[Sums, PyTree]:
         """Sums of all rows at hand and their carries, computed in equal parts."""
         carry, batch = rows
-        B = rows_of_batch(batch)
+        B = check_rows("batch", batch)
         # The first objective draws as a lone one does; no step has the numbers of the others.
         key = shared.key
         if self.number:
@@ -211,21 +182,6 @@ def taken(objective: Objective, step: Int[Array, ""], progress: Any) -> Bool[Arr
 def _is_empty(carry: PyTree) -> bool:
     """Whether a loss function gave no carry, and the one before stays."""
     return isinstance(carry, tuple) and not carry
-
-
-def check_like(name: str, got: PyTree, expected: PyTree) -> None:
-    """Check that a new part of the state has the structure, shapes, and dtypes of the old one.
-
-    Raises:
-      ValueError: if not; the message begins with the name.
-    """
-    kinds = [
-        jax.tree.map(lambda x: f"{jnp.asarray(x).dtype}{list(jnp.shape(x))}", tree)
-        for tree in (expected, got)
-    ]
-    structures = [str(jax.tree.structure(tree)) for tree in (expected, got)]
-    if kinds[0] != kinds[1] or structures[0] != structures[1]:
-        raise ValueError(f"{name}: expected what came in, {kinds[0]}, got {kinds[1]}")
 
 
 def make_evaluation_step(loss_fn: LossFn) -> EvaluationStep:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from seqnets.checks import check_range
+from seqnets.checks import check_like, check_range, check_rows
 from seqnets.reduction import Weighted
 from seqnets.training.after import After
 from seqnets.training.objective import LossFn, Objective, resolve_loss
@@ -20,9 +20,7 @@ from seqnets.training.rows import (
     Shared,
     SumOverRows,
     Sums,
-    check_like,
     over_axis,
-    rows_of_batch,
     taken,
     whole,
 )
@@ -112,7 +110,8 @@ class TrainStep:
             B, ``accumulate`` does not divide the rows, a metric has the name of another or of an
             objective, or a new carry or variable is not like the old one.
         """
-        _check_rows(batch, state.carry)
+        rows = check_rows("batch", batch)
+        check_rows("carry", state.carry, rows, "the batch")
         over_rows = over_rows or (over_axis(self.axis_name) if self.axis_name else whole)
         clock = self._clock(state) if clock is None else clock
         now, report = state, _Report(OrderedDict(), {}, {}, OrderedDict(), jnp.asarray(True))
@@ -260,12 +259,6 @@ def _update(
         OrderedDict(report.norms, **{name: norm}),
         finite,
     )
-
-
-def _check_rows(batch: PyTree, carry: PyTree) -> None:
-    rows = rows_of_batch(batch)
-    if jax.tree.leaves(carry) and (kept := rows_of_batch(carry, "carry")) != rows:
-        raise ValueError(f"carry: expected {rows} rows, as in the batch, got {kept}")
 
 
 def _check_names(report: _Report) -> None:

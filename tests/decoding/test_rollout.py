@@ -1,5 +1,7 @@
 """Rollouts against a plain loop over rows, however they are cut into chunks."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -171,3 +173,60 @@ def test_mistakes_are_named(rng):
     with pytest.raises(ValueError, match="steps: expected a value in"):
         rollout(lambda *given: step(params, *given), start(rng, 3), steps=-1, choose=choose)
     assert not bool(never(None, None))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"carry": {"state": jnp.zeros(())}}, r"carry\['state'\]: expected .* rows first"),
+        ({"carry": {"state": jnp.zeros((3, H))}}, r"carry\['state'\]: expected 4 rows, as in the"),
+        ({"value": {"token": jnp.int32(0)}}, r"value\['token'\]: expected .* rows first"),
+        ({"value": {}}, "value: expected arrays with rows first"),
+        ({"limit": jnp.zeros(3, "int32")}, "limit: expected shape"),
+    ],
+)
+def test_what_is_not_rows_is_refused_at_the_start(rng, wrong, message):
+    right = {"carry": {"state": jnp.zeros((B, H))}, "value": {"token": jnp.zeros(B, "int32")}}
+    start_rollout(**right, key=jax.random.key(0))
+    with pytest.raises(ValueError, match=message):
+        start_rollout(**{**right, **wrong}, key=jax.random.key(0))
+
+
+def test_a_limit_of_floats_is_refused():
+    value = {"token": jnp.zeros(B, "int32")}
+    with pytest.raises(TypeError, match="limit: expected an array of ints"):
+        start_rollout({}, value, jax.random.key(0), 2.5)
+
+
+def test_a_step_that_changes_the_state_is_named(rng):
+    params, step = model(rng)
+    run = functools.partial(rollout, state=start(rng), steps=3, choose=choose)
+    plain = functools.partial(step, params)
+    run(plain)
+    with pytest.raises(ValueError, match=r"step_fn: carry: expected what came in.*bfloat16"):
+        run(
+            lambda *given: (
+                jax.tree.map(lambda x: x.astype("bfloat16"), given[0]),
+                plain(*given)[1],
+            )
+        )
+    with pytest.raises(ValueError, match="choose: value: expected what came in"):
+        run(plain, choose=lambda *given: {**choose(*given), "more": given[-1]})
+    with pytest.raises(ValueError, match=r"inputs\['x'\]: expected shape \(4, 3\)"):
+        run(plain, inputs={"x": jnp.zeros((B, 2))})
+    with pytest.raises(ValueError, match=r"inputs\['x'\]: expected 4 rows, as in the state, got 2"):
+        run(plain, inputs={"x": jnp.zeros((2, 3))})
+
+
+def test_python_numbers_in_a_carry_trace_once(rng):
+    """Their dtype is weak at first and strong after a chunk, which would be another program."""
+
+    @chex.assert_max_traces(n=1)
+    def step(params, carry, value):
+        return {"sum": carry["sum"] * params}, carry["sum"]
+
+    chunk = compile_rollout(step, steps=4, choose=lambda output, keys, t: output)
+    ones = jnp.full((B,), 1.0)  # weakly typed
+    state = start_rollout({"sum": ones}, ones, jax.random.key(0), 12)
+    total = [values for values, _ in stream(chunk, jnp.float32(2), state)]
+    np.testing.assert_array_equal(np.concatenate(total, 1)[0], 2.0 ** np.arange(12))
