@@ -15,7 +15,14 @@ import jax
 
 from seqnets.config import check_resumable, dump, load
 from seqnets.devices import DataParallel, host_device
-from seqnets.runs import DirectoryStore, ProgressBar, RunDirectory, Store, parameters_sha256
+from seqnets.runs import (
+    DirectoryStore,
+    Manifest,
+    ProgressBar,
+    RunDirectory,
+    Store,
+    parameters_sha256,
+)
 from seqnets.training import (
     After,
     Evaluation,
@@ -263,14 +270,8 @@ def _begin(work: Work[Any], store: Store, state: TrainState, *, resume: bool) ->
         check_resumable(load(type(work.config), file), work.config, str(file.parent))
 
     def begin() -> tuple[Snapshot, dict[str, Any]]:
-        found = store.begin(
-            dump(work.config),
-            like=state,
-            checksums=work.checksums,
-            files=work.files,
-            check_config=check,
-            resume=resume,
-        )
+        manifest = Manifest(dump(work.config), work.checksums, work.files)
+        found = store.begin(manifest, state, check, resume=resume)
         snapshot = found or Snapshot(state, Progress())
         return snapshot, dataclasses.asdict(snapshot.progress)
 

@@ -14,7 +14,7 @@ from seqnets.applications.application import Application, Trained, Work, fit_wor
 from seqnets.config import ConfigError, convert, dump, from_keywords, signature_of
 from seqnets.devices import usable_cores, use_all_cores
 from seqnets.files import read_json
-from seqnets.runs import DirectoryStore, MemoryStore, save_weights
+from seqnets.runs import DirectoryStore, Manifest, MemoryStore, save_weights
 from seqnets.training import Weights
 
 __all__ = ["Estimator", "NotFittedError", "use_devices"]
@@ -139,14 +139,9 @@ class Estimator(abc.ABC, Generic[DataT, FittedT]):
         _ = self.fitted
         assert self._saved is not None
         assert self._weights is not None
-        save_weights(
-            path,
-            dump(self._saved.config),
-            files={**self._saved.files, **self._further_files()},
-            checksums=self._saved.checksums,
-            weights=self._weights,
-            result=self._saved.result,
-        )
+        files = {**self._saved.files, **self._further_files()}
+        manifest = Manifest(dump(self._saved.config), self._saved.checksums, files)
+        save_weights(path, manifest, self._weights, self._saved.result)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -5,6 +5,7 @@ from seqnets.runs.checkpoint_files import DamagedError as DamagedError
 from seqnets.runs.checkpoints import Checkpointing as Checkpointing
 from seqnets.runs.checkpoints import CheckpointStore as CheckpointStore
 from seqnets.runs.digests import parameters_sha256 as parameters_sha256
+from seqnets.runs.directory import Manifest as Manifest
 from seqnets.runs.directory import RunDirectory as RunDirectory
 from seqnets.runs.json_text import strict_json as strict_json
 from seqnets.runs.progress_bar import ProgressBar as ProgressBar

@@ -14,16 +14,27 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from seqnets.data.checksums import check_same_data
 from seqnets.data.errors import DataError
 from seqnets.files import read_json, write_atomically
 from seqnets.runs.json_text import strict_json
 
-__all__ = ["RunDirectory"]
+__all__ = ["Manifest", "RunDirectory"]
 
 MAXIMUM_BYTES = 2**24  # of the record of the data
+
+
+class Manifest(NamedTuple):
+    """What a run was made from, and what is needed beside its checkpoints to use it."""
+
+    config: str
+    """Resolved configuration, as TOML."""
+    checksums: Mapping[str, str]
+    """Of the data, by names that are hints."""
+    files: Mapping[str, str]
+    """Further files, text by name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +142,11 @@ class RunDirectory:
             if before == dict(checksums):
                 return
         write_atomically(self.data_file, f"{json.dumps(dict(checksums), indent=2)}\n".encode())
+
+    def write_files(self, files: Mapping[str, str]) -> None:
+        """Write further files, each whole or not at all."""
+        for name, text in files.items():
+            write_atomically(self.path / name, text.encode())
 
     def write_config(self, text: str) -> None:
         """Write ``config.toml``, whole or not at all."""

@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from seqnets.files import write_atomically
 from seqnets.runs.checkpoints import CheckpointError, Checkpointing, CheckpointStore
-from seqnets.runs.directory import RunDirectory
+from seqnets.runs.directory import Manifest, RunDirectory
 from seqnets.runs.records import MemoryReport, MetricsFile, TensorBoard
 from seqnets.training import Hook, Progress, Snapshot, TrainState, Weights
 
@@ -26,21 +25,17 @@ class Store(Protocol):
 
     def begin(
         self,
-        config: str,
-        *,
+        manifest: Manifest,
         like: TrainState,
-        checksums: Mapping[str, str],
-        files: Mapping[str, str],
         check_config: Callable[[Path], None],
+        *,
         resume: bool,
     ) -> Snapshot | None:
         """Make the store ready.
 
         Args:
-          config: resolved configuration, as TOML.
+          manifest: what the run is made from.
           like: a state of the run's shapes and dtypes.
-          checksums: of the data.
-          files: further files by name.
           check_config: raises if a run with the configuration in a file may not be continued.
           resume: whether to continue an earlier run.
 
@@ -82,12 +77,10 @@ class DirectoryStore:
 
     def begin(
         self,
-        config: str,
-        *,
+        manifest: Manifest,
         like: TrainState,
-        checksums: Mapping[str, str],
-        files: Mapping[str, str],
         check_config: Callable[[Path], None],
+        *,
         resume: bool,
     ) -> Snapshot | None:
         """Make the folder, or open that of an earlier run; see `Store.begin`.
@@ -100,13 +93,12 @@ class DirectoryStore:
         run = RunDirectory.resume(path) if resume else RunDirectory.create(path)
         if run.config_file.exists():
             check_config(run.config_file)
-            run.check_data(checksums)
-            run.write_config(config)
+            run.check_data(manifest.checksums)
+            run.write_config(manifest.config)
         else:
-            run.write_config(config)
-            run.check_data(checksums)
-        for name, text in files.items():
-            write_atomically(path / name, text.encode())
+            run.write_config(manifest.config)
+            run.check_data(manifest.checksums)
+        run.write_files(manifest.files)
         return self._newest(like) if resume else None
 
     def _newest(self, like: TrainState) -> Snapshot | None:
@@ -156,7 +148,7 @@ class MemoryStore(Hook):
         self._best: tuple[float, int, Weights] | None = None
         self._newest: Weights | None = None
 
-    def begin(self, config: str, *, resume: bool, **about: Any) -> None:
+    def begin(self, *about: Any, resume: bool) -> None:
         """Nothing to make ready.
 
         Raises:
@@ -208,11 +200,8 @@ class MemoryStore(Hook):
 
 def save_weights(
     path: str | Path,
-    config: str,
-    *,
+    manifest: Manifest,
     weights: Weights,
-    checksums: Mapping[str, str],
-    files: Mapping[str, str],
     result: Mapping[str, Any],
 ) -> None:
     """Write a run directory that holds weights only; it can be used, but not resumed.
@@ -221,10 +210,8 @@ def save_weights(
 
     Args:
       path: the folder, new or empty.
-      config: resolved configuration, as TOML.
+      manifest: what the run was made from.
       weights: host arrays.
-      checksums: of the data.
-      files: further files by name.
       result: final figures.
 
     Raises:
@@ -235,14 +222,13 @@ def save_weights(
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name[:32]}.", dir=target.parent))
     try:
         run = RunDirectory(partial)
-        run.check_data(checksums)
-        for name, text in files.items():
-            write_atomically(partial / name, text.encode())
+        run.check_data(manifest.checksums)
+        run.write_files(manifest.files)
         run.write_result(result)
         step = int(result.get("best_step") or result.get("steps") or 0)
         CheckpointStore(run.checkpoints).save_weights(weights, step)
         partial.chmod(target.stat().st_mode)
-        run.write_config(config)  # last: it is what makes a folder a run
+        run.write_config(manifest.config)  # last: it is what makes a folder a run
         partial.rename(target)  # an empty folder gives way
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -16,7 +16,14 @@ import numpy as np
 import pytest
 
 from seqnets.data import DataError
-from seqnets.runs import CheckpointError, DirectoryStore, MemoryStore, RunDirectory, save_weights
+from seqnets.runs import (
+    CheckpointError,
+    DirectoryStore,
+    Manifest,
+    MemoryStore,
+    RunDirectory,
+    save_weights,
+)
 from seqnets.training import Progress, Snapshot, TrainState, Weights
 
 
@@ -31,14 +38,8 @@ WEIGHTS = Weights(LIKE.params, LIKE.variables)
 
 
 def begin(store, *, resume=False, checksums=None, config="x = 1\n", check=lambda file: None):
-    return store.begin(
-        config,
-        like=LIKE,
-        checksums=checksums or {"a.txt": "1" * 64},
-        files={"tokenizer.json": "{}"},
-        check_config=check,
-        resume=resume,
-    )
+    manifest = Manifest(config, checksums or {"a.txt": "1" * 64}, {"tokenizer.json": "{}"})
+    return store.begin(manifest, LIKE, check, resume=resume)
 
 
 def save(store, *steps, rank=None):
@@ -139,15 +140,13 @@ def test_memory_records_and_forgets_what_was_rolled_back():
         store.best_weights(WEIGHTS)
 
 
-def saved(path, **changes):
+SAVED = Manifest("x = 1\n", {"frame": "1" * 64}, {"series.csv": "a,b\n"})
+
+
+def saved(path):
     state = state_at(7)
-    given = {
-        "weights": Weights(state.params, state.variables),
-        "checksums": {"frame": "1" * 64},
-        "files": {"series.csv": "a,b\n"},
-        "result": {"steps": 9, "best_step": 7},
-    }
-    save_weights(path, "x = 1\n", **{**given, **changes})
+    weights = Weights(state.params, state.variables)
+    save_weights(path, SAVED, weights, {"steps": 9, "best_step": 7})
 
 
 def test_weights_alone_are_a_run_that_is_used_and_not_resumed(tmp_path):
@@ -168,11 +167,9 @@ def test_weights_alone_are_not_resumed_whatever_the_optimizer_keeps(tmp_path, op
     saved(tmp_path / "run")
     with pytest.raises(CheckpointError, match="holds weights only and cannot be resumed") as error:
         DirectoryStore(tmp_path / "run").begin(
-            "x = 1\n",
-            like=LIKE._replace(opt_state=opt_state),
-            checksums={"frame": "1" * 64},
-            files={},
-            check_config=lambda file: None,
+            SAVED._replace(files={}),
+            LIKE._replace(opt_state=opt_state),
+            lambda file: None,
             resume=True,
         )
     assert "\n" not in str(error.value)
