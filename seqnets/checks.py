@@ -65,6 +65,8 @@ def check_rows(name: str, tree: PyTree, rows: int | None = None, whose: str = ""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     if not leaves and rows is None:
         raise ValueError(f"{name}: expected arrays with rows first, [B, ...], got none")
+    hint = "" if whose else "; what is not rows belongs in the parameters or the variables"
+    whose = whose or (name + jax.tree_util.keystr(leaves[0][0]) if leaves else "")
     for path, leaf in leaves:
         label = name + jax.tree_util.keystr(path)
         if np.ndim(leaf) == 0:
@@ -72,8 +74,7 @@ def check_rows(name: str, tree: PyTree, rows: int | None = None, whose: str = ""
         rows = leaf.shape[0] if rows is None else rows
         if leaf.shape[0] != rows:
             raise ValueError(
-                f"{label}: expected {rows} rows, as in "
-                f"{whose or name + jax.tree_util.keystr(leaves[0][0])}, got {leaf.shape[0]}"
+                f"{label}: expected {rows} rows, as in {whose}, got {leaf.shape[0]}{hint}"
             )
     return rows or 0
 

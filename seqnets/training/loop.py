@@ -17,7 +17,6 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -28,6 +27,7 @@ from seqnets.training.evaluation import Evaluation
 from seqnets.training.hooks import Hook
 from seqnets.training.interruption import AbandonedError, Interruption
 from seqnets.training.layout import ONE, Layout, Memory, Program
+from seqnets.training.programs import Programs
 from seqnets.training.progress import Limits, Progress, Snapshot
 from seqnets.training.recovery import NonFiniteError, Recovery, Verdict
 from seqnets.training.state import Clock, StepInfo, TrainState, Weights
@@ -137,8 +137,7 @@ class _Run:
         self.step, self.source, self.limits = step, source, limits
         self.evaluation, self.recovery = evaluation, recovery
         self.layout, self.hooks = layout, hooks
-        self.declared = [_signature(shape, layout.share) for shape in source.shapes]
-        self.programs: dict[Any, Program] = {}
+        self.programs = Programs(step, source, layout)
         self.infos: list[StepInfo] = []
         self.replies: list[PyTree] = []
         self.interruption = Interruption()
@@ -165,7 +164,7 @@ class _Run:
             for hook in self.hooks:
                 hook.wait()
         final = Snapshot(self.layout.gather(self.state), self.progress)
-        return Outcome(final, self._signal, self._memory())
+        return Outcome(final, self._signal, self.programs.memory)
 
     @property
     def _signal(self) -> int | None:
@@ -209,35 +208,27 @@ class _Run:
 
     def _program(self, host: PyTree, batch: PyTree) -> Program | None:
         """The step compiled for a batch; None if a signal came while it was being compiled."""
-        shape = _signature(host)
-        if shape in self.programs:
-            return self.programs[shape]
-        if shape not in self.declared:
-            raise ValueError(
-                f"source: expected batches of one of its shapes {self.declared}, got {shape}"
-            )
+        program = self.programs.get(host)
+        if program is not None:
+            return program
         # Of several processes none may go its own way.
         alone = (
             self.interruption.abandonable(self._rescue)
             if self.consensus.alone
             else contextlib.nullcontext()
         )
-        if self.programs:
+        first = not len(self.programs)
+        if not first:
             self._count_seconds()
         with contextlib.suppress(AbandonedError), alone:
-            program = self.layout.compile(self.step, self.state, batch)
-            if not self.programs:
+            compiled = self.programs.compile(host, self.state, batch)
+            if first:
                 for hook in self.hooks:
-                    hook.on_start(program.memory)
-            self.programs[shape] = program
+                    hook.on_start(compiled.memory)
+            program = compiled
         self.layout.peers.wait()
         self.progress.compilation_seconds += self._lap()
-        return self.programs.get(shape)
-
-    def _memory(self) -> Memory | None:
-        """Of the program that needs the most."""
-        known = [program.memory for program in self.programs.values() if program.memory]
-        return max(known, key=lambda memory: memory.step or 0, default=None)
+        return program
 
     def _advance(self) -> bool:
         """Take a step; False if a signal came while it was being compiled."""
@@ -341,7 +332,7 @@ class _Run:
         progress = self.progress
         sums, norms = progress.sums, progress.gradient_norms
         progress.sums, progress.gradient_norms = {}, {}
-        values = {name: total / weight if weight else 0.0 for name, (total, weight) in sums.items()}
+        values = {name: total / weight for name, (total, weight) in sums.items() if weight}
         lone = len(self.step.objectives) == 1
         for name, own in norms.items():
             values["gradient_norm" if lone else f"{name}_gradient_norm"] = math.fsum(own) / len(own)
@@ -427,19 +418,6 @@ class _Run:
             self._save()
         for hook in self.hooks:
             hook.wait()
-
-
-def _signature(batch: PyTree, share: Any = None) -> tuple:
-    """Structure, shapes, and dtypes of a batch, or of the share of a declared one."""
-
-    def leaf(x: Any) -> tuple:
-        rows, *rest = x.shape
-        if share is not None:
-            own = share.rows(rows)
-            rows = own.stop - own.start
-        return (rows, *rest), np.dtype(x.dtype).name
-
-    return jax.tree.structure(batch), tuple(map(leaf, jax.tree.leaves(batch)))
 
 
 def _nonfinite(number: int, info: StepInfo) -> str:

@@ -71,6 +71,7 @@ def test_one_that_dies_ends_the_others_and_the_run_goes_on(together, tmp_path):
     assert sorted(records(run)) == list(range(1, seen + 6))
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_is_a_signal_to_all(together, tmp_path):
     run = tmp_path / "run"
     _, other = together.start(2, "--out", run, "--set", "train.steps=100000")

@@ -65,6 +65,7 @@ def test_a_full_disk(config, tmp_path):
     check_goes_on(config, tmp_path / "out", tmp_path)
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files(config, tmp_path):
     """Needs no rights: every write beyond it fails, as on a disk that fills up all of a sudden."""
     out = tmp_path / "out"
@@ -90,6 +91,7 @@ def read_only(folder):
     subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_folder_that_may_not_be_written(config, tmp_path):
     disk = tmp_path / "disk"
     elsewhere = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}

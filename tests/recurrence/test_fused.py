@@ -32,7 +32,7 @@ def loss(cell, strategy, params, carry, xs, **flags):
 
 @every_cell
 def test_values_and_gradients_are_those_of_the_scan(cell, rng):
-    """Every combination of direction, padding, resets and noise, in float64."""
+    """Every three of direction, padding, resets, and noise together, for the LSTM all four."""
     with jax.enable_x64(True):
         point = draw(cell, rng, "float64")
         mask, reset = rng.random((B, T)) < 0.7, rng.random((B, T)) < 0.4
@@ -41,7 +41,10 @@ def test_values_and_gradients_are_those_of_the_scan(cell, rng):
             hidden=jnp.asarray(rng.random((B, H))),
             updates=jax.tree.unflatten(jax.tree.structure(point[1]), updates[: len(point[1])]),
         )
-        for reverse, masked, resets, noisy in itertools.product((False, True), repeat=4):
+        for chosen in itertools.product((False, True), repeat=4):
+            if sum(chosen) % 2 and not isinstance(cell, LSTM):
+                continue
+            reverse, masked, resets, noisy = chosen
             flags = {
                 "reverse": reverse,
                 "mask": jnp.asarray(mask) if masked else None,

@@ -52,6 +52,7 @@ def test_resuming_is_going_straight_on(train_forecast, tmp_path):
     assert result(halved)["validation_loss"] == result(straight)["validation_loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["gaussian", "student_t"])
 def test_other_heads(train_forecast, run, files, tmp_path, head):
     out = tmp_path / "run"

@@ -294,7 +294,7 @@ def test_a_raw_key_is_taken_and_what_is_no_key_is_not(state, batch):
         (lambda b: {**b, "xs": b["xs"][:3]}, r"batch\['xs'\]: expected 8 rows, as in .* got 3"),
         (lambda b: {**b, "key": jax.random.PRNGKey(0)}, r"batch\['mask'\]: expected 2 rows"),
         (lambda b: {}, "batch: expected arrays with rows first"),
-        (lambda b: jax.tree.map(lambda x: x[:4], b), "carry: expected 4 rows, as in the batch"),
+        (lambda b: jax.tree.map(lambda x: x[:4], b), r"carry\.h: expected 4 rows, as in the batch"),
     ],
 )
 @pytest.mark.parametrize("parts", [1, 2])
