@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -62,11 +62,20 @@ def check_rows(name: str, tree: PyTree, rows: int | None = None, whose: str = ""
       rows: B, where it is known; a tree without arrays is then right, too.
       whose: the argument that has as many rows.
     """
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    if not leaves and rows is None:
+    counts = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(tree)}
+    if not counts and rows is None:
         raise ValueError(f"{name}: expected arrays with rows first, [B, ...], got none")
+    fits = len(counts) == 1 and () not in counts if rows is None else counts <= {(rows,)}
+    if not fits:
+        _name_what_is_not_rows(name, tree, rows, whose)
+    return rows if rows is not None else counts.pop()[0]
+
+
+def _name_what_is_not_rows(name: str, tree: PyTree, rows: int | None, whose: str) -> NoReturn:
+    """Raise at the first leaf that is not [B, ...]; rare, since it is slow to name leaves."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
     hint = "" if whose else "; what is not rows belongs in the parameters or the variables"
-    whose = whose or (name + jax.tree_util.keystr(leaves[0][0]) if leaves else "")
+    whose = whose or name + jax.tree_util.keystr(leaves[0][0])
     for path, leaf in leaves:
         label = name + jax.tree_util.keystr(path)
         if np.ndim(leaf) == 0:
@@ -76,7 +85,7 @@ def check_rows(name: str, tree: PyTree, rows: int | None = None, whose: str = ""
             raise ValueError(
                 f"{label}: expected {rows} rows, as in {whose}, got {leaf.shape[0]}{hint}"
             )
-    return rows or 0
+    raise AssertionError("every leaf is [B, ...]")
 
 
 def check_like(name: str, got: PyTree, expected: PyTree) -> None:

@@ -5,8 +5,10 @@ import pytest
 
 from seqnets.checks import (
     check_dtype,
+    check_like,
     check_range,
     check_rank,
+    check_rows,
     check_same_shape,
     check_shape,
     did_you_mean,
@@ -108,3 +110,31 @@ def test_checks_cost_nothing_under_jit():
     f(jnp.ones(2), jnp.ones(2))
     with pytest.raises(ValueError, match="equal shapes"):
         f(jnp.ones(2), jnp.ones(3))
+
+
+def test_rows():
+    assert check_rows("batch", {"x": np.ones((4, 2)), "y": jnp.ones(4)}) == 4
+    assert check_rows("carry", (), 4) == 4
+    assert check_rows("batch", np.ones((0, 3))) == 0
+    text = message(ValueError, check_rows, "batch", {"x": np.ones(4), "y": np.ones(3)})
+    assert text.startswith("batch['y']: expected 4 rows, as in batch['x'], got 3; what is not rows")
+    text = message(ValueError, check_rows, "carry", (np.ones((3, 1)),), 4, "the batch")
+    assert text == "carry[0]: expected 4 rows, as in the batch, got 3"
+    for rows in (None, 1, 4):
+        text = message(ValueError, check_rows, "batch", {"y": 1.0}, rows, rows and "xs")
+        assert text == "batch['y']: expected an array with rows first, [B, ...], got a scalar"
+    text = message(ValueError, check_rows, "batch", ())
+    assert text == "batch: expected arrays with rows first, [B, ...], got none"
+
+
+def test_like():
+    state = {"a": np.ones(3, np.float32), "b": ()}
+    check_like("state", {"a": jnp.zeros(3), "b": ()}, state)
+    for wrong in (
+        {"a": np.ones(3, np.float16)},
+        {"a": np.ones(2, np.float32)},
+        {"a": np.ones(3, np.int32)},
+    ):
+        text = message(ValueError, check_like, "state", {**state, **wrong}, state)
+        assert text.startswith("state: expected what came in, {'a': 'float32[3]', 'b': ()}, got")
+    assert "'b': 'int32[]'" in message(ValueError, check_like, "state", {**state, "b": 1}, state)
