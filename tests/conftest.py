@@ -26,3 +26,13 @@ def data_dir():
     if not folder.is_dir():
         pytest.skip(f"no data folder at {folder}; set SEQNETS_DATA")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_compiled_programs():
+    """A process may have 65,530 memory maps, and a compiled program holds several of them.
+
+    A worker that kept the programs of all tests would take 4 GB, and crash near the end.
+    """
+    yield
+    jax.clear_caches()
