@@ -90,9 +90,10 @@ def start_rollout(
     carry, value = _strong(carry), _strong(value)
     rows = check_rows("value", value)
     check_rows("carry", carry, rows, "the value")
-    check_dtype("limit", NO_LIMIT if limit is None else limit, "int")
+    limit = NO_LIMIT if limit is None else limit
+    check_dtype("limit", limit, "int")
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(rows))
-    limit = jnp.asarray(NO_LIMIT if limit is None else limit, jnp.int32)
+    limit = jnp.asarray(limit, jnp.int32)
     limit = jnp.full((rows,), limit, jnp.int32) if limit.ndim == 0 else limit
     check_shape("limit", limit, (rows,), "one per row")
     return Rollout(carry, value, keys, jnp.zeros((), jnp.int32), limit, limit <= 0)
@@ -128,10 +129,9 @@ def rollout(
     """
     check_range("steps", steps, 0)
     rows = state.done.shape[0]
-    check_rows("inputs", inputs, rows, "the state")
     for path, leaf in jax.tree_util.tree_leaves_with_path(inputs):
         name = "inputs" + jax.tree_util.keystr(path)
-        check_shape(name, leaf, (rows, steps, *leaf.shape[2:]), "rows and steps")
+        check_shape(name, leaf, (rows, steps, *jnp.shape(leaf)[2:]), "rows and steps")
 
     def step(state: Rollout, given: tuple) -> tuple[Rollout, tuple[PyTree, Array]]:
         active = ~state.done

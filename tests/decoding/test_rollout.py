@@ -214,8 +214,10 @@ def test_a_step_that_changes_the_state_is_named(rng):
         run(plain, choose=lambda *given: {**choose(*given), "more": given[-1]})
     with pytest.raises(ValueError, match=r"inputs\['x'\]: expected shape \(4, 3\)"):
         run(plain, inputs={"x": jnp.zeros((B, 2))})
-    with pytest.raises(ValueError, match=r"inputs\['x'\]: expected 4 rows, as in the state, got 2"):
+    with pytest.raises(ValueError, match=r"inputs\['x'\]: expected shape \(4, 3\) .* got \(2, 3\)"):
         run(plain, inputs={"x": jnp.zeros((2, 3))})
+    with pytest.raises(ValueError, match=r"inputs\['x'\]: expected shape \(4, 3\) .* got \(\)"):
+        run(plain, inputs={"x": 1.0})
 
 
 def test_python_numbers_in_a_carry_trace_once(rng):
