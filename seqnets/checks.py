@@ -59,22 +59,22 @@ def check_rows(name: str, tree: PyTree, rows: int | None = None, whose: str = ""
     Args:
       name: what an error calls the tree.
       tree: the arrays.
-      rows: B, where it is known; a tree without arrays is then right, too.
-      whose: the argument that has as many rows.
+      rows: B if it is known; a tree without arrays is then accepted.
+      whose: the argument that ``rows`` is the number of rows of, for the error.
     """
     counts = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(tree)}
     if not counts and rows is None:
         raise ValueError(f"{name}: expected arrays with rows first, [B, ...], got none")
     fits = len(counts) == 1 and () not in counts if rows is None else counts <= {(rows,)}
     if not fits:
-        _name_what_is_not_rows(name, tree, rows, whose)
+        _raise_for_rows(name, tree, rows, whose)
     return rows if rows is not None else counts.pop()[0]
 
 
-def _name_what_is_not_rows(name: str, tree: PyTree, rows: int | None, whose: str) -> NoReturn:
-    """Raise at the first leaf that is not [B, ...]; rare, since it is slow to name leaves."""
+def _raise_for_rows(name: str, tree: PyTree, rows: int | None, whose: str) -> NoReturn:
+    """Raise for the first leaf that is not [B, ...]; apart, since to name leaves is slow."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    hint = "" if whose else "; what is not rows belongs in the parameters or the variables"
+    hint = "" if whose else "; arrays without rows belong in the parameters or the variables"
     whose = whose or name + jax.tree_util.keystr(leaves[0][0])
     for path, leaf in leaves:
         label = name + jax.tree_util.keystr(path)
@@ -89,14 +89,14 @@ def _name_what_is_not_rows(name: str, tree: PyTree, rows: int | None, whose: str
 
 
 def check_like(name: str, got: PyTree, expected: PyTree) -> None:
-    """Raise unless a new state has the structure, shapes, and dtypes of the one before."""
+    """Raise unless a tree has the structure, shapes, and dtypes of another, its former value."""
     kinds = [
         jax.tree.map(lambda x: f"{jnp.asarray(x).dtype}{list(jnp.shape(x))}", tree)
         for tree in (expected, got)
     ]
     structures = [str(jax.tree.structure(tree)) for tree in (expected, got)]
     if kinds[0] != kinds[1] or structures[0] != structures[1]:
-        raise ValueError(f"{name}: expected what came in, {kinds[0]}, got {kinds[1]}")
+        raise ValueError(f"{name}: expected {kinds[0]}, as before the step, got {kinds[1]}")
 
 
 def check_dtype(name: str, x: Any, kind: Literal["float", "int", "bool"]) -> None:

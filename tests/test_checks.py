@@ -117,7 +117,9 @@ def test_rows():
     assert check_rows("carry", (), 4) == 4
     assert check_rows("batch", np.ones((0, 3))) == 0
     text = message(ValueError, check_rows, "batch", {"x": np.ones(4), "y": np.ones(3)})
-    assert text.startswith("batch['y']: expected 4 rows, as in batch['x'], got 3; what is not rows")
+    assert text.startswith(
+        "batch['y']: expected 4 rows, as in batch['x'], got 3; arrays without rows"
+    )
     text = message(ValueError, check_rows, "carry", (np.ones((3, 1)),), 4, "the batch")
     assert text == "carry[0]: expected 4 rows, as in the batch, got 3"
     for rows in (None, 1, 4):
@@ -136,5 +138,7 @@ def test_like():
         {"a": np.ones(3, np.int32)},
     ):
         text = message(ValueError, check_like, "state", {**state, **wrong}, state)
-        assert text.startswith("state: expected what came in, {'a': 'float32[3]', 'b': ()}, got")
+        assert text.startswith(
+            "state: expected {'a': 'float32[3]', 'b': ()}, as before the step, got"
+        )
     assert "'b': 'int32[]'" in message(ValueError, check_like, "state", {**state, "b": 1}, state)

@@ -203,14 +203,17 @@ def test_a_step_that_changes_the_state_is_named(rng):
     run = functools.partial(rollout, state=start(rng), steps=3, choose=choose)
     plain = functools.partial(step, params)
     run(plain)
-    with pytest.raises(ValueError, match=r"step_fn: carry: expected what came in.*bfloat16"):
+    with pytest.raises(
+        ValueError,
+        match=r"step_fn: carry: expected .*float32.*, as before the step, got .*bfloat16",
+    ):
         run(
             lambda *given: (
                 jax.tree.map(lambda x: x.astype("bfloat16"), given[0]),
                 plain(*given)[1],
             )
         )
-    with pytest.raises(ValueError, match="choose: value: expected what came in"):
+    with pytest.raises(ValueError, match=r"choose: value: expected .*, as before the step, got"):
         run(plain, choose=lambda *given: {**choose(*given), "more": given[-1]})
     with pytest.raises(ValueError, match=r"inputs\['x'\]: expected shape \(4, 3\)"):
         run(plain, inputs={"x": jnp.zeros((B, 2))})
