@@ -36,7 +36,6 @@ class CoupledLSTM(LSTMFamily):
 
     gates: ClassVar[int] = 3
     forget_gate: ClassVar[int] = 0
-    adds_products: ClassVar[bool] = True
 
     def pointwise(
         self, extra: PyTree, z_x: Float[Array, "*B G"], z_h: Float[Array, "*B G"], carry: LSTMCarry

@@ -47,7 +47,6 @@ class Elman(GatedCell[ElmanCarry]):
     activation: Activation = jnp.tanh
 
     gates: ClassVar[int] = 1
-    adds_products: ClassVar[bool] = True
 
     def initial_carry(self, params: GatedParams, batch: int, dtype: Any) -> ElmanCarry:
         """Zeros, ``h [batch, H]``."""

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from flax.linen import initializers
 
+from seqnets.cells.product import multiply
 from seqnets.cells.roles import roles
 from seqnets.checks import check_range
 from seqnets.initializers import Initialization, Initializer, per_gate
@@ -32,10 +33,11 @@ __all__ = [
     "product_dtypes",
     "project_hidden",
     "project_inputs",
+    "project_output",
 ]
 
 
-@roles(w_x="input", w_h="recurrent")
+@roles(w_x="input", w_h="recurrent", w_p="output")
 class GatedParams(NamedTuple):
     """Parameters of every gated cell: the gates' blocks side by side on the last axis."""
 
@@ -49,6 +51,8 @@ class GatedParams(NamedTuple):
     """[G·H] bias of the recurrent product, where the cell needs the two products apart."""
     extra: PyTree = None
     """What the pointwise function itself needs (peepholes, norms); None for most cells."""
+    w_p: Float[Array, "H P"] | None = None
+    """[H, P] projection of the output; None for most cells."""
 
 
 class HiddenCarry(Protocol):
@@ -80,8 +84,6 @@ class GatedCell(abc.ABC, Generic[CarryT]):
     """Number of gates G."""
     hidden_bias: ClassVar[bool] = False
     """Whether the recurrent product has a bias ``b_h`` of its own."""
-    adds_products: ClassVar[bool] = False
-    """Whether the pointwise function looks at nothing but the sum ``z_x + z_h``."""
 
     def __post_init__(self) -> None:
         """Reject sizes below 1."""
@@ -105,7 +107,7 @@ class GatedCell(abc.ABC, Generic[CarryT]):
           carry: carry before the step; its field ``h`` is the h of ``z_h``.
 
         Returns:
-          Carry after the step; its field ``h`` is the output too.
+          Carry after the step; its field ``h`` is the output too, after `project_output`.
         """
 
     @abc.abstractmethod
@@ -146,7 +148,7 @@ class GatedCell(abc.ABC, Generic[CarryT]):
         dtypes = product_dtypes(params, x, carry.h)
         z_x = project_inputs(params, x, dtypes)
         z_h = project_hidden(params, carry.h, dtypes)
-        carry = self.pointwise(params.extra, z_x, z_h, carry)
+        carry = project_output(params, self.pointwise(params.extra, z_x, z_h, carry), dtypes)
         return carry, carry.h
 
 
@@ -190,6 +192,14 @@ def project_hidden(
     return _project(h, params.w_h, params.b_h, dtypes)
 
 
+def project_output(params: GatedParams, carry: CarryT, dtypes: ProductDtypes) -> CarryT:
+    """The carry with ``h W_p`` in the place of h, where there is a projection."""
+    if params.w_p is None:
+        return carry
+    h = multiply(carry.h, params.w_p, dtypes.factors, dtypes.sums)
+    return carry._replace(h=h)  # type: ignore[attr-defined]
+
+
 def check_inputs(params: GatedParams, xs: Float[Array, "*B D"]) -> None:
     """Raise ValueError if the parameters are for inputs of another size."""
     expected, got = params.w_x.shape[0], xs.shape[-1]
@@ -198,6 +208,5 @@ def check_inputs(params: GatedParams, xs: Float[Array, "*B D"]) -> None:
 
 
 def _project(x: Array, w: Array, b: Array | None, dtypes: ProductDtypes) -> Array:
-    x, w = x.astype(dtypes.factors), w.astype(dtypes.factors)
-    z = jnp.matmul(x, w, preferred_element_type=dtypes.sums)
+    z = multiply(x, w, dtypes.factors, dtypes.sums)
     return z if b is None else z + jnp.broadcast_to(b.astype(z.dtype), z.shape)

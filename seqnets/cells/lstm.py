@@ -26,7 +26,10 @@ class LSTMCarry(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LSTMFamily(GatedCell[LSTMCarry]):
-    """What all LSTMs share: the carry, and a forget gate whose initial bias is an option."""
+    """What LSTMs share: the carry, a forget gate whose initial bias is an option, the equations.
+
+    Cells with other equations replace `pointwise`.
+    """
 
     forget_bias: float = 1.0
 
@@ -42,6 +45,15 @@ class LSTMFamily(GatedCell[LSTMCarry]):
         return LSTMCarry(
             c=jnp.zeros((batch, self.width), dtype), h=jnp.zeros((batch, self.features), dtype)
         )
+
+    def pointwise(
+        self, extra: PyTree, z_x: Float[Array, "*B G"], z_h: Float[Array, "*B G"], carry: LSTMCarry
+    ) -> LSTMCarry:
+        """The gates and the two state equations."""
+        i, f, g, o = jnp.split(z_x + z_h, 4, axis=-1)
+        c = sigmoid(f) * carry.c + sigmoid(i) * jnp.tanh(g)
+        h = sigmoid(o) * jnp.tanh(c)
+        return LSTMCarry(c=c, h=h)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,13 +84,3 @@ class LSTM(LSTMFamily):
     """
 
     gates: ClassVar[int] = 4
-    adds_products: ClassVar[bool] = True
-
-    def pointwise(
-        self, extra: PyTree, z_x: Float[Array, "*B G"], z_h: Float[Array, "*B G"], carry: LSTMCarry
-    ) -> LSTMCarry:
-        """The gates and the two state equations."""
-        i, f, g, o = jnp.split(z_x + z_h, 4, axis=-1)
-        c = sigmoid(f) * carry.c + sigmoid(i) * jnp.tanh(g)
-        h = sigmoid(o) * jnp.tanh(c)
-        return LSTMCarry(c=c, h=h)

@@ -48,7 +48,6 @@ class PeepholeLSTM(LSTMFamily):
     """
 
     gates: ClassVar[int] = 4
-    adds_products: ClassVar[bool] = True
 
     def init(self, key: Key, in_features: int) -> GatedParams:
         """Draw float32 parameters as `LSTM` does, and peepholes of zero."""

@@ -1,12 +1,15 @@
-"""The product of a cell: narrow factors, wide sums."""
+"""The product of a cell: narrow factors, wide sums, in values and in derivatives."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 
 from seqnets.typing import Array, Float
 
-__all__ = ["factor_dtype", "product", "sum_dtype"]
+__all__ = ["factor_dtype", "multiply", "product", "sum_dtype"]
 
 
 def product(x: Float[Array, "*B D"], w: Float[Array, "D H"]) -> Float[Array, "*B H"]:
@@ -19,8 +22,27 @@ def product(x: Float[Array, "*B D"], w: Float[Array, "D H"]) -> Float[Array, "*B
       x: inputs or states.
       w: weights.
     """
-    factors = factor_dtype(x, w)
-    return jnp.matmul(x.astype(factors), w.astype(factors), preferred_element_type=sum_dtype(x, w))
+    return multiply(x, w, factor_dtype(x, w), sum_dtype(x, w))
+
+
+def multiply(
+    x: Float[Array, "*B D"], w: Float[Array, "D H"], factors: Any, sums: Any
+) -> Float[Array, "*B H"]:
+    """``x w`` over the last axis of x, multiplied in one dtype and summed in another.
+
+    Where the factors are narrower than the sums, the products of the derivative have factors and
+    sums of the same dtypes, and forward-mode differentiation is not defined.
+
+    Args:
+      x: inputs or states.
+      w: weights.
+      factors: dtype of both factors.
+      sums: dtype of the sums and of the result.
+    """
+    x, w = x.astype(factors), w.astype(factors)
+    if jnp.finfo(factors).bits < jnp.finfo(sums).bits:
+        return _mixed(sums, x, w)
+    return jnp.matmul(x, w, preferred_element_type=sums)
 
 
 def factor_dtype(x: Float[Array, "*S"], w: Float[Array, "*S"]) -> jnp.dtype:
@@ -32,3 +54,24 @@ def factor_dtype(x: Float[Array, "*S"], w: Float[Array, "*S"]) -> jnp.dtype:
 def sum_dtype(x: Float[Array, "*S"], w: Float[Array, "*S"]) -> jnp.dtype:
     """The dtype of sums: float32, or that of the factors if it is wider."""
     return jnp.result_type(jnp.float32, x, w)
+
+
+def _mixed(sums: Any, x: Array, w: Array) -> Array:
+    """``x w`` whose derivative multiplies in the dtype of x and w too.
+
+    JAX's own would multiply the wide cotangent by the narrow factor.
+    """
+
+    @jax.custom_vjp
+    def run(x: Array, w: Array) -> Array:
+        return jnp.matmul(x, w, preferred_element_type=sums)
+
+    def backward(residuals: tuple[Array, Array], d: Array) -> tuple[Array, Array]:
+        x, w = residuals
+        d = d.astype(x.dtype)
+        rows = x.reshape(-1, x.shape[-1]), d.reshape(-1, d.shape[-1])
+        d_x, d_w = _mixed(sums, d, w.T), _mixed(sums, rows[0].T, rows[1])
+        return d_x.astype(x.dtype), d_w.astype(w.dtype)
+
+    run.defvjp(lambda x, w: (run(x, w), (x, w)), backward)
+    return run(x, w)

@@ -9,11 +9,10 @@ import jax
 import jax.numpy as jnp
 from flax.linen import initializers
 
-from seqnets.cells.gate import sigmoid
 from seqnets.cells.gated import GatedParams
-from seqnets.cells.lstm import LSTMCarry, LSTMFamily
+from seqnets.cells.lstm import LSTMFamily
 from seqnets.checks import check_range
-from seqnets.typing import Array, Float, Key
+from seqnets.typing import Key
 
 __all__ = ["ProjectedLSTM"]
 
@@ -28,7 +27,7 @@ class ProjectedLSTM(LSTMFamily):
         y_t = h_t
 
     A large state with the recurrent weights of a small one: ``w_h`` is [P, 4H]. The projection
-    ``W_p`` [H, P] is ``params.extra``; it has no bias, and there is no second projection that
+    ``W_p`` [H, P] is ``params.w_p``; it has no bias, and there is no second projection that
     does not recur. This is PyTorch's ``proj_size``.
 
     Args:
@@ -40,7 +39,7 @@ class ProjectedLSTM(LSTMFamily):
       >>> import jax
       >>> cell = ProjectedLSTM(features=2, hidden=6)
       >>> params = cell.init(jax.random.key(0), in_features=3)
-      >>> params.w_h.shape, params.extra.shape
+      >>> params.w_h.shape, params.w_p.shape
       ((2, 24), (6, 2))
 
     References:
@@ -51,7 +50,6 @@ class ProjectedLSTM(LSTMFamily):
     hidden: int = dataclasses.field(kw_only=True)
 
     gates: ClassVar[int] = 4
-    adds_products: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Reject sizes below 1."""
@@ -68,17 +66,4 @@ class ProjectedLSTM(LSTMFamily):
         key, key_p = jax.random.split(key)
         shape = (self.hidden, self.features)
         w_p = initializers.glorot_uniform()(key_p, shape, jnp.float32)
-        return super().init(key, in_features)._replace(extra=w_p)
-
-    def pointwise(
-        self,
-        extra: Float[Array, "H P"],
-        z_x: Float[Array, "*B G"],
-        z_h: Float[Array, "*B G"],
-        carry: LSTMCarry,
-    ) -> LSTMCarry:
-        """The gates, the two state equations and the projection ``extra``."""
-        i, f, g, o = jnp.split(z_x + z_h, 4, axis=-1)
-        c = sigmoid(f) * carry.c + sigmoid(i) * jnp.tanh(g)
-        h = (sigmoid(o) * jnp.tanh(c)) @ extra
-        return LSTMCarry(c=c, h=h)
+        return super().init(key, in_features)._replace(w_p=w_p)

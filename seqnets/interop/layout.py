@@ -43,7 +43,7 @@ class Exported(NamedTuple):
     """[G·H] bias of the input product."""
     b_h: Float[np.ndarray, " G"] | None = None
     """[G·H] bias of the recurrent product, of `GRU` and `MGUResetAfter` only."""
-    extra: Float[np.ndarray, "H P"] | None = None
+    w_p: Float[np.ndarray, "H P"] | None = None
     """[H, P] projection, of `ProjectedLSTM` only."""
 
 
@@ -99,15 +99,15 @@ def import_params(
     w_h: Float[np.ndarray, "H G"],
     b: Float[np.ndarray, " G"],
     b_h: Float[np.ndarray, " G"] | None = None,
-    extra: Float[np.ndarray, "H P"] | None = None,
+    w_p: Float[np.ndarray, "H P"] | None = None,
 ) -> GatedParams:
     """Copies on JAX's default device, float64 only where `jax_enable_x64` is set.
 
     Copies, because JAX may use a NumPy array's memory as its own, and the foreign layer may
     write to it later.
     """
-    second, projection = (None if array is None else jnp.array(array) for array in (b_h, extra))
-    return GatedParams(jnp.array(w_x), jnp.array(w_h), jnp.array(b), second, projection)
+    second, projection = (None if array is None else jnp.array(array) for array in (b_h, w_p))
+    return GatedParams(jnp.array(w_x), jnp.array(w_h), jnp.array(b), second, w_p=projection)
 
 
 def export_params(name: str, cell: Any, params: Any, kinds: tuple[type, ...]) -> Exported:
@@ -146,7 +146,7 @@ def _shapes(cell: PortableCell, in_features: int) -> dict[str, tuple[int, ...]]:
     if isinstance(cell, GRU | MGUResetAfter):
         return shapes | {"b_h": (width,)}
     if isinstance(cell, ProjectedLSTM):
-        return shapes | {"extra": (hidden, cell.features)}
+        return shapes | {"w_p": (hidden, cell.features)}
     return shapes
 
 

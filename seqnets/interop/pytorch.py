@@ -237,7 +237,7 @@ def _import(arrays: list[np.ndarray], sizes: _Sizes) -> GatedParams:
     w_x, w_h, b, b_h, *projection = arrays
     if sizes.gates == GRU.gates:
         return import_params(w_x.T, w_h.T, b, b_h)
-    return import_params(w_x.T, w_h.T, b + b_h, extra=projection[0].T if projection else None)
+    return import_params(w_x.T, w_h.T, b + b_h, w_p=projection[0].T if projection else None)
 
 
 def _export(exported: Exported) -> list[np.ndarray]:

@@ -12,6 +12,8 @@ and the gradients of weights, biases and inputs are one large product each over 
 
 The forward loop leaves z and the carry after each step; the pointwise function is computed again
 on the way back, which is cheaper than to save what it went through. δz takes the place of z.
+Where a cell projects its output, the loop on the way back also collects what was projected, and
+the gradient of the projection is one large product, too.
 
 Inside the loops the rows are the *last* axis, [H, B]. A product is then weights [G·H, H] by a
 narrow [H, B], which CPU libraries do without packing the weights anew at every step, and the
@@ -29,8 +31,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from seqnets.cells.gated import GatedCell, GatedParams, ProductDtypes, check_inputs, product_dtypes
+from seqnets.cells.product import multiply
 from seqnets.recurrence import rows_last as rows
+from seqnets.recurrence.adds_products import adds_products
 from seqnets.recurrence.contract import Steps, zone_out
+from seqnets.recurrence.precision import widened
 from seqnets.recurrence.scan import scan
 from seqnets.typing import Array, Float, PyTree
 
@@ -43,7 +48,7 @@ def fused(
     """Run a gated cell over time.
 
     Works under `jax.grad` (again and again), `jax.vmap`, `jax.jit` and `jax.checkpoint`;
-    forward-mode differentiation (`jax.jvp`) raises TypeError, use the strategy ``SCAN`` for it.
+    forward-mode differentiation (`jax.jvp`) raises TypeError, use the strategy ``"scan"`` for it.
 
     Args:
       cell: a gated cell.
@@ -98,13 +103,15 @@ def _forward(
 ) -> tuple[tuple[PyTree, Array], _Saved | None]:
     dtypes = product_dtypes(params, steps.xs, carry.h)
     now, fresh, hidden = _rows_last(steps, dtypes)
-    prepared, products = _products(cell, params, now.x, dtypes)
+    together = adds_products(cell, *_one_row(params, carry, dtypes))
+    prepared, products = _products(params, now.x, dtypes, together=together)
+    project = _projection(params, dtypes)
 
     def step(carry: PyTree, now: _Now) -> tuple[PyTree, tuple]:
         before = carry if now.start is None else rows.select(now.start, fresh, carry)
         # Kept apart from the pointwise function, lest that begin with the sum of the products.
         z = lax.optimization_barrier(products(now.x, rows.times(before.h, hidden)))
-        after = _advance(cell, now.updates, params.extra, z, before)
+        after = _finish(_advance(cell, params.extra, z, before), project, now.updates, before)
         if now.real is not None:
             after = rows.select(now.real, after, carry)
         return after, (z, after) if save else after.h
@@ -136,20 +143,29 @@ def _pull(
     if now.real is not None:  # a padded step has no output
         d_hs = rows.select(now.real, d_hs, jnp.zeros_like(d_hs))
     before = _carries_before(carry, saved.after, now.start, fresh, reverse=reverse)
-    weight = params.w_h.astype(dtypes.factors)
+    weight, project = params.w_h.astype(dtypes.factors), _projection(params, dtypes)
+    extra, narrow = widened(params.extra)
 
-    def step(d: _Cotangents, xs: tuple) -> tuple[_Cotangents, None]:
+    def step(d: _Cotangents, xs: tuple) -> tuple[_Cotangents, _Projected | None]:
         t, now, before, d_h = xs
         # A padded step hands its cotangent on, a step after a reset gives it to the new carry.
         d_after, d_kept = (d.carry, None) if now.real is None else _divide(now.real, d.carry)
         d_after = d_after._replace(h=d_after.h + d_h)
         z_now = d.z_now or [_at(z, t) for z in d.z]
         gates = [jnp.split(z, cell.gates) for z in z_now]
-        _, pull = jax.vjp(_of_gates(cell, now.updates), params.extra, gates, before)
-        d_extra, d_gates, d_before = lax.optimization_barrier(pull(d_after))
+
+        def again(extra: PyTree, gates: Any, before: PyTree, shift: Array) -> tuple[PyTree, Array]:
+            # Of the gates apart, so that their cotangents are never put together.
+            z = tuple(jnp.concatenate(parts) for parts in gates)
+            inside = _advance(cell, narrow(extra), z, before)
+            return _finish(inside, project, now.updates, before, shift), inside.h
+
+        no_shift = jnp.zeros_like(before.h, dtype=dtypes.sums)
+        _, pull, h = jax.vjp(again, extra, gates, before, no_shift, has_aux=True)
+        d_extra, d_gates, d_before, d_h = lax.optimization_barrier(pull(d_after))
         d_z = [_put(z, t, parts) for z, parts in zip(d.z, d_gates, strict=True)]
         last = lax.optimization_barrier(_at(d_z[-1], t))
-        d_read = _dot(weight, last.astype(dtypes.factors), dtypes).astype(d_before.h.dtype)
+        d_read = multiply(weight, last, *dtypes).astype(d_before.h.dtype)
         d_before = d_before._replace(h=d_before.h + rows.times(d_read, hidden))
         d_reset, d_before = (None, d_before) if now.start is None else _divide(now.start, d_before)
         return _Cotangents(
@@ -158,7 +174,7 @@ def _pull(
             fresh=_add(d.fresh, d_reset),
             z=d_z,
             z_now=[_at(z, t + 1 if reverse else t - 1) for z in d_z if len(d_z) > 1],
-        ), None
+        ), None if params.w_p is None else _Projected(h, d_h)
 
     T = steps.xs.shape[1]
     # Unsigned, because a signed index would be looked at for being negative.
@@ -166,15 +182,18 @@ def _pull(
     zeros = functools.partial(jax.tree.map, jnp.zeros_like)
     start = _Cotangents(
         carry=jax.tree.map(rows.last, d_carry),
-        extra=zeros(params.extra),
+        extra=zeros(extra),
         fresh=zeros(fresh),
         z=list(saved.z),
         z_now=[z[0 if reverse else T - 1] for z in saved.z if len(saved.z) > 1],
     )
-    d, _ = lax.scan(step, start, (ts, now, before, d_hs), reverse=not reverse)
-    d_params, d_xs = _gather(cell, params, now.x, rows.times(before.h, hidden), d.z, dtypes)
+    d, projected = lax.scan(step, start, (ts, now, before, d_hs), reverse=not reverse)
+    d_params, d_xs = _gather(params, now.x, rows.times(before.h, hidden), d.z, dtypes)
+    if params.w_p is not None and projected is not None:
+        flat = (rows.flat(part.astype(dtypes.factors)) for part in projected)
+        d_params = d_params._replace(w_p=_outer(*flat).astype(params.w_p.dtype))
     return (
-        d_params._replace(extra=d.extra),
+        d_params._replace(extra=narrow(d.extra)),
         jax.tree.map(rows.first, d.carry),
         d_xs.astype(steps.xs.dtype),
         jax.tree.map(rows.first, d.fresh),
@@ -195,6 +214,15 @@ class _Cotangents(NamedTuple):
     z_now: list[Array]
     """``[G·H, B]``: z of the step to come, read ahead where there are two: a step that reads of
     one after it has written to the other makes XLA copy the whole. Else empty."""
+
+
+class _Projected(NamedTuple):
+    """What the gradient of a projection is a product of."""
+
+    h: Array
+    """[T, H, B] before the projection."""
+    d_h: Array
+    """[T, P, B] cotangents of what came of it."""
 
 
 def _divide(flags: Array, d: PyTree) -> tuple[PyTree, PyTree]:
@@ -268,58 +296,76 @@ def _rows_last(steps: Steps, dtypes: ProductDtypes) -> tuple[_Now, PyTree, Array
     return _Now(xs, real, start, updates), fresh, hidden
 
 
+def _one_row(
+    params: GatedParams, carry: PyTree, dtypes: ProductDtypes
+) -> tuple[PyTree, jax.ShapeDtypeStruct, PyTree]:
+    """What the pointwise function is given for one row: arrays, and shapes and dtypes."""
+    z = jax.ShapeDtypeStruct(params.w_h.shape[1:], dtypes.sums)
+    row = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), carry)
+    return params.extra, z, row
+
+
+def _projection(params: GatedParams, dtypes: ProductDtypes) -> Callable[[Array], Array] | None:
+    """What makes [H, B] the output [P, B]; None where there is no projection."""
+    w_p = params.w_p
+    return None if w_p is None else lambda h: multiply(w_p.T, h, *dtypes)
+
+
 def _products(
-    cell: GatedCell, params: GatedParams, xs: Array, dtypes: ProductDtypes
+    params: GatedParams, xs: Array, dtypes: ProductDtypes, *, together: bool
 ) -> tuple[Array, Callable[[Array, Array], tuple[Array, ...]]]:
     """What the inputs ``xs [T, D, B]`` give all at once, and of one step of it and h the z.
 
-    z is the sum of both products where only that counts; else both.
+    z is the sum of both products if they are computed together, else both.
     """
     w_x, w_h = (w.astype(dtypes.factors).T for w in (params.w_x, params.w_h))
     if xs.shape[2] == 1:  # a step is as slow as the weights that it reads are large
         z_x = _affine(w_x, xs[:, :, 0].T, params.b, dtypes).T[:, :, None]
-        if cell.adds_products:
-            return z_x, lambda z, h: (z + _dot(w_h, h.astype(w_h.dtype), dtypes),)
-        return z_x, lambda z, h: (z, _affine(w_h, h.astype(w_h.dtype), params.b_h, dtypes))
-    if cell.adds_products:
+        if together and params.b_h is None:
+            return z_x, lambda z, h: (z + multiply(w_h, h, *dtypes),)
+        return z_x, lambda z, h: (z, _affine(w_h, h, params.b_h, dtypes))
+    if together and params.b_h is None:
         both = jnp.concatenate([w_x, w_h], axis=1)
         return xs, lambda x, h: (
             _affine(both, jnp.concatenate([x, h.astype(x.dtype)]), params.b, dtypes),
         )
     return xs, lambda x, h: (
         _affine(w_x, x, params.b, dtypes),
-        _affine(w_h, h.astype(x.dtype), params.b_h, dtypes),
+        _affine(w_h, h, params.b_h, dtypes),
     )
 
 
 def _affine(w: Array, x: Array, b: Array | None, dtypes: ProductDtypes) -> Array:
-    z = _dot(w, x, dtypes)
+    z = multiply(w, x, *dtypes)
     return z if b is None else z + jnp.broadcast_to(b.astype(z.dtype)[:, None], z.shape)
 
 
-def _dot(a: Array, b: Array, dtypes: ProductDtypes) -> Array:
-    return jnp.matmul(a, b, preferred_element_type=dtypes.sums)
-
-
-def _advance(
-    cell: GatedCell, updates: PyTree, extra: PyTree, z: tuple[Array, ...], before: PyTree
-) -> PyTree:
-    """The pointwise function of every row, the carry in the dtypes it had."""
+def _advance(cell: GatedCell, extra: PyTree, z: tuple[Array, ...], before: PyTree) -> Any:
+    """The pointwise function of every row."""
 
     def row(z: tuple[Array, ...], before: PyTree) -> PyTree:
         z_x, z_h = z if len(z) == 2 else (z[0], jnp.zeros((), z[0].dtype))
         return cell.pointwise(extra, z_x, z_h, before)
 
-    after = jax.vmap(row, in_axes=-1, out_axes=-1)(z, before)
+    return jax.vmap(row, in_axes=-1, out_axes=-1)(z, before)
+
+
+def _finish(
+    after: Any,
+    project: Callable[[Array], Array] | None,
+    updates: PyTree,
+    before: PyTree,
+    shift: Array | None = None,
+) -> Any:
+    """The carry with its h projected and shifted, in the dtypes that it had, and zoned out.
+
+    The shift is zero: its cotangent is that of the projection's result.
+    """
+    if project is not None:
+        h = project(after.h)
+        after = after._replace(h=h if shift is None else h + shift)
     after = jax.tree.map(lambda new, old: new.astype(old.dtype), after, before)
     return zone_out(updates, after, before)
-
-
-def _of_gates(cell: GatedCell, updates: PyTree) -> Callable[[PyTree, Any, PyTree], PyTree]:
-    """`_advance` of the gates apart, so that their cotangents are never put together."""
-    return lambda extra, gates, before: _advance(
-        cell, updates, extra, tuple(jnp.concatenate(parts) for parts in gates), before
-    )
 
 
 # --- all steps -------------------------------------------------------------------------------
@@ -344,12 +390,7 @@ def _carries_before(
 
 
 def _gather(
-    cell: GatedCell,
-    params: GatedParams,
-    xs: Array,
-    hs: Array,
-    d_z: list[Array],
-    dtypes: ProductDtypes,
+    params: GatedParams, xs: Array, hs: Array, d_z: list[Array], dtypes: ProductDtypes
 ) -> tuple[GatedParams, Array]:
     """Cotangents of weights and biases, summed in float32 or wider, and of inputs [B, T, D]."""
     T, D, B = xs.shape
@@ -357,7 +398,7 @@ def _gather(
     d_x, d_h = (
         lax.optimization_barrier(rows.flat(a.astype(dtypes.factors))) for a in (d_z[0], d_z[-1])
     )
-    if cell.adds_products:
+    if len(d_z) == 1:
         d_w_x, d_w_h = jnp.split(_outer(rows.flat(jnp.concatenate([xs, hs], 1)), d_x), [D])
     else:
         d_w_x, d_w_h = _outer(rows.flat(xs), d_x), _outer(rows.flat(hs), d_h)
@@ -367,7 +408,7 @@ def _gather(
         b=_total(d_z[0], params.b),
         b_h=_total(d_z[-1], params.b_h),
     )
-    d_xs = _dot(d_x, params.w_x.astype(dtypes.factors).T, dtypes)
+    d_xs = multiply(d_x, params.w_x.T, *dtypes)
     return d_params, jnp.swapaxes(d_xs.reshape(T, B, D), 0, 1)
 
 

@@ -13,7 +13,7 @@ from seqnets.typing import PyTree
 
 __all__ = ["narrow_weights", "wide", "widened"]
 
-PRODUCTS = ("input", "recurrent")
+PRODUCTS = ("input", "recurrent", "output")
 """Roles of the weights that are factors of products."""
 
 

@@ -8,7 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from seqnets.cells.gated import GatedCell, product_dtypes, project_hidden, project_inputs
+from seqnets.cells.gated import (
+    GatedCell,
+    product_dtypes,
+    project_hidden,
+    project_inputs,
+    project_output,
+)
 from seqnets.cells.prepared import PreparedCell
 from seqnets.recurrence.contract import Steps, select, zone_out
 from seqnets.recurrence.precision import widened
@@ -78,6 +84,7 @@ def _split_step(
         def gated_step(carry: PyTree, z_x: Array) -> tuple[PyTree, Array]:
             z_h = project_hidden(params, read(carry).h, dtypes)
             after = cell.pointwise(params.extra, z_x, z_h, carry)
+            after = project_output(params, after, dtypes)
             return after, after.h.astype(carry.h.dtype)
 
         return project_inputs(params, xs, dtypes), gated_step

@@ -18,7 +18,7 @@ def params_of(kind):
     """PyTorch's arrays, transposed; its gates are in our order too."""
     weights = {name: GOLDEN[f"{kind}/{name}_l0"].T for name in ("weight_ih", "weight_hh")}
     b = [GOLDEN[f"{kind}/bias_{which}_l0"] for which in ("ih", "hh")]
-    return GatedParams(*weights.values(), b=b, extra=GOLDEN[f"{kind}/weight_hr_l0"].T)
+    return GatedParams(*weights.values(), b=b, w_p=GOLDEN[f"{kind}/weight_hr_l0"].T)
 
 
 def test_values_and_gradients_equal_pytorch():
@@ -41,7 +41,7 @@ def test_values_and_gradients_equal_pytorch():
         np.testing.assert_allclose(getattr(after, name), GOLDEN[f"final/{name}"], **close)
     for bias in want.b:
         np.testing.assert_allclose(gradients.b, bias, **close)
-    for name in ("w_x", "w_h", "extra"):
+    for name in ("w_x", "w_h", "w_p"):
         np.testing.assert_allclose(getattr(gradients, name), getattr(want, name), **close)
 
 
@@ -51,7 +51,7 @@ def test_init_and_sizes():
     assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}
     np.testing.assert_array_equal(params.b, np.repeat([0, 1, 0, 0], 6))
     limit = np.sqrt(6 / (6 + 2))
-    assert 0.5 * limit < abs(params.extra).max() <= limit
+    assert 0.5 * limit < abs(params.w_p).max() <= limit
     for block in np.split(np.asarray(params.w_h), 4, axis=1):
         np.testing.assert_allclose(block @ block.T, np.eye(2), atol=1e-5)  # float32 QR
     carry = CELL.initial_carry(params, 3, "bfloat16")

@@ -127,7 +127,7 @@ def lstm_peephole(p, carry, x):
 
 def lstm_projected(p, carry, x):
     (c, h), _ = lstm(p, carry, x)
-    return (c, h @ p.extra), h @ p.extra
+    return (c, h @ p.w_p), h @ p.w_p
 
 
 def lstm_coupled(p, carry, x):

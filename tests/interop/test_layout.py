@@ -49,7 +49,7 @@ def test_make_cell():
 def test_arrays_go_in_and_out(rng):
     arrays = [rng.normal(size=s).astype("float32") for s in [(2, 9), (3, 9), (9,), (9,)]]
     exported = export_params("params", GRU(3), import_params(*arrays), ALL)
-    assert exported.extra is None
+    assert exported.w_p is None
     exported = exported[:4]
     for got, want in zip(exported, arrays, strict=True):
         assert type(got) is np.ndarray
@@ -59,7 +59,7 @@ def test_arrays_go_in_and_out(rng):
 
 
 def test_a_projection_goes_in_and_out(rng):
-    shapes = {"w_x": (2, 12), "w_h": (5, 12), "b": (12,), "extra": (3, 5)}
+    shapes = {"w_x": (2, 12), "w_h": (5, 12), "b": (12,), "w_p": (3, 5)}
     arrays = {key: rng.normal(size=shape).astype("float32") for key, shape in shapes.items()}
     cell = ProjectedLSTM(5, hidden=3)
     params = import_params(**arrays)
@@ -67,11 +67,11 @@ def test_a_projection_goes_in_and_out(rng):
     assert exported.b_h is None
     for key, want in arrays.items():
         np.testing.assert_array_equal(getattr(exported, key), want)
-    expected = r"p.extra: expected shape \(3, 5\) \(of ProjectedLSTM\(5, hidden=3\)\), got \(5, 3\)"
+    expected = r"p.w_p: expected shape \(3, 5\) \(of ProjectedLSTM\(5, hidden=3\)\), got \(5, 3\)"
     with pytest.raises(ValueError, match=expected):
-        export_params("p", cell, params._replace(extra=params.extra.T), ALL)
-    with pytest.raises(ValueError, match="p: missing 'extra'"):
-        export_params("p", cell, params._replace(extra=None), ALL)
+        export_params("p", cell, params._replace(w_p=params.w_p.T), ALL)
+    with pytest.raises(ValueError, match="p: missing 'w_p'"):
+        export_params("p", cell, params._replace(w_p=None), ALL)
 
 
 def test_arrays_share_no_memory(rng):
@@ -97,7 +97,7 @@ def test_arrays_share_no_memory(rng):
         ({"w_h": (4, 12)}, r"^p.w_h: expected shape \(3, 12\).*got \(4, 12\)"),
         ({"b": (3,)}, r"^p.b: expected shape \(12,\).*got \(3,\)"),
         ({"b_h": (12,)}, r"^p: unknown 'b_h'"),
-        ({"extra": (1,)}, r"^p: unknown 'extra'"),
+        ({"w_p": (1,)}, r"^p: unknown 'w_p'"),
     ],
 )
 def test_export_checks_arrays(changes, expected):

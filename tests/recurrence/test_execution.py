@@ -15,7 +15,9 @@ from seqnets.cells import (
     ConvLSTM,
     GRUResetBefore,
     IndRNN,
+    LayerNormLSTM,
     LearnedCarry,
+    PeepholeLSTM,
     ProjectedLSTM,
 )
 from seqnets.recurrence import Execution, unroll
@@ -151,15 +153,68 @@ def test_images_are_convolved_in_a_narrow_dtype(rng):
     chex.assert_tree_all_finite(mixed)
 
 
-def test_the_function_and_its_dtype_are_the_modules(rng):
-    """Products of bfloat16 factors, sums and carries of float32: told by the traced program."""
-    cell = GRUResetBefore(H)
+def equations(jaxpr):
+    """All equations of a traced program, those inside loops included."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.tree.leaves(list(equation.params.values())):
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns"):
+                yield from equations(inner)
+
+
+def products(jaxpr):
+    """Dtypes of factors and sums of every matrix product."""
+    for equation in equations(jaxpr):
+        if equation.primitive.name == "dot_general":
+            arrays = (*equation.invars[:2], *equation.outvars)
+            yield tuple(array.aval.dtype.name for array in arrays)
+
+
+@pytest.mark.parametrize("strategy", ["auto", "scan"])
+@pytest.mark.parametrize("name", {**SERIES, "layer_norm": LayerNormLSTM(8)})
+def test_every_product_has_bfloat16_factors_and_float32_sums(name, strategy):
+    """Those of the derivative too: told by the traced program."""
+    cell = (SERIES | {"layer_norm": LayerNormLSTM(8)})[name]
     params = cell.init(jax.random.key(0), D)
-    xs = jnp.asarray(rng.normal(size=(B, T, D)), "float32")
-    run = lambda params: unroll(  # noqa: E731
-        cell, params, None, xs, execution=Execution(dtype="bfloat16")
-    )
-    text = str(jax.make_jaxpr(run)(params))
-    assert 0 < text.count("dot_general") == text.count("preferred_element_type=float32")
-    carry, ys = run(params)
-    assert (carry.h.dtype, ys.dtype) == ("float32", "bfloat16")
+    execution = Execution(strategy, dtype="bfloat16")
+
+    def total(params, xs):
+        carry, ys = unroll(cell, params, None, xs, execution=execution)
+        chex.assert_type(jax.tree.leaves(carry), "float32")
+        chex.assert_type(ys, "bfloat16")
+        return jnp.sum(ys.astype("float32"))
+
+    traced = jax.make_jaxpr(jax.grad(total, (0, 1)))(params, jnp.ones((B, T, D)))
+    assert set(products(traced.jaxpr)) == {("bfloat16", "bfloat16", "float32")}
+
+
+def test_a_projection_takes_one_product_over_all_steps_for_its_gradient():
+    """As the other weights: no loop adds to a matrix of its size."""
+    cell = ProjectedLSTM(4, hidden=8)
+    params = cell.init(jax.random.key(0), D)
+
+    def total(params):
+        return jnp.sum(unroll(cell, params, None, jnp.ones((B, T, D)))[1])
+
+    traced = jax.make_jaxpr(jax.grad(total))(params)
+    loops = [found for found in equations(traced.jaxpr) if found.primitive.name == "scan"]
+    assert len(loops) == 2
+    for loop in loops:
+        assert params.w_p.shape not in [out.aval.shape for out in loop.outvars]
+
+
+@pytest.mark.parametrize("cell", [PeepholeLSTM(8), LayerNormLSTM(8)], ids=["peephole", "norm"])
+def test_other_narrow_parameters_are_summed_in_float32_too(cell, rng):
+    params = cell.init(jax.random.key(0), D)
+    params = jax.tree.map(lambda p: p + 0.1 * jnp.ones_like(p), params)
+    low = jax.tree.map(lambda p: p.astype("bfloat16"), params)
+    xs = jnp.asarray(0.5 + 0.1 * rng.normal(size=(1, LONG, D)), "float32")
+
+    @jax.jit
+    def gradient(params):
+        grads = jax.grad(lambda p: jnp.mean(unroll(cell, p, None, xs)[1].astype("float32")))(params)
+        return jax.tree.map(lambda g: g.astype("float32"), grads.extra)
+
+    want = gradient(jax.tree.map(lambda p: p.astype("float32"), low))
+    assert relative_error(gradient(low), want) < 0.03

@@ -1,0 +1,90 @@
+"""Which cells need one product only: read off their equations, never claimed."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+
+from seqnets.cells import (
+    GRU,
+    LSTM,
+    CoupledLSTM,
+    Elman,
+    LayerNormGRU,
+    LayerNormLSTM,
+    MGUResetAfter,
+    PeepholeLSTM,
+    ProjectedLSTM,
+)
+from seqnets.cells.elman import ElmanCarry
+from seqnets.recurrence import Execution, unroll
+from seqnets.recurrence.adds_products import adds_products
+
+B, T, D, H = 2, 5, 3, 4
+TOGETHER = (LSTM(H), CoupledLSTM(H), Elman(H), PeepholeLSTM(H), ProjectedLSTM(H, hidden=6))
+APART = (GRU(H), MGUResetAfter(H), LayerNormLSTM(H), LayerNormGRU(H))
+
+
+def row(cell):
+    params = cell.init(jax.random.key(0), D)
+    shape = lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype)  # noqa: E731
+    carry = jax.tree.map(shape, cell.initial_carry(params, B, "float32"))
+    return params.extra, jax.ShapeDtypeStruct(params.w_h.shape[1:], jnp.float32), carry
+
+
+@pytest.mark.parametrize("cell", TOGETHER, ids=lambda cell: type(cell).__name__)
+def test_the_sum_alone(cell):
+    assert adds_products(cell, *row(cell))
+
+
+@pytest.mark.parametrize("cell", APART, ids=lambda cell: type(cell).__name__)
+def test_the_products_apart(cell):
+    assert not adds_products(cell, *row(cell))
+
+
+@dataclasses.dataclass(frozen=True)
+class Skewed(Elman):
+    """Adds the products, and looks at one of them again."""
+
+    again: str = "h"
+
+    def pointwise(self, extra, z_x, z_h, carry):
+        z = z_x + z_h
+        return ElmanCarry(jnp.tanh(z) + 0.5 * jnp.sin(z_h if self.again == "h" else z_x))
+
+
+@dataclasses.dataclass(frozen=True)
+class Handed(Elman):
+    """Hands a product out as it is."""
+
+    def pointwise(self, extra, z_x, z_h, carry):
+        return ElmanCarry(z_h)
+
+
+@dataclasses.dataclass(frozen=True)
+class Doubled(Elman):
+    """Adds one product to itself."""
+
+    def pointwise(self, extra, z_x, z_h, carry):
+        return ElmanCarry(jnp.tanh(z_x + z_x))
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [Skewed(H), Skewed(H, again="x"), Handed(H), Doubled(H)],
+    ids=lambda cell: repr(cell)[:9],
+)
+def test_a_cell_that_looks_at_more_is_run_as_it_is_written(cell, rng):
+    assert not adds_products(cell, *row(cell))
+    with jax.enable_x64(True):
+        params = jax.tree.map(
+            lambda p: jnp.asarray(rng.normal(size=p.shape), "float64"),
+            cell.init(jax.random.key(0), D),
+        )
+        xs = jnp.asarray(rng.normal(size=(B, T, D)))
+        got, want = (
+            unroll(cell, params, None, xs, execution=Execution(way)) for way in ("fused", "scan")
+        )
+        chex.assert_trees_all_close(got, want, rtol=1e-12)
