@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from seqnets.typing import Array, Float
+from seqnets.varying import vary_alike
 
 __all__ = ["factor_dtype", "multiply", "product", "sum_dtype"]
 
@@ -41,7 +42,7 @@ def multiply(
     """
     x, w = x.astype(factors), w.astype(factors)
     if jnp.finfo(factors).bits < jnp.finfo(sums).bits:
-        return _mixed(sums, x, w)
+        return _mixed(sums, *vary_alike((x, w)))
     return jnp.matmul(x, w, preferred_element_type=sums)
 
 

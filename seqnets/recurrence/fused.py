@@ -48,7 +48,7 @@ def fused(
     """Run a gated cell over time.
 
     Works under `jax.grad` (again and again), `jax.vmap`, `jax.jit` and `jax.checkpoint`;
-    forward-mode differentiation (`jax.jvp`) raises TypeError, use the strategy ``"scan"`` for it.
+    forward-mode differentiation (`jax.jvp`) raises TypeError that names the strategy for it.
 
     Args:
       cell: a gated cell.
@@ -63,7 +63,15 @@ def fused(
     check_inputs(params, steps.xs)
     if steps.xs.shape[1] == 0:
         return scan(cell, params, carry, steps, reverse=reverse)
-    return _run(cell, reverse, params, carry, steps)
+    try:
+        return _run(cell, reverse, params, carry, steps)
+    except TypeError as error:
+        if "forward-mode" not in str(error):
+            raise
+        raise TypeError(
+            "forward-mode differentiation (jax.jvp, jax.jacfwd, jax.hessian) of a gated cell "
+            'needs execution=Execution(strategy="scan")'
+        ) from error
 
 
 class _Saved(NamedTuple):

@@ -22,6 +22,7 @@ from seqnets.recurrence.precision import narrow_weights, wide
 from seqnets.recurrence.remat import in_chunks
 from seqnets.recurrence.strategies import choose
 from seqnets.typing import Array, Bool, Cell, Float, Int, PyTree
+from seqnets.varying import vary_alike
 
 __all__ = ["lengths_to_mask", "unroll"]
 
@@ -108,6 +109,7 @@ def unroll(
     if starts is not None:
         fresh = jax.tree.map(lambda new, old: new.astype(old.dtype), initial, carry)
     steps = Steps(xs, mask, starts, fresh, noise, context)
+    params, carry, steps = vary_alike((params, carry, steps))
     # A learned first carry is in the initial carry; the steps are those of the cell inside.
     inner, weights = (cell.cell, params.cell) if isinstance(cell, LearnedCarry) else (cell, params)
     if context is not None and isinstance(inner, GatedCell | PreparedCell):
