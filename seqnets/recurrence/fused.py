@@ -22,8 +22,9 @@ gates of a block [G·H, B] are contiguous.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -63,8 +64,15 @@ def fused(
     check_inputs(params, steps.xs)
     if steps.xs.shape[1] == 0:
         return scan(cell, params, carry, steps, reverse=reverse)
-    try:
+    with _forward_mode_explained():
         return _run(cell, reverse, params, carry, steps)
+
+
+@contextlib.contextmanager
+def _forward_mode_explained() -> Iterator[None]:
+    """Name the strategy that has the mode of differentiation that this one lacks."""
+    try:
+        yield
     except TypeError as error:
         if "forward-mode" not in str(error):
             raise
@@ -99,7 +107,8 @@ def _run_forward(
 
 
 def _run_backward(cell: GatedCell, reverse: bool, residuals: Any, cotangents: Any) -> Any:
-    d_params, d_carry, d_xs, d_fresh = _pull(cell, reverse, *residuals, cotangents)
+    with _forward_mode_explained():
+        d_params, d_carry, d_xs, d_fresh = _pull(cell, reverse, *residuals, cotangents)
     return d_params, d_carry, Steps(d_xs, None, None, d_fresh, None)  # type: ignore[arg-type]
 
 
