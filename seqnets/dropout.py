@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from seqnets.checks import check_dtype, check_range, check_shape
 from seqnets.typing import Array, Float, Key
 
-__all__ = ["dropout", "fold_in", "fold_in_rows"]
+__all__ = ["as_key", "check_keys", "dropout", "fold_in", "fold_in_rows"]
 
 
 def dropout(
@@ -29,7 +29,7 @@ def dropout(
       [B, ...] of the dtype of xs.
 
     Raises:
-      TypeError: if xs is not of floats.
+      TypeError: if xs is not of floats, or keys is not of typed keys.
       ValueError: if rate is not in [0, 1) or keys is not [B].
 
     References:
@@ -42,10 +42,41 @@ def dropout(
     check_range("rate", rate, 0, 1, closed="left")
     if keys is None or rate == 0:
         return xs
-    check_shape("keys", keys, xs.shape[:1], "one key a row")
+    check_keys("keys", keys, xs.shape[0])
     shape = (1, *xs.shape[2:]) if same_steps else xs.shape[1:]
     keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, shape))(keys)
     return jnp.where(keep, xs / (1 - rate), jnp.zeros_like(xs))
+
+
+def check_keys(name: str, keys: Key, rows: int) -> None:
+    """Raise unless there is a typed random key for each of a number of rows."""
+    _check_random(name, keys)
+    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
+        raise TypeError(
+            f"{name}: expected typed keys (jax.random.key), one a row, got {keys.dtype} of shape "
+            f"{keys.shape}; jax.random.wrap_key_data makes them of raw ones"
+        )
+    check_shape(name, keys, (rows,), "one key a row")
+
+
+def as_key(name: str, key: Key) -> Key:
+    """One typed random key; a raw one, of `jax.random.PRNGKey`, is wrapped.
+
+    Raises:
+      TypeError: if it is not a random key.
+      ValueError: if it is more than one.
+    """
+    _check_random(name, key)
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = jax.random.wrap_key_data(key)
+    check_shape(name, key, (), "one key")
+    return key
+
+
+def _check_random(name: str, key: Key) -> None:
+    kinds = (jax.dtypes.prng_key, jnp.uint32)
+    if not isinstance(key, jax.Array) or not any(jnp.issubdtype(key.dtype, k) for k in kinds):
+        raise TypeError(f"{name}: expected a random key of jax.random.key, got {key!r}")
 
 
 def fold_in_rows(keys: Key | None, number: int) -> Key | None:

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqnets.dropout import dropout, fold_in_rows
+from seqnets.dropout import as_key, check_keys, dropout, fold_in_rows
 
 
 def keys(rows, seed=0):
@@ -82,3 +82,18 @@ def test_fold_in_rows():
     np.testing.assert_array_equal(jax.random.key_data(folded)[1], want)
     data = [jax.random.key_data(fold_in_rows(keys(3), number)) for number in range(3)]
     assert len(np.unique(np.concatenate(data), axis=0)) == 9
+
+
+def test_raw_keys_are_wrapped_or_named():
+    raw = jax.random.PRNGKey(3)
+    assert as_key("key", raw) == jax.random.key(3) == as_key("key", jax.random.key(3))
+    for wrong in (3, np.zeros(2, np.uint32), jnp.zeros(2)):
+        with pytest.raises(TypeError, match="key: expected a random key of"):
+            as_key("key", wrong)
+    with pytest.raises(ValueError, match=r"key: expected shape \(\) \(one key\), got \(2,\)"):
+        as_key("key", keys(2))
+    check_keys("keys", keys(2), 2)
+    with pytest.raises(TypeError, match=r"keys: expected typed keys .* of shape \(2, 2\)"):
+        check_keys("keys", jax.random.split(raw), 2)
+    with pytest.raises(ValueError, match=r"keys: expected shape \(3,\)"):
+        check_keys("keys", keys(2), 3)

@@ -91,6 +91,11 @@ class ConvLSTM(PreparedCell[ConvLSTMParams, ConvLSTMCarry]):
                 f"got kernel {self.kernel} and image {self.image}"
             )
 
+    @property
+    def input_letters(self) -> str:
+        """The axes of the image, then the features."""
+        return "I " * len(self.image) + "D"
+
     def init(self, key: Key, in_features: int) -> ConvLSTMParams:
         """Draw float32 parameters: Glorot-uniform inputs, orthogonal recurrence, by gates."""
         check_range("in_features", in_features, 1)

@@ -20,7 +20,7 @@ from flax.linen import initializers
 
 from seqnets.cells.product import multiply
 from seqnets.cells.roles import roles
-from seqnets.checks import check_range
+from seqnets.checks import check_range, check_rank
 from seqnets.initializers import Initialization, Initializer, per_gate
 from seqnets.typing import Array, Float, Key, PyTree
 
@@ -82,6 +82,8 @@ class GatedCell(abc.ABC, Generic[CarryT]):
 
     gates: ClassVar[int]
     """Number of gates G."""
+    input_letters: ClassVar[str] = "D"
+    """What the axes of one input are called."""
     hidden_bias: ClassVar[bool] = False
     """Whether the recurrent product has a bias ``b_h`` of its own."""
 
@@ -145,6 +147,7 @@ class GatedCell(abc.ABC, Generic[CarryT]):
         self, params: GatedParams, carry: CarryT, x: Float[Array, "B D"]
     ) -> tuple[CarryT, Float[Array, "B H"]]:
         """One step from ``x [B, D]``: both products, then `pointwise`."""
+        check_rank("x", x, 2, "B D")
         dtypes = product_dtypes(params, x, carry.h)
         z_x = project_inputs(params, x, dtypes)
         z_h = project_hidden(params, carry.h, dtypes)

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import jax.numpy as jnp
 
 from seqnets.cells.product import product
-from seqnets.checks import check_range
+from seqnets.checks import check_range, check_rank
 from seqnets.initializers import Initialization
 from seqnets.typing import Array, Float, Key, PyTree
 
@@ -34,6 +34,11 @@ class PreparedCell(abc.ABC, Generic[ParamsT, CarryT]):
     def __post_init__(self) -> None:
         """Reject sizes below 1."""
         check_range("features", self.features, 1)
+
+    @property
+    def input_letters(self) -> str:
+        """What the axes of one input are called; images have more than the features."""
+        return "D"
 
     @abc.abstractmethod
     def init(self, key: Key, in_features: int) -> ParamsT:
@@ -57,6 +62,8 @@ class PreparedCell(abc.ABC, Generic[ParamsT, CarryT]):
         self, params: ParamsT, carry: CarryT, x: Float[Array, "B *D"]
     ) -> tuple[CarryT, Float[Array, "B *H"]]:
         """One step from ``x [B, ...]``."""
+        letters = f"B {self.input_letters}"
+        check_rank("x", x, len(letters.split()), letters)
         return self.advance(params, carry, self.prepare(params, x))
 
 

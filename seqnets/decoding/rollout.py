@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from seqnets.checks import check_dtype, check_like, check_range, check_rows, check_shape
+from seqnets.dropout import as_key
 from seqnets.typing import Array, Bool, Int, Key, Keys, PyTree, Shaped
 
 __all__ = ["Choose", "Rollout", "StepFn", "Stop", "never", "rollout", "start_rollout"]
@@ -85,14 +86,14 @@ def start_rollout(
 
     Raises:
       ValueError: if a leaf of the carry or the value is not [B, ...], or the limit is not [B].
-      TypeError: if the limit is not of integers.
+      TypeError: if the limit is not of integers, or the key is not a random key.
     """
     carry, value = _strong(carry), _strong(value)
     rows = check_rows("value", value)
     check_rows("carry", carry, rows, "the value")
     limit = NO_LIMIT if limit is None else limit
     check_dtype("limit", limit, "int")
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(rows))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(as_key("key", key), jnp.arange(rows))
     limit = jnp.asarray(limit, jnp.int32)
     limit = jnp.full((rows,), limit, jnp.int32) if limit.ndim == 0 else limit
     check_shape("limit", limit, (rows,), "one per row")

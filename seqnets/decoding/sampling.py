@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from seqnets.checks import check_dtype, check_range, check_rank, check_shape
+from seqnets.checks import check_dtype, check_range, check_rank
+from seqnets.dropout import check_keys
 from seqnets.typing import Array, Float, Int, Keys
 
 __all__ = ["Sampling", "filter_logits", "sample_token"]
@@ -103,7 +104,7 @@ def sample_token(logits: Float[Array, "B V"], keys: Keys, sampling: Sampling) ->
       TypeError: if logits is not of floats.
     """
     filtered = filter_logits(logits, sampling)
-    check_shape("keys", keys, filtered.shape[:1], "one key a row")
+    check_keys("keys", keys, filtered.shape[0])
     drawn = jax.vmap(jax.random.categorical)(keys, filtered)
     return jnp.where(jnp.isnan(filtered[:, 0]), -1, drawn).astype(jnp.int32)
 

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from seqnets.activations import relu, softplus
-from seqnets.checks import check_dtype, check_same_shape, check_shape
+from seqnets.checks import check_dtype, check_same_shape
+from seqnets.dropout import check_keys
 from seqnets.reduction import widen
 from seqnets.typing import Array, Float, Keys
 
@@ -130,7 +131,7 @@ def gradient_penalty(
     check_same_shape(real=real, fake=fake)
     check_dtype("real", real, "float")
     rows = real.shape[0]
-    check_shape("keys", keys, (rows,), "one key a row")
+    check_keys("keys", keys, rows)
     t = jax.vmap(lambda key: jax.random.uniform(key, (), real.dtype))(keys)
     t = t.reshape((rows,) + (1,) * (real.ndim - 1))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from seqnets.recurrence import Regularization
+from seqnets.recurrence.contract import check_cell
 from seqnets.typing import Cell
 
 __all__ = ["Layer", "as_layers"]
@@ -29,9 +30,7 @@ def as_layers(layers: tuple[Layer | Cell, ...]) -> tuple[Layer, ...]:
     Raises:
       TypeError: if one is neither a cell nor a layer.
     """
-    for number, one in enumerate(layers):
-        if not isinstance(one, Layer) and not hasattr(one, "initial_carry"):
-            raise TypeError(
-                f"layers[{number}]: expected a cell or a Layer, got {type(one).__name__}"
-            )
-    return tuple(one if isinstance(one, Layer) else Layer(one) for one in layers)
+    whole = tuple(one if isinstance(one, Layer) else Layer(one) for one in layers)
+    for number, layer in enumerate(whole):
+        check_cell(f"layers[{number}]", layer.cell)
+    return whole

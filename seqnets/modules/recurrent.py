@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from seqnets.dropout import dropout, fold_in, fold_in_rows
 from seqnets.modules.layer import Layer, as_layers
 from seqnets.recurrence import Execution, Regularization, unroll
+from seqnets.recurrence.contract import check_cell
 from seqnets.typing import Array, Bool, Cell, Float, Key, Keys, PyTree
 
 __all__ = ["RNN", "Bidirectional", "BidirectionalCarry", "Stack"]
@@ -67,6 +68,7 @@ class RNN(nn.Module):
             evaluation.
           weight_key: one random key of the weight drop; None for evaluation.
         """
+        check_cell("cell", self.cell)
         params = self.param("cell", self.cell.init, jnp.shape(xs)[-1])
         rows, steps = jnp.shape(xs)[:2]
         noise = self.regularization.noise(self.cell, params, rows, steps, dropout_keys)

@@ -6,34 +6,46 @@ from typing import Any
 
 import jax
 
-from seqnets.cells.gated import GatedCell
+from seqnets.cells.gated import GatedCell, GatedParams
 from seqnets.typing import PyTree
 
 __all__ = ["adds_products"]
 
 
-def adds_products(cell: GatedCell, extra: PyTree, z: jax.ShapeDtypeStruct, carry: PyTree) -> bool:
-    """Whether the pointwise function looks at nothing but the sum ``z_x + z_h``.
+def adds_products(cell: GatedCell, params: GatedParams, carry: PyTree, dtype: Any) -> bool:
+    """Whether a step looks at nothing but the sum ``x W_x + b + h W_h``.
 
-    One product of [x; h] is then enough. It is read off the traced function: each of the two
-    arrays must have one use, the addition to the other. A cell that adds them in another way,
-    gate by gate say, runs correctly with two products.
+    One product of [x; h] is then enough. It is read off the traced pointwise function: each of
+    the two products must have one use, the addition to the other. A cell that adds them in another
+    way, gate by gate say, runs correctly with two.
 
     Args:
       cell: a gated cell.
-      extra: ``params.extra``, arrays or their shapes and dtypes.
-      z: shape and dtype of either product of one row, [G·H].
-      carry: shapes and dtypes of the carry of one row.
+      params: its parameters.
+      carry: a carry, every leaf [B, ...].
+      dtype: of the products.
+
+    Raises:
+      ValueError: if the pointwise function does not run on one row.
     """
-    traced = jax.make_jaxpr(cell.pointwise)(extra, z, z, carry).jaxpr
-    start = len(jax.tree.leaves(extra))
-    z_x, z_h = traced.invars[start : start + 2]
-    uses = [equation for equation in traced.eqns if _reads(equation, z_x) or _reads(equation, z_h)]
+    z = jax.ShapeDtypeStruct(params.w_h.shape[1:], dtype)
+    row = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), carry)
+    try:
+        traced = jax.make_jaxpr(cell.pointwise)(params.extra, z, z, row).jaxpr
+    except (IndexError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{type(cell).__name__}.pointwise: expected to run on one row, z_x and z_h of shape "
+            f"{z.shape} (count axes from the end, axis=-1), got {type(error).__name__}: {error}"
+        ) from error
+    start = len(jax.tree.leaves(params.extra))
+    products = traced.invars[start : start + 2]
+    uses = [found for found in traced.eqns if any(_reads(found, z) for z in products)]
     return (
-        len(uses) == 1
+        params.b_h is None
+        and len(uses) == 1
         and uses[0].primitive.name == "add"
-        and all(_reads(uses[0], part) for part in (z_x, z_h))
-        and not any(part is out for out in traced.outvars for part in (z_x, z_h))
+        and all(_reads(uses[0], z) for z in products)
+        and not any(z is out for out in traced.outvars for z in products)
     )
 
 

@@ -27,14 +27,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from seqnets.cells.gated import GatedCell
+from seqnets.cells.prepared import PreparedCell
 from seqnets.checks import check_dtype, check_rank, check_shape
-from seqnets.typing import Array, Bool, Float, PyTree, Shaped
+from seqnets.typing import Array, Bool, Cell, Float, PyTree, Shaped
 
 __all__ = [
     "Noise",
     "Steps",
     "align",
     "check_carry",
+    "check_cell",
     "check_noise",
     "check_steps",
     "segment_starts",
@@ -70,12 +73,26 @@ class Steps(NamedTuple):
     """What the step is given beside its input, leaves [B, ...], the same at all time steps."""
 
 
+def check_cell(name: str, cell: Any) -> None:
+    """Raise TypeError unless an object has the methods of a `Cell`."""
+    if not all(hasattr(type(cell), method) for method in ("init", "initial_carry", "step")):
+        raise TypeError(
+            f"{name}: expected a cell (init, initial_carry, step), got {type(cell).__name__}"
+        )
+
+
 def check_steps(
-    xs: Float[Array, "B T *D"], mask: Bool[Array, "B T"] | None, reset: Bool[Array, "B T"] | None
+    cell: Cell,
+    xs: Float[Array, "B T *D"],
+    mask: Bool[Array, "B T"] | None,
+    reset: Bool[Array, "B T"] | None,
 ) -> None:
     """Raise ValueError or TypeError unless the steps given to `unroll` fit together."""
-    if xs.ndim < 3:
-        check_rank("xs", xs, 3, "B T D")
+    letters = "B T D"
+    if isinstance(cell, GatedCell | PreparedCell):
+        letters = f"B T {cell.input_letters}"
+    if isinstance(cell, GatedCell | PreparedCell) or xs.ndim < 3:
+        check_rank("xs", xs, len(letters.split()), letters)
     for name, flags in (("mask", mask), ("reset", reset)):
         if flags is not None:
             check_shape(name, flags, xs.shape[:2], "batch and time of xs")

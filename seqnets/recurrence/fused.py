@@ -36,6 +36,7 @@ from seqnets.cells.product import multiply
 from seqnets.recurrence import rows_last as rows
 from seqnets.recurrence.adds_products import adds_products
 from seqnets.recurrence.contract import Steps, zone_out
+from seqnets.recurrence.fused_products import Projected, gradients, products, projection
 from seqnets.recurrence.precision import widened
 from seqnets.recurrence.scan import scan
 from seqnets.typing import Array, Float, PyTree
@@ -120,14 +121,14 @@ def _forward(
 ) -> tuple[tuple[PyTree, Array], _Saved | None]:
     dtypes = product_dtypes(params, steps.xs, carry.h)
     now, fresh, hidden = _rows_last(steps, dtypes)
-    together = adds_products(cell, *_one_row(params, carry, dtypes))
-    prepared, products = _products(params, now.x, dtypes, together=together)
-    project = _projection(params, dtypes)
+    together = adds_products(cell, params, carry, dtypes.sums)
+    prepared, of_step = products(params, now.x, dtypes, together=together)
+    project = projection(params, dtypes)
 
     def step(carry: PyTree, now: _Now) -> tuple[PyTree, tuple]:
         before = carry if now.start is None else rows.select(now.start, fresh, carry)
         # Kept apart from the pointwise function, lest that begin with the sum of the products.
-        z = lax.optimization_barrier(products(now.x, rows.times(before.h, hidden)))
+        z = lax.optimization_barrier(of_step(now.x, rows.times(before.h, hidden)))
         after = _finish(_advance(cell, params.extra, z, before), project, now.updates, before)
         if now.real is not None:
             after = rows.select(now.real, after, carry)
@@ -160,10 +161,10 @@ def _pull(
     if now.real is not None:  # a padded step has no output
         d_hs = rows.select(now.real, d_hs, jnp.zeros_like(d_hs))
     before = _carries_before(carry, saved.after, now.start, fresh, reverse=reverse)
-    weight, project = params.w_h.astype(dtypes.factors), _projection(params, dtypes)
+    weight, project = params.w_h.astype(dtypes.factors), projection(params, dtypes)
     extra, narrow = widened(params.extra)
 
-    def step(d: _Cotangents, xs: tuple) -> tuple[_Cotangents, _Projected | None]:
+    def step(d: _Cotangents, xs: tuple) -> tuple[_Cotangents, Projected | None]:
         t, now, before, d_h = xs
         # A padded step hands its cotangent on, a step after a reset gives it to the new carry.
         d_after, d_kept = (d.carry, None) if now.real is None else _divide(now.real, d.carry)
@@ -171,13 +172,15 @@ def _pull(
         z_now = d.z_now or [_at(z, t) for z in d.z]
         gates = [jnp.split(z, cell.gates) for z in z_now]
 
-        def again(extra: PyTree, gates: Any, before: PyTree, shift: Array) -> tuple[PyTree, Array]:
+        def again(
+            extra: PyTree, gates: Any, before: PyTree, shift: Array | None
+        ) -> tuple[PyTree, Array]:
             # Of the gates apart, so that their cotangents are never put together.
             z = tuple(jnp.concatenate(parts) for parts in gates)
             inside = _advance(cell, narrow(extra), z, before)
             return _finish(inside, project, now.updates, before, shift), inside.h
 
-        no_shift = jnp.zeros_like(before.h, dtype=dtypes.sums)
+        no_shift = None if project is None else jnp.zeros_like(before.h, dtype=dtypes.sums)
         _, pull, h = jax.vjp(again, extra, gates, before, no_shift, has_aux=True)
         d_extra, d_gates, d_before, d_h = lax.optimization_barrier(pull(d_after))
         d_z = [_put(z, t, parts) for z, parts in zip(d.z, d_gates, strict=True)]
@@ -191,7 +194,7 @@ def _pull(
             fresh=_add(d.fresh, d_reset),
             z=d_z,
             z_now=[_at(z, t + 1 if reverse else t - 1) for z in d_z if len(d_z) > 1],
-        ), None if params.w_p is None else _Projected(h, d_h)
+        ), Projected(h, d_h) if project else None
 
     T = steps.xs.shape[1]
     # Unsigned, because a signed index would be looked at for being negative.
@@ -205,10 +208,8 @@ def _pull(
         z_now=[z[0 if reverse else T - 1] for z in saved.z if len(saved.z) > 1],
     )
     d, projected = lax.scan(step, start, (ts, now, before, d_hs), reverse=not reverse)
-    d_params, d_xs = _gather(params, now.x, rows.times(before.h, hidden), d.z, dtypes)
-    if params.w_p is not None and projected is not None:
-        flat = (rows.flat(part.astype(dtypes.factors)) for part in projected)
-        d_params = d_params._replace(w_p=_outer(*flat).astype(params.w_p.dtype))
+    read = rows.times(before.h, hidden)
+    d_params, d_xs = gradients(params, now.x, read, d.z, projected, dtypes)
     return (
         d_params._replace(extra=narrow(d.extra)),
         jax.tree.map(rows.first, d.carry),
@@ -231,15 +232,6 @@ class _Cotangents(NamedTuple):
     z_now: list[Array]
     """``[G·H, B]``: z of the step to come, read ahead where there are two: a step that reads of
     one after it has written to the other makes XLA copy the whole. Else empty."""
-
-
-class _Projected(NamedTuple):
-    """What the gradient of a projection is a product of."""
-
-    h: Array
-    """[T, H, B] before the projection."""
-    d_h: Array
-    """[T, P, B] cotangents of what came of it."""
 
 
 def _divide(flags: Array, d: PyTree) -> tuple[PyTree, PyTree]:
@@ -313,50 +305,6 @@ def _rows_last(steps: Steps, dtypes: ProductDtypes) -> tuple[_Now, PyTree, Array
     return _Now(xs, real, start, updates), fresh, hidden
 
 
-def _one_row(
-    params: GatedParams, carry: PyTree, dtypes: ProductDtypes
-) -> tuple[PyTree, jax.ShapeDtypeStruct, PyTree]:
-    """What the pointwise function is given for one row: arrays, and shapes and dtypes."""
-    z = jax.ShapeDtypeStruct(params.w_h.shape[1:], dtypes.sums)
-    row = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), carry)
-    return params.extra, z, row
-
-
-def _projection(params: GatedParams, dtypes: ProductDtypes) -> Callable[[Array], Array] | None:
-    """What makes [H, B] the output [P, B]; None where there is no projection."""
-    w_p = params.w_p
-    return None if w_p is None else lambda h: multiply(w_p.T, h, *dtypes)
-
-
-def _products(
-    params: GatedParams, xs: Array, dtypes: ProductDtypes, *, together: bool
-) -> tuple[Array, Callable[[Array, Array], tuple[Array, ...]]]:
-    """What the inputs ``xs [T, D, B]`` give all at once, and of one step of it and h the z.
-
-    z is the sum of both products if they are computed together, else both.
-    """
-    w_x, w_h = (w.astype(dtypes.factors).T for w in (params.w_x, params.w_h))
-    if xs.shape[2] == 1:  # a step is as slow as the weights that it reads are large
-        z_x = _affine(w_x, xs[:, :, 0].T, params.b, dtypes).T[:, :, None]
-        if together and params.b_h is None:
-            return z_x, lambda z, h: (z + multiply(w_h, h, *dtypes),)
-        return z_x, lambda z, h: (z, _affine(w_h, h, params.b_h, dtypes))
-    if together and params.b_h is None:
-        both = jnp.concatenate([w_x, w_h], axis=1)
-        return xs, lambda x, h: (
-            _affine(both, jnp.concatenate([x, h.astype(x.dtype)]), params.b, dtypes),
-        )
-    return xs, lambda x, h: (
-        _affine(w_x, x, params.b, dtypes),
-        _affine(w_h, h, params.b_h, dtypes),
-    )
-
-
-def _affine(w: Array, x: Array, b: Array | None, dtypes: ProductDtypes) -> Array:
-    z = multiply(w, x, *dtypes)
-    return z if b is None else z + jnp.broadcast_to(b.astype(z.dtype)[:, None], z.shape)
-
-
 def _advance(cell: GatedCell, extra: PyTree, z: tuple[Array, ...], before: PyTree) -> Any:
     """The pointwise function of every row."""
 
@@ -404,39 +352,3 @@ def _carries_before(
         return before
     everywhere = jax.tree.map(lambda new, old: jnp.broadcast_to(new, old.shape), fresh, before)
     return rows.select(starts, everywhere, before)
-
-
-def _gather(
-    params: GatedParams, xs: Array, hs: Array, d_z: list[Array], dtypes: ProductDtypes
-) -> tuple[GatedParams, Array]:
-    """Cotangents of weights and biases, summed in float32 or wider, and of inputs [B, T, D]."""
-    T, D, B = xs.shape
-    xs, hs = xs.astype(dtypes.factors), hs.astype(dtypes.factors)
-    d_x, d_h = (
-        lax.optimization_barrier(rows.flat(a.astype(dtypes.factors))) for a in (d_z[0], d_z[-1])
-    )
-    if len(d_z) == 1:
-        d_w_x, d_w_h = jnp.split(_outer(rows.flat(jnp.concatenate([xs, hs], 1)), d_x), [D])
-    else:
-        d_w_x, d_w_h = _outer(rows.flat(xs), d_x), _outer(rows.flat(hs), d_h)
-    d_params = GatedParams(
-        w_x=d_w_x.astype(params.w_x.dtype),
-        w_h=d_w_h.astype(params.w_h.dtype),
-        b=_total(d_z[0], params.b),
-        b_h=_total(d_z[-1], params.b_h),
-    )
-    d_xs = multiply(d_x, params.w_x.T, *dtypes)
-    return d_params, jnp.swapaxes(d_xs.reshape(T, B, D), 0, 1)
-
-
-def _outer(inputs: Array, d_z: Array) -> Array:
-    """``Σ inputsᵀ d_z`` over rows of all steps."""
-    dtype = jnp.promote_types(jnp.float32, inputs.dtype)
-    return jnp.matmul(inputs.T, d_z, preferred_element_type=dtype)
-
-
-def _total(d_z: Array, bias: Array | None) -> Array | None:
-    if bias is None:
-        return None
-    dtype = jnp.promote_types(jnp.float32, bias.dtype)
-    return jnp.sum(d_z, axis=(0, 2), dtype=dtype).astype(bias.dtype)

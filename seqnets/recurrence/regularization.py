@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from seqnets.cells.composite import CompositeCell
 from seqnets.cells.roles import map_role, weights_of_role
-from seqnets.checks import check_range, check_shape, did_you_mean
-from seqnets.dropout import dropout, fold_in_rows
+from seqnets.checks import check_range, did_you_mean
+from seqnets.dropout import check_keys, dropout, fold_in_rows
 from seqnets.recurrence.contract import Noise
 from seqnets.typing import Array, Cell, Key, PyTree
 
@@ -102,7 +102,7 @@ class Regularization:
             )
         carry = jax.eval_shape(lambda: cell.initial_carry(params, rows, jnp.float32))
         if keys is not None:
-            check_shape("dropout_keys", keys, (rows,), "one key a row")
+            check_keys("dropout_keys", keys, rows)
         return Noise(
             hidden=self._hidden(carry, fold_in_rows(keys, 0)),
             updates=self._updates(carry, steps, fold_in_rows(keys, 1)),

@@ -13,6 +13,7 @@ from seqnets.recurrence.contract import (
     Noise,
     Steps,
     check_carry,
+    check_cell,
     check_noise,
     check_steps,
     segment_starts,
@@ -73,9 +74,9 @@ def unroll(
     Raises:
       ValueError: if xs is not [B, T, D], mask or reset is not [B, T], the carry does not have the
         structure and shapes of the cell's initial carry, or the context has other rows.
-      TypeError: if mask or reset is not of bools, the carry is not of floats where the initial one
-        is, the strategy cannot run the cell on the device or with an argument, or there is a
-        context for a cell that reads none.
+      TypeError: if cell is no cell, mask or reset is not of bools, the carry is not of floats
+        where the initial one is, the strategy cannot run the cell on the device or with an
+        argument, or there is a context for a cell that reads none.
 
     Example:
       >>> import jax
@@ -87,10 +88,15 @@ def unroll(
       >>> ys.shape, bool((ys[1, 4:] == 0).all())
       ((2, 7, 5), True)
     """
+    check_cell("cell", cell)
     xs = jnp.asarray(xs)
     mask, reset = (None if flags is None else jnp.asarray(flags) for flags in (mask, reset))
-    check_steps(xs, mask, reset)
+    # A learned first carry is in the initial carry; the steps are those of the cell inside.
+    inner = cell.cell if isinstance(cell, LearnedCarry) else cell
+    check_steps(inner, xs, mask, reset)
     check_rows("context", context, xs.shape[0], "xs")
+    if context is not None and isinstance(inner, GatedCell | PreparedCell):
+        raise TypeError(f"context: expected None, since {inner} reads its inputs alone")
     if execution.dtype is not None:
         if carry is None:
             carry = cell.initial_carry(params, xs.shape[0], wide(execution.dtype))
@@ -110,10 +116,7 @@ def unroll(
         fresh = jax.tree.map(lambda new, old: new.astype(old.dtype), initial, carry)
     steps = Steps(xs, mask, starts, fresh, noise, context)
     params, carry, steps = vary_alike((params, carry, steps))
-    # A learned first carry is in the initial carry; the steps are those of the cell inside.
-    inner, weights = (cell.cell, params.cell) if isinstance(cell, LearnedCarry) else (cell, params)
-    if context is not None and isinstance(inner, GatedCell | PreparedCell):
-        raise TypeError(f"context: expected None, since {inner} reads its inputs alone")
+    weights = params.cell if isinstance(cell, LearnedCarry) else params
     strategy = choose(execution.strategy, inner, weights, carry, steps)
 
     def run(carry: PyTree, steps: Steps) -> tuple[PyTree, PyTree]:

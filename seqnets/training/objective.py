@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -157,12 +158,17 @@ def resolve_loss(loss_fn: LossFn) -> FullLossFn:
 def _check_output(output: Any) -> None:
     hint = "seqnets.weighted(losses, mask) gives a Weighted"
     if not isinstance(output, LossOutput):
-        got = type(output).__name__
+        got = _kind(output)
         raise TypeError(f"loss_fn: expected a Weighted or a LossOutput, got {got}; {hint}")
     for name, sums in {"the loss": output.loss, **output.metrics}.items():
         if not isinstance(sums, Weighted):
-            got = type(sums).__name__
+            got = _kind(sums)
             raise TypeError(f"loss_fn: expected {name} as a Weighted, got {got}; {hint}")
     shapes = [jnp.shape(part) for part in output.loss]
     if any(shapes):
         raise ValueError(f"loss_fn: expected scalars in the loss, got the shapes {shapes}; {hint}")
+
+
+def _kind(x: Any) -> str:
+    """What an error calls a value: a traced array has a type that says nothing to its owner."""
+    return f"an array of shape {x.shape}" if isinstance(x, jax.Array) else type(x).__name__

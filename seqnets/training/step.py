@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from seqnets.checks import check_like, check_range, check_rows
+from seqnets.dropout import as_key
 from seqnets.reduction import Weighted
 from seqnets.training.after import After
 from seqnets.training.objective import LossFn, Objective, resolve_loss
@@ -67,10 +68,7 @@ class TrainStep:
           ValueError: if the parameters lack a key that an objective trains, or two variables have
             one name.
         """
-        if not isinstance(key, jax.Array):
-            raise TypeError(f"key: expected a random key of jax.random.key, got {key!r}")
-        if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-            key = jax.random.wrap_key_data(key)
+        key = as_key("key", key)
         opt_state = {
             name: one.optimizer.init(one.trained(params)) for name, one in self.objectives.items()
         }

@@ -26,6 +26,7 @@ ROOMS = (
     "files",
     "config",
     "presets",
+    "varying",
     "activations",
     "initializers",
     "dropout",

@@ -211,6 +211,10 @@ def test_stack_errors(xs, rng):
     key = jax.random.key(0)
     with pytest.raises(ValueError, match="layers: expected at least one layer, got none"):
         Stack(()).init(key, xs)
+    with pytest.raises(TypeError, match=r"layers\[1\]: expected a cell \(init, .*\), got Dense"):
+        Stack((GRU(4), nn.Dense(4))).init(key, xs)
+    with pytest.raises(TypeError, match=r"cell: expected a cell \(init, .*\), got Dense"):
+        RNN(nn.Dense(4)).init(key, xs)
     with pytest.raises(ValueError, match=r"layers: residual layers must be of one size.*\[3, 4\]"):
         Stack((GRU(4), GRU(3)), residual=True).init(key, xs)
     stack = Stack((GRU(4), GRU(4)), dropout=0.5)
@@ -221,6 +225,8 @@ def test_stack_errors(xs, rng):
         stack.apply(variables, xs, mask=MASK[:2])
     with pytest.raises(ValueError, match=r"keys: expected shape \(4,\) \(one key a row\)"):
         stack.apply(variables, xs, dropout_keys=jax.random.split(key, 3))
+    with pytest.raises(TypeError, match=r"keys: expected typed keys .* of shape \(4, 2\)"):
+        stack.apply(variables, xs, dropout_keys=jax.random.split(jax.random.PRNGKey(0), 4))
     with pytest.raises(ValueError, match=r"rate: expected a value in \[0, 1\), got 1.5"):
         Stack((GRU(4), GRU(4)), dropout=1.5).init(key, xs)
 

@@ -27,21 +27,19 @@ TOGETHER = (LSTM(H), CoupledLSTM(H), Elman(H), PeepholeLSTM(H), ProjectedLSTM(H,
 APART = (GRU(H), MGUResetAfter(H), LayerNormLSTM(H), LayerNormGRU(H))
 
 
-def row(cell):
+def added(cell):
     params = cell.init(jax.random.key(0), D)
-    shape = lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype)  # noqa: E731
-    carry = jax.tree.map(shape, cell.initial_carry(params, B, "float32"))
-    return params.extra, jax.ShapeDtypeStruct(params.w_h.shape[1:], jnp.float32), carry
+    return adds_products(cell, params, cell.initial_carry(params, B, "float32"), "float32")
 
 
 @pytest.mark.parametrize("cell", TOGETHER, ids=lambda cell: type(cell).__name__)
 def test_the_sum_alone(cell):
-    assert adds_products(cell, *row(cell))
+    assert added(cell)
 
 
 @pytest.mark.parametrize("cell", APART, ids=lambda cell: type(cell).__name__)
 def test_the_products_apart(cell):
-    assert not adds_products(cell, *row(cell))
+    assert not added(cell)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +75,7 @@ class Doubled(Elman):
     ids=lambda cell: repr(cell)[:9],
 )
 def test_a_cell_that_looks_at_more_is_run_as_it_is_written(cell, rng):
-    assert not adds_products(cell, *row(cell))
+    assert not added(cell)
     with jax.enable_x64(True):
         params = jax.tree.map(
             lambda p: jnp.asarray(rng.normal(size=p.shape), "float64"),
@@ -88,3 +86,16 @@ def test_a_cell_that_looks_at_more_is_run_as_it_is_written(cell, rng):
             unroll(cell, params, None, xs, execution=Execution(way)) for way in ("fused", "scan")
         )
         chex.assert_trees_all_close(got, want, rtol=1e-12)
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted(Elman):
+    """Counts axes from the front."""
+
+    def pointwise(self, extra, z_x, z_h, carry):
+        return ElmanCarry(jnp.concatenate(jnp.split(z_x + z_h, 2, axis=1), axis=1))
+
+
+def test_a_pointwise_function_that_does_not_run_on_one_row_is_told_how_to(rng):
+    with pytest.raises(ValueError, match=r"Counted\.pointwise: .* on one row.*axis=-1"):
+        added(Counted(H))

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqnets.cells import LSTM, LSTMCarry
+from seqnets.cells import LSTM, CellStack, ConvLSTM, LSTMCarry
 from seqnets.cells.gru import GRUCarry
 from seqnets.recurrence.contract import check_carry, check_steps, segment_starts
 
@@ -12,20 +12,26 @@ XS = jnp.zeros((2, 5, 3))
 
 
 def test_check_steps():
-    check_steps(XS, None, None)
-    check_steps(jnp.zeros((2, 5, 4, 4, 3)), jnp.ones((2, 5), bool), jnp.ones((2, 5), bool))
-    with pytest.raises(ValueError, match=r"xs: expected shape \[B, T, D\] .* got \(2, 5\)"):
-        check_steps(XS[:, :, 0], None, None)
+    check_steps(LSTM(4), XS, None, None)
+    images = ConvLSTM(4, image=(4, 4), kernel=(3, 3))
     flags = jnp.ones((2, 5), bool)
+    check_steps(images, jnp.zeros((2, 5, 4, 4, 3)), flags, flags)
+    check_steps(CellStack((images,)), jnp.zeros((2, 5, 4, 4, 3)), flags, flags)
+    with pytest.raises(ValueError, match=r"xs: expected shape \[B, T, D\] .* got \(2, 5\)"):
+        check_steps(LSTM(4), XS[:, :, 0], None, None)
+    with pytest.raises(ValueError, match=r"xs: expected shape \[B, T, D\] .* got \(2, 5, 3, 1\)"):
+        check_steps(LSTM(4), XS[..., None], None, None)
+    with pytest.raises(ValueError, match=r"xs: .* \[B, T, I, I, D\] .* got \(2, 5, 3\)"):
+        check_steps(images, XS, None, None)
     for name in ("mask", "reset"):
         for wrong in (flags[:, :4], flags[0], flags[..., None]):
             arguments = {"mask": None, "reset": None, name: wrong}
             with pytest.raises(ValueError, match=rf"{name}: expected shape \(2, 5\)"):
-                check_steps(XS, **arguments)
+                check_steps(LSTM(4), XS, **arguments)
         for dtype in ("int32", "float32"):
             arguments = {"mask": None, "reset": None, name: flags.astype(dtype)}
             with pytest.raises(TypeError, match=rf"{name}: expected an array of bools"):
-                check_steps(XS, **arguments)
+                check_steps(LSTM(4), XS, **arguments)
 
 
 def test_check_carry():

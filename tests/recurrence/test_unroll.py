@@ -1,11 +1,12 @@
 """The driver's own doings: arguments, dtypes, empty sizes, errors. `contracts/` holds the rest."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqnets.cells import GRU, LSTM, GRUCarry, LSTMCarry
+from seqnets.cells import GRU, LSTM, SRU, CellStack, GRUCarry, GRUResetBefore, LSTMCarry
 from seqnets.recurrence import lengths_to_mask, unroll
 
 
@@ -80,6 +81,13 @@ def test_errors_name_the_argument(model):
     flags = np.ones((2, 5), bool)
     with pytest.raises(ValueError, match=r"xs: expected shape \[B, T, D\]"):
         unroll(cell, params, None, xs[0])
+    for other in (LSTM(4), GRUResetBefore(4), SRU(4)):
+        with pytest.raises(ValueError, match=r"xs: .* \[B, T, D\] .* got \(2, 5, 2, 3\)"):
+            unroll(other, other.init(jax.random.key(0), 3), None, jnp.ones((2, 5, 2, 3)))
+        with pytest.raises(ValueError, match=r"x: expected shape \[B, D\] .* got \(2, 5, 3\)"):
+            CellStack((other,)).step((other.init(jax.random.key(0), 3),), (None,), xs)
+    with pytest.raises(TypeError, match=r"cell: expected a cell \(init, .*\), got Dense"):
+        unroll(nn.Dense(4), params, None, xs)
     with pytest.raises(ValueError, match=r"xs: expected 3 features, .* got 2"):
         unroll(cell, params, None, xs[..., :2])
     with pytest.raises(ValueError, match=r"mask: expected shape \(2, 5\)"):
