@@ -1,20 +1,22 @@
 # Everything a person or a CI machine runs. Only Python 3.11+ and make are assumed.
 PYTHON ?= python3
 VENV := .venv
+CONSTRAINTS := constraints.txt
+EXTRAS := dev
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 
-.PHONY: install demo test slow soak check coverage clean
+.PHONY: install demo test test-oldest test-newest slow planted-bugs soak check coverage clean
 
 install: $(STAMP)
 
 # The tested versions are pinned in constraints.txt; `pip install .` uses the ranges of pyproject.toml.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "seqnets needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=/path/to/python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
 	touch $(STAMP)
 
 demo: install
@@ -23,8 +25,20 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -n auto -m 'not slow'
 
+# With the oldest versions that pyproject.toml allows.
+test-oldest:
+	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt EXTRAS=plot,tensorboard,interop,test
+
+# With the newest versions that there are; PYTHON=python3.13 takes another Python.
+test-newest:
+	$(MAKE) test VENV=.venv-newest CONSTRAINTS=/dev/null EXTRAS=plot,tensorboard,interop,test
+
 slow: install
 	$(BIN)/python -m pytest -n 2 -m slow
+
+# Changes the library by one bug at a time, and runs the tests that must find it.
+planted-bugs: install
+	$(BIN)/python tests/planted/plant.py
 
 # The long forms of tests/faults: fifty kills, then an hour of kills and resumes.
 soak: install
@@ -37,7 +51,7 @@ check: install
 	$(BIN)/mypy
 
 coverage: install
-	$(BIN)/python -m pytest -n auto -m 'not slow' --cov=seqnets --cov-report=term
+	$(BIN)/python -m pytest -n auto -m 'not slow' --cov=seqnets --cov-branch --cov-report=term
 
 clean:
-	rm -rf $(VENV) .cache build dist *.egg-info runs
+	rm -rf .venv .venv-oldest .venv-newest .cache build dist *.egg-info runs
