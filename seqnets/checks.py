@@ -17,6 +17,7 @@ import numpy as np
 from seqnets.typing import Float, PyTree
 
 __all__ = [
+    "check_cell",
     "check_dtype",
     "check_levels",
     "check_like",
@@ -97,6 +98,14 @@ def check_like(name: str, got: PyTree, expected: PyTree) -> None:
     structures = [str(jax.tree.structure(tree)) for tree in (expected, got)]
     if kinds[0] != kinds[1] or structures[0] != structures[1]:
         raise ValueError(f"{name}: expected {kinds[0]}, as before the step, got {kinds[1]}")
+
+
+def check_cell(name: str, cell: Any) -> None:
+    """Raise TypeError unless an object has the methods of a `Cell`."""
+    if not all(hasattr(type(cell), method) for method in ("init", "initial_carry", "step")):
+        raise TypeError(
+            f"{name}: expected a cell (init, initial_carry, step), got {type(cell).__name__}"
+        )
 
 
 def check_dtype(name: str, x: Any, kind: Literal["float", "int", "bool"]) -> None:

@@ -1,7 +1,7 @@
 """The command ``seqnets``: its sub-commands, one line for a mistake, and exit statuses.
 
 0  done      1  training broke down (not finite)      2  a mistake of the user
-3  another process of the same training died          134  the same, noticed by JAX's runtime
+3  another process of the same training is missing    134  the same, noticed by JAX's runtime
 128 + n  stopped by signal n (130 Ctrl-C, 143 SIGTERM), after saving
 """
 
@@ -21,7 +21,14 @@ import jax
 from seqnets.applications.command import Command, Parser
 from seqnets.applications.forecasting.commands import COMMANDS as FORECAST
 from seqnets.applications.language.commands import COMMANDS as TEXT
-from seqnets.devices import LeadError, PeerMonitor, connect, peers, use_all_cores
+from seqnets.devices import (
+    LeadError,
+    MissingPeersError,
+    PeerMonitor,
+    connect,
+    peers,
+    use_all_cores,
+)
 from seqnets.presets import preset_names
 from seqnets.training import NonFiniteError
 
@@ -34,7 +41,7 @@ GROUPS: Mapping[str, tuple[str, Sequence[Command]]] = {
 """What each group of commands is about, and its commands. A new application is one line here."""
 
 MISTAKES = (ValueError, TypeError, OSError, ImportError)
-PEER_DIED = 3
+PEER_MISSING = 3
 SHUTDOWN_SECONDS = 5.0  # for the peers, and for what is known of them, where this process fails
 
 
@@ -120,6 +127,9 @@ def _report(parser: argparse.ArgumentParser, error: BaseException) -> int | None
     if isinstance(error, KeyboardInterrupt):
         _say(parser, "interrupted")
         return 130
+    if isinstance(error, MissingPeersError):
+        _say(parser, error)
+        return PEER_MISSING
     if isinstance(error, NonFiniteError):
         _say(parser, error)
         return 1
@@ -142,7 +152,7 @@ def _connect(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
             "expected all of --coordinator, --processes and --process-id, or none; "
             f"missing: {', '.join(missing)}"
         )
-    connect(**given)
+    connect(**given, seconds=arguments.connect_seconds)
     host = None if given["coordinator"] is None else given["coordinator"].rpartition(":")[0]
     return PeerMonitor(peers(), lambda number: _peer_died(parser, number), host)
 
@@ -154,7 +164,7 @@ def _peer_died(parser: argparse.ArgumentParser, number: int) -> None:
         "processes again with --resume"
     )
     os.write(2, f"{_name(parser)}: error: {message}\n".encode())
-    os._exit(PEER_DIED)
+    os._exit(PEER_MISSING)
 
 
 def _report_unraisable(unraisable: Any) -> None:

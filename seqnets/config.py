@@ -8,6 +8,7 @@ be rebuilt from it alone.
 What a field is beside its type and default is said on the field:
 
     field(default, may_change=True)        a resumed run may have another value
+    field(default, may_differ=True)        processes of one training may have different values
     field(default, formerly="steps")       files and settings may use the former key
     field(default, keyword=None)           estimators do not take it as a keyword
     field(default, options_of="name")      the default holds only for the default name
@@ -20,7 +21,7 @@ import dataclasses
 import inspect
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
@@ -39,6 +40,7 @@ __all__ = [
     "call_named",
     "check_resumable",
     "convert",
+    "differences",
     "dump",
     "field",
     "from_keywords",
@@ -69,6 +71,7 @@ def field(
     default: Any,
     *,
     may_change: bool = False,
+    may_differ: bool = False,
     formerly: str | None = None,
     keyword: str | None = SAME,
     options_of: str | None = None,
@@ -78,11 +81,18 @@ def field(
     Args:
       default: the default; a list, a dict, or a dataclass is copied for each instance.
       may_change: whether a resumed run may have another value.
+      may_differ: whether the processes of one training may have different values.
       formerly: a former name of the key, which files and settings may still use.
       keyword: name as a keyword of estimators, None if it is none; by default the field's own.
       options_of: the field whose default these options belong to; another value starts from none.
     """
-    about = dict(may_change=may_change, formerly=formerly, keyword=keyword, options_of=options_of)
+    about = dict(
+        may_change=may_change,
+        may_differ=may_differ,
+        formerly=formerly,
+        keyword=keyword,
+        options_of=options_of,
+    )
     if isinstance(default, dict | list):
         return dataclasses.field(default_factory=lambda: copy.deepcopy(default), metadata=about)
     return dataclasses.field(default=default, metadata=about)
@@ -189,15 +199,26 @@ def check_resumable(before: Any, now: Any, name: str) -> None:
     Raises:
       ConfigError: at the first other key.
     """
-    for section in dataclasses.fields(before):
-        old, new = getattr(before, section.name), getattr(now, section.name)
-        for one in dataclasses.fields(old):
-            a, b = getattr(old, one.name), getattr(new, one.name)
-            if a != b and not one.metadata.get("may_change"):
-                raise ConfigError(
-                    f"{name}: cannot resume with another {section.name}.{one.name}: "
-                    f"the run has {a!r}, now {b!r}"
-                )
+    for key, old, new in differences(before, now, but="may_change"):
+        raise ConfigError(
+            f"{name}: cannot resume with another {key}: the run has {old!r}, now {new!r}"
+        )
+
+
+def differences(one: ConfigT, other: ConfigT, *, but: str) -> Iterator[tuple[str, Any, Any]]:
+    """Keys with different values in two configurations: ``(key, value, other value)``.
+
+    Args:
+      one: a configuration.
+      other: of the same kind.
+      but: fields of which this is said are passed over, ``"may_change"`` or ``"may_differ"``.
+    """
+    for section in dataclasses.fields(one):  # type: ignore[arg-type]
+        values, others = getattr(one, section.name), getattr(other, section.name)
+        for field in dataclasses.fields(values):
+            a, b = getattr(values, field.name), getattr(others, field.name)
+            if a != b and not field.metadata.get(but):
+                yield f"{section.name}.{field.name}", a, b
 
 
 def look_up(key: str, table: Mapping[str, Any], name: str) -> Any:

@@ -13,8 +13,17 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import jax
 
-from seqnets.config import check_resumable, dump, load
+from seqnets.config import (
+    ConfigError,
+    check_resumable,
+    convert,
+    differences,
+    dump,
+    load,
+    parse_toml,
+)
 from seqnets.devices import DataParallel, host_device
+from seqnets.devices import peers as all_peers
 from seqnets.runs import (
     DirectoryStore,
     Manifest,
@@ -48,6 +57,7 @@ __all__ = [
     "count_parameters",
     "fit_work",
     "load_run",
+    "prepare_work",
 ]
 
 ConfigT = TypeVar("ConfigT")
@@ -145,6 +155,33 @@ class Application(Protocol[ConfigT, DataT, FittedT]):
         ...
 
 
+def prepare_work(
+    application: Application[Any, DataT, FittedT], config: Any, read: Callable[[], DataT]
+) -> Work[FittedT]:
+    """What a run needs, after all processes have been found to have one configuration.
+
+    Args:
+      application: what is trained.
+      config: the configuration of this process.
+      read: gives the data; see `Application.prepare`.
+
+    Raises:
+      ConfigError: if another process has another configuration, naming the first other key.
+      ValueError: if data and configuration do not fit together.
+    """
+    first, *others = (
+        convert(type(config), parse_toml(text, f"process {number}"))
+        for number, text in enumerate(all_peers().gather(dump(config)))
+    )
+    for number, other in enumerate(others, 1):
+        for key, one, another in differences(first, other, but="may_differ"):
+            raise ConfigError(
+                f"{key}: expected one value in all processes, got {one!r} in process 0 and "
+                f"{another!r} in process {number}"
+            )
+    return application.prepare(config, read)
+
+
 @dataclasses.dataclass(frozen=True)
 class Trained:
     """How a run ended."""
@@ -174,10 +211,21 @@ def fit_work(
       hooks: further hooks, on process 0.
 
     Raises:
-      ValueError: if the directory is not empty; or, when resuming, if there is nothing to
-        resume, the data has changed, or the configuration differs in what a checkpoint depends on.
+      ValueError: if the directory is not empty, or being trained in; or, when resuming, if there
+        is nothing to resume, the data has changed, or the configuration differs in what a
+        checkpoint depends on.
       NonFiniteError: if a step is not finite and ``train.on_nonfinite`` does not say otherwise.
     """
+    try:
+        return _fit(work, store, start, resume, hooks)
+    finally:
+        if work.layout.peers.lead:
+            store.end()
+
+
+def _fit(
+    work: Work[Any], store: Store, start: Weights | None, resume: bool, hooks: Sequence[Hook]
+) -> Trained:
     train_config, peers = work.config.train, work.layout.peers
     limits = train_config.limits()
     snapshot = _begin(work, store, _initial_state(work, start), resume=resume)

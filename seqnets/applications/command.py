@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from seqnets.applications.application import Application, Trained, fit_work
+from seqnets.applications.application import Application, Trained, fit_work, prepare_work
 from seqnets.config import load, parse_setting
 from seqnets.devices import peers
 from seqnets.presets import find_preset
@@ -70,7 +70,7 @@ def train_command(
         config = load(application.config, path, _settings(arguments, settings(arguments)))
         out = Path(arguments.out or Path("runs") / path.stem)
         store = DirectoryStore(out, keep=config.train.keep, tensorboard=arguments.tensorboard)
-        work = application.prepare(config, lambda: application.read(config))
+        work = prepare_work(application, config, lambda: application.read(config))
         return finish(fit_work(work, store, resume=arguments.resume), out)
 
     return Command("train", help, add_arguments, run)
@@ -132,7 +132,10 @@ def _add_training_arguments(parser: argparse.ArgumentParser, group: str) -> None
         "stretched over them",
     )
     parser.add_argument(
-        "--max-steps", type=int, metavar="N", help="stop at step N; the schedule is unchanged"
+        "--max-steps",
+        type=int,
+        metavar="N",
+        help="stop at step N; schedules are unchanged, unless they would end before N",
     )
     parser.add_argument(
         "--set",
@@ -153,6 +156,13 @@ def _add_training_arguments(parser: argparse.ArgumentParser, group: str) -> None
     several.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
     several.add_argument("--processes", type=int, metavar="P", help="how many there are")
     several.add_argument("--process-id", type=int, metavar="K", help="which this is, from 0")
+    several.add_argument(
+        "--connect-seconds",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="how long to wait for the other processes (default: 60)",
+    )
 
 
 def _settings(arguments: argparse.Namespace, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,14 @@ from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import jax
 
-from seqnets.applications.application import Application, Trained, Work, fit_work, load_run
+from seqnets.applications.application import (
+    Application,
+    Trained,
+    Work,
+    fit_work,
+    load_run,
+    prepare_work,
+)
 from seqnets.config import ConfigError, convert, dump, from_keywords, signature_of
 from seqnets.devices import usable_cores, use_all_cores
 from seqnets.files import read_json
@@ -108,7 +115,7 @@ class Estimator(abc.ABC, Generic[DataT, FittedT]):
             raise ConfigError("resume: expected a directory to resume, got none")
         use_devices()
         config = _limited(self.config, seconds, steps)
-        work = self.application.prepare(config, self._reader(data))
+        work = prepare_work(self.application, config, self._reader(data))
         store = MemoryStore() if directory is None else DirectoryStore(directory)
         trained = fit_work(work, store, start=None if resume else self._weights, resume=resume)
         self._take(work, store, trained)

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from seqnets.checks import check_range
+from seqnets.checks import check_cell, check_range
 from seqnets.typing import Array, Cell, Float, Key, PyTree
 
 __all__ = ["CellStack", "CompositeCell"]
@@ -71,6 +71,8 @@ class CellStack(CompositeCell):
     def __post_init__(self) -> None:
         """Reject an empty stack."""
         check_range("number of cells", len(self.cells), 1)
+        for number, cell in enumerate(self.cells):
+            check_cell(f"cells[{number}]", cell)
 
     @property
     def features(self) -> int:  # type: ignore[override]

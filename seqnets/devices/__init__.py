@@ -10,3 +10,4 @@ from seqnets.devices.peer_monitor import PeerMonitor as PeerMonitor
 from seqnets.devices.processes import LeadError as LeadError
 from seqnets.devices.processes import connect as connect
 from seqnets.devices.processes import peers as peers
+from seqnets.devices.rendezvous import MissingPeersError as MissingPeersError

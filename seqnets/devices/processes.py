@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seqnets.checks import check_range
+from seqnets.devices.rendezvous import meet
 from seqnets.training.layout import ALONE, Consensus, Peers
 from seqnets.typing import PyTree, Shaped
 
@@ -38,7 +40,11 @@ class LeadError(RuntimeError):
 
 
 def connect(
-    coordinator: str | None = None, processes: int | None = None, process_id: int | None = None
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process_id: int | None = None,
+    *,
+    seconds: float = 60.0,
 ) -> None:
     """Connect to the other processes through JAX's distributed runtime, before any use of JAX.
 
@@ -53,17 +59,26 @@ def connect(
       coordinator: ``host:port`` at which process 0 is to listen.
       processes: how many there are.
       process_id: which this is, from 0.
+      seconds: how long to wait for the others.
 
     Raises:
       ValueError: if only some of the arguments are given, one is out of range, or there are
         none and no cluster is found.
+      MissingPeersError: if not all have come in time, or another training uses the address.
       RuntimeError: if JAX is already in use, or the others cannot be reached.
     """
     _check_connect(coordinator, processes, process_id)
+    check_range("seconds", seconds, 0, closed="neither")
+    if coordinator is not None and processes is not None and process_id is not None:
+        meet(coordinator, processes, process_id, seconds)
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is the loop's
     try:
         jax.distributed.initialize(
-            coordinator, processes, process_id, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
+            coordinator,
+            processes,
+            process_id,
+            initialization_timeout=max(1, round(seconds)),
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except ValueError as error:
         raise ValueError(
@@ -143,6 +158,15 @@ class Processes:
         if received["error"] is not None:
             raise LeadError(received["error"])
         return kept, cast(T, value if self.lead else received["value"])
+
+    def gather(self, text: str) -> list[str]:
+        """The texts of all processes, for all of them, in the order of their numbers."""
+        own = np.frombuffer(text.encode(), np.uint8)
+        sizes = _all_gather(np.array([own.size], np.int64))[:, 0]
+        padded = np.zeros(-(-int(sizes.max()) // CHUNK_BYTES) * CHUNK_BYTES, np.uint8)
+        padded[: own.size] = own
+        received = _all_gather(padded)
+        return [bytes(one[:size]).decode() for one, size in zip(received, sizes, strict=True)]
 
     def broadcast_arrays(self, tree: PyTree) -> PyTree:
         """The host arrays of process 0, bit for bit, for all.

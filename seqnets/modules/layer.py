@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
+from seqnets.checks import check_cell
 from seqnets.recurrence import Regularization
-from seqnets.recurrence.contract import check_cell
 from seqnets.typing import Cell
 
 __all__ = ["Layer", "as_layers"]
@@ -30,6 +31,8 @@ def as_layers(layers: tuple[Layer | Cell, ...]) -> tuple[Layer, ...]:
     Raises:
       TypeError: if one is neither a cell nor a layer.
     """
+    if not isinstance(layers, Sequence):
+        raise TypeError(f"layers: expected a tuple of cells, got {type(layers).__name__}")
     whole = tuple(one if isinstance(one, Layer) else Layer(one) for one in layers)
     for number, layer in enumerate(whole):
         check_cell(f"layers[{number}]", layer.cell)

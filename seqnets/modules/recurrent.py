@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
+from seqnets.checks import check_cell
 from seqnets.dropout import dropout, fold_in, fold_in_rows
 from seqnets.modules.layer import Layer, as_layers
 from seqnets.recurrence import Execution, Regularization, unroll
-from seqnets.recurrence.contract import check_cell
 from seqnets.typing import Array, Bool, Cell, Float, Key, Keys, PyTree
 
 __all__ = ["RNN", "Bidirectional", "BidirectionalCarry", "Stack"]

@@ -27,16 +27,19 @@ def adds_products(cell: GatedCell, params: GatedParams, carry: PyTree, dtype: An
 
     Raises:
       ValueError: if the pointwise function does not run on one row.
+      TypeError: if it does not give a carry like the one before.
     """
     z = jax.ShapeDtypeStruct(params.w_h.shape[1:], dtype)
     row = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), carry)
     try:
-        traced = jax.make_jaxpr(cell.pointwise)(params.extra, z, z, row).jaxpr
+        program, after = jax.make_jaxpr(cell.pointwise, return_shape=True)(params.extra, z, z, row)
     except (IndexError, TypeError, ValueError) as error:
         raise ValueError(
             f"{type(cell).__name__}.pointwise: expected to run on one row, z_x and z_h of shape "
             f"{z.shape} (count axes from the end, axis=-1), got {type(error).__name__}: {error}"
         ) from error
+    _check_carry(cell, params, after, row)
+    traced = program.jaxpr
     start = len(jax.tree.leaves(params.extra))
     products = traced.invars[start : start + 2]
     uses = [found for found in traced.eqns if any(_reads(found, z) for z in products)]
@@ -47,6 +50,17 @@ def adds_products(cell: GatedCell, params: GatedParams, carry: PyTree, dtype: An
         and all(_reads(uses[0], z) for z in products)
         and not any(z is out for out in traced.outvars for z in products)
     )
+
+
+def _check_carry(cell: GatedCell, params: GatedParams, after: Any, row: Any) -> None:
+    """Raise unless the pointwise function gives a carry like the one before the step."""
+    if params.w_p is not None and hasattr(after, "h"):
+        row = row._replace(h=jax.ShapeDtypeStruct(params.w_p.shape[:1], row.h.dtype))
+    got, expected = (jax.tree.map(lambda x: x.shape, tree) for tree in (after, row))
+    if got != expected or type(after) is not type(row):
+        raise TypeError(
+            f"{type(cell).__name__}.pointwise: expected a carry of shapes {expected}, got {got}"
+        )
 
 
 def _reads(equation: Any, variable: Any) -> bool:

@@ -37,7 +37,6 @@ __all__ = [
     "Steps",
     "align",
     "check_carry",
-    "check_cell",
     "check_noise",
     "check_steps",
     "segment_starts",
@@ -73,14 +72,6 @@ class Steps(NamedTuple):
     """What the step is given beside its input, leaves [B, ...], the same at all time steps."""
 
 
-def check_cell(name: str, cell: Any) -> None:
-    """Raise TypeError unless an object has the methods of a `Cell`."""
-    if not all(hasattr(type(cell), method) for method in ("init", "initial_carry", "step")):
-        raise TypeError(
-            f"{name}: expected a cell (init, initial_carry, step), got {type(cell).__name__}"
-        )
-
-
 def check_steps(
     cell: Cell,
     xs: Float[Array, "B T *D"],
@@ -93,6 +84,8 @@ def check_steps(
         letters = f"B T {cell.input_letters}"
     if isinstance(cell, GatedCell | PreparedCell) or xs.ndim < 3:
         check_rank("xs", xs, len(letters.split()), letters)
+    if isinstance(cell, GatedCell | PreparedCell):
+        check_dtype("xs", xs, "float")
     for name, flags in (("mask", mask), ("reset", reset)):
         if flags is not None:
             check_shape(name, flags, xs.shape[:2], "batch and time of xs")

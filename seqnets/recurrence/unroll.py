@@ -8,12 +8,11 @@ import jax.numpy as jnp
 from seqnets.cells.gated import GatedCell
 from seqnets.cells.learned import LearnedCarry
 from seqnets.cells.prepared import PreparedCell
-from seqnets.checks import check_dtype, check_rank, check_rows
+from seqnets.checks import check_cell, check_dtype, check_rank, check_rows
 from seqnets.recurrence.contract import (
     Noise,
     Steps,
     check_carry,
-    check_cell,
     check_noise,
     check_steps,
     segment_starts,

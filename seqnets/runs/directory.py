@@ -1,10 +1,11 @@
 """Run directories: what a training run leaves behind.
 
-config.toml     the resolved configuration, from which the run can be rebuilt
+config.toml     the resolved configuration, from which the run can be rebuilt, and checksums
 data.json       the SHA-256 of the data, by names that are hints
 metrics.jsonl   one JSON object a line, a report each
 result.json     final figures
 checkpoints/    states to resume from and to use
+.lock           who is training, while somebody is
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from typing import Any, NamedTuple
 from seqnets.data.checksums import check_same_data
 from seqnets.data.errors import DataError
 from seqnets.files import read_json, write_atomically
+from seqnets.runs.file_checksums import check_checksums, with_checksums
 from seqnets.runs.json_text import strict_json
+from seqnets.runs.lock import NAME
 
 __all__ = ["Manifest", "RunDirectory"]
 
@@ -55,13 +58,13 @@ class RunDirectory:
           ValueError: if there is a file, or a folder that is not empty.
         """
         path = Path(path)
-        if path.is_dir() and any(not _is_partial(part) for part in path.iterdir()):
-            raise ValueError(f"{path}: expected a new or empty folder, it has files in it")
         try:
             path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
             raise ValueError(f"{path}: expected a folder, got a file in its place") from error
-        return cls(path)._without_partial_files()
+        if not all(map(_is_left_over, path.iterdir())):
+            raise ValueError(f"{path}: expected a new or empty folder, it has files in it")
+        return cls(path)
 
     @classmethod
     def resume(cls, path: str | Path) -> RunDirectory:
@@ -73,17 +76,18 @@ class RunDirectory:
           ValueError: if it is not there, or has no ``config.toml`` but other files.
         """
         folder = Path(path)
-        if folder.is_dir() and all(map(_is_partial, folder.iterdir())):
-            return cls.create(folder)
-        return cls.open(folder)._without_partial_files()
+        if folder.is_dir() and all(map(_is_left_over, folder.iterdir())):
+            return cls(folder)
+        return cls.open(folder)
 
     @classmethod
     def open(cls, path: str | Path) -> RunDirectory:
         """Open the folder of an earlier run.
 
         Raises:
-          ValueError: if it is not there, has no ``config.toml``, or has a link in it: through one
-            a run from elsewhere could make this one write or remove files outside the folder.
+          ValueError: if it is not there, has no ``config.toml``, a file that a checksum is kept of
+            has changed, or there is a link in it: through one a run from elsewhere could make this
+            one write or remove files outside the folder.
         """
         run = cls(Path(path))
         if not run.path.is_dir():
@@ -94,6 +98,7 @@ class RunDirectory:
             for part in (os.path.join(folder, name) for name in (*folders, *files)):
                 if os.path.islink(part):
                     raise ValueError(f"{path}: expected a folder without links, got {part}")
+        check_checksums(run.config_file)
         return run
 
     @property
@@ -121,11 +126,10 @@ class RunDirectory:
         """The folder of the checkpoints."""
         return self.path / "checkpoints"
 
-    def _without_partial_files(self) -> RunDirectory:
+    def remove_partial_files(self) -> None:
         """Remove what a run that was killed had begun to write."""
         for path in filter(_is_partial, self.path.iterdir()):
             path.unlink(missing_ok=True)
-        return self
 
     def check_data(self, checksums: Mapping[str, str]) -> None:
         """Compare the data with the record of it, and record under what names it is now.
@@ -148,13 +152,19 @@ class RunDirectory:
         for name, text in files.items():
             write_atomically(self.path / name, text.encode())
 
-    def write_config(self, text: str) -> None:
-        """Write ``config.toml``, whole or not at all."""
+    def write_config(self, text: str, files: Mapping[str, str]) -> None:
+        """Write ``config.toml`` with checksums of it and of further files, whole or not at all."""
+        text = with_checksums(self.config_file.name, text, files)
         write_atomically(self.config_file, text.encode())
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write ``result.json``, whole or not at all; see `strict_json`."""
         write_atomically(self.result_file, f"{strict_json(result, indent=2)}\n".encode())
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether it says nothing of a run: a partial file, or the lock."""
+    return _is_partial(path) or path.name == NAME
 
 
 def _is_partial(path: Path) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from seqnets.runs.checkpoints import CheckpointError, Checkpointing, CheckpointStore
 from seqnets.runs.directory import Manifest, RunDirectory
+from seqnets.runs.lock import RunLock
 from seqnets.runs.records import MemoryReport, MetricsFile, TensorBoard
 from seqnets.training import Hook, Progress, Snapshot, TrainState, Weights
 
@@ -44,6 +45,10 @@ class Store(Protocol):
         """
         ...
 
+    def end(self) -> None:
+        """Give the store back, whether the run has ended or failed."""
+        ...
+
     def hooks(self, start: Progress) -> list[Hook]:
         """What records a run from a moment on."""
         ...
@@ -74,6 +79,7 @@ class DirectoryStore:
         self.run = RunDirectory(Path(path))
         self.checkpoints = CheckpointStore(self.run.checkpoints, keep=keep)
         self._tensorboard = tensorboard
+        self._lock = RunLock()
 
     def begin(
         self,
@@ -86,20 +92,26 @@ class DirectoryStore:
         """Make the folder, or open that of an earlier run; see `Store.begin`.
 
         Raises:
-          ValueError: if the folder is not empty; or, when resuming, if there is nothing to resume,
-            or configuration or data have changed.
+          ValueError: if the folder is not empty, or being trained in; or, when resuming, if there
+            is nothing to resume, or configuration or data have changed.
         """
         path = self.run.path
         run = RunDirectory.resume(path) if resume else RunDirectory.create(path)
+        self._lock.acquire(path)
+        run.remove_partial_files()
         if run.config_file.exists():
             check_config(run.config_file)
             run.check_data(manifest.checksums)
-            run.write_config(manifest.config)
+            run.write_config(manifest.config, manifest.files)
         else:
-            run.write_config(manifest.config)
+            run.write_config(manifest.config, manifest.files)
             run.check_data(manifest.checksums)
         run.write_files(manifest.files)
         return self._newest(like) if resume else None
+
+    def end(self) -> None:
+        """Let others train here."""
+        self._lock.release()
 
     def _newest(self, like: TrainState) -> Snapshot | None:
         """Where to continue; None for a run that was killed before its first checkpoint."""
@@ -156,6 +168,9 @@ class MemoryStore(Hook):
         """
         if resume:
             raise ValueError("resume: expected a directory to resume, got none")
+
+    def end(self) -> None:
+        """Nothing to give back."""
 
     def hooks(self, start: Progress) -> list[Hook]:
         """Itself."""
@@ -228,7 +243,7 @@ def save_weights(
         step = int(result.get("best_step") or result.get("steps") or 0)
         CheckpointStore(run.checkpoints).save_weights(weights, step)
         partial.chmod(target.stat().st_mode)
-        run.write_config(manifest.config)  # last: it is what makes a folder a run
+        run.write_config(manifest.config, manifest.files)  # last: it makes a folder a run
         partial.rename(target)  # an empty folder gives way
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -186,6 +186,10 @@ class Peers(Protocol):
         """Call ``make() -> (kept, sent)`` on process 0; broadcast ``sent``; else kept is None."""
         ...
 
+    def gather(self, text: str) -> list[str]:
+        """The texts of all processes, for all of them."""
+        ...
+
     def broadcast_arrays(self, tree: PyTree) -> PyTree:
         """The host arrays of process 0, bit for bit; elsewhere only shapes and dtypes matter."""
         ...
@@ -218,6 +222,9 @@ class _Alone:
 
     def broadcast(self, make: Callable[[], tuple[K, T]]) -> tuple[K | None, T]:
         return make()
+
+    def gather(self, text: str) -> list[str]:
+        return [text]
 
     def broadcast_arrays(self, tree: PyTree) -> PyTree:
         return tree

@@ -160,6 +160,8 @@ def _check_output(output: Any) -> None:
     if not isinstance(output, LossOutput):
         got = _kind(output)
         raise TypeError(f"loss_fn: expected a Weighted or a LossOutput, got {got}; {hint}")
+    if not isinstance(output.metrics, Mapping):
+        raise TypeError(f"loss_fn: expected metrics by name, got {_kind(output.metrics)}; {hint}")
     for name, sums in {"the loss": output.loss, **output.metrics}.items():
         if not isinstance(sums, Weighted):
             got = _kind(sums)

@@ -17,8 +17,9 @@ class Limits:
 
     Attributes:
       steps: nominal length of the run, over which schedules run.
-      max_steps: stop at this step; schedules stay as they are, so that a run stopped here and
-        resumed equals one that was not stopped. None continues to the nominal end.
+      max_steps: stop at this step. Up to ``steps`` schedules stay as they are, so that a run
+        stopped here and resumed equals one that was not stopped; beyond, they run over
+        ``max_steps``. None continues to the nominal end.
       max_seconds: seconds of training, the nominal length in place of ``steps`` where given.
         Compilation, evaluation, and checkpoints do not count. The run ends within the few steps
         by which the host is ahead of the devices.
@@ -47,9 +48,14 @@ class Limits:
             elif value is not None:
                 check_range(name, value, 1)
 
+    @property
+    def length(self) -> int:
+        """Steps over which schedules run, where ``max_seconds`` does not say otherwise."""
+        return max(self.steps, self.max_steps or 0)
+
     def progress(self, step: int, seconds: float) -> float:
         """Fraction of the nominal length that is done, at most 1."""
-        return min(1.0, seconds / self.max_seconds if self.max_seconds else step / self.steps)
+        return min(1.0, seconds / self.max_seconds if self.max_seconds else step / self.length)
 
     def finished(self, step: int, seconds: float, stale: int = 0) -> bool:
         """Whether to stop."""

@@ -69,10 +69,11 @@ class Together:
             one.bind(("127.0.0.1", 0))
             return one.getsockname()[1]
 
-    def start(self, count, *arguments, devices=2, environments=None, patches=None):
+    def start(self, count, *arguments, devices=2, environments=None, patches=None, own=None):
         """Start processes that meet at a free port, or by the variables of ``environments``.
 
-        ``patches`` are lines to run before the script, by the number of the process.
+        By the number of the process, ``patches`` are lines to run before the script, and ``own``
+        further arguments.
         """
         here = f"127.0.0.1:{self.free_port()}"
         for number in range(count):
@@ -81,7 +82,7 @@ class Together:
                 meet = ("--distributed",)
             data = ("--data", self.folder / "nowhere") if number else ()
             variables, patch = ((by or {}).get(number) for by in (environments, patches))
-            given = (*data, *arguments, *meet)
+            given = (*data, *arguments, *(own or {}).get(number, ()), *meet)
             self._start(*given, devices=devices, more=variables, patch=patch)
         return self.running
 

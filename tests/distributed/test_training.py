@@ -121,6 +121,19 @@ def test_a_mistake_that_only_process_0_can_see(together, tmp_path):
 
 
 @pytest.mark.slow
+def test_processes_of_different_configurations_do_not_start(together, tmp_path):
+    own = {1: ("--set", "train.seed=1")}
+    together.start(2, "--out", tmp_path / "run", own=own)
+    ends = together.end(60)
+    message = (
+        "train_text.py: error: train.seed: expected one value in all processes, got 0 in process 0 "
+        "and 1 in process 1\n"
+    )
+    assert ends == [(2, "", message), (2, "", f"[process 1] {message}")]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
 def test_all_layouts_give_the_same_losses_over_200_steps(together, tmp_path):
     for devices in (1, 2, 4):
         status, _, err = together.alone("--out", tmp_path / f"{devices}", devices=devices)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqnets.cells import GRU, LSTM, Elman, GatedParams, GRUCarry, GRUResetBefore
+from seqnets.cells import GRU, LSTM, CellStack, Elman, GatedParams, GRUCarry, GRUResetBefore
 from seqnets.dropout import dropout, fold_in, fold_in_rows
 from seqnets.modules import RNN, Bidirectional, BidirectionalCarry, Layer, Stack
 from seqnets.recurrence import Execution, Regularization, lengths_to_mask, unroll
@@ -213,6 +213,10 @@ def test_stack_errors(xs, rng):
         Stack(()).init(key, xs)
     with pytest.raises(TypeError, match=r"layers\[1\]: expected a cell \(init, .*\), got Dense"):
         Stack((GRU(4), nn.Dense(4))).init(key, xs)
+    with pytest.raises(TypeError, match=r"cells\[0\]: expected a cell \(init, .*\), got Dense"):
+        CellStack((nn.Dense(4),))
+    with pytest.raises(TypeError, match="layers: expected a tuple of cells, got GRU"):
+        Stack(GRU(4)).init(key, xs)
     with pytest.raises(TypeError, match=r"cell: expected a cell \(init, .*\), got Dense"):
         RNN(nn.Dense(4)).init(key, xs)
     with pytest.raises(ValueError, match=r"layers: residual layers must be of one size.*\[3, 4\]"):

@@ -99,3 +99,22 @@ class Counted(Elman):
 def test_a_pointwise_function_that_does_not_run_on_one_row_is_told_how_to(rng):
     with pytest.raises(ValueError, match=r"Counted\.pointwise: .* on one row.*axis=-1"):
         added(Counted(H))
+
+
+@dataclasses.dataclass(frozen=True)
+class Returns(Elman):
+    """Gives something of its own."""
+
+    what: str = "tuple"
+
+    def pointwise(self, extra, z_x, z_h, carry):
+        h = jnp.tanh(z_x + z_h)
+        return {"tuple": (h,), "array": h, "none": None, "wide": ElmanCarry(jnp.append(h, h))}[
+            self.what
+        ]
+
+
+@pytest.mark.parametrize("what", ["tuple", "array", "none", "wide"])
+def test_a_pointwise_function_must_give_a_carry(what):
+    with pytest.raises(TypeError, match=r"Returns\.pointwise: expected a carry of shapes Elman"):
+        added(Returns(H, what=what))

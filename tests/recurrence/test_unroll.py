@@ -86,6 +86,8 @@ def test_errors_name_the_argument(model):
             unroll(other, other.init(jax.random.key(0), 3), None, jnp.ones((2, 5, 2, 3)))
         with pytest.raises(ValueError, match=r"x: expected shape \[B, D\] .* got \(2, 5, 3\)"):
             CellStack((other,)).step((other.init(jax.random.key(0), 3),), (None,), xs)
+        with pytest.raises(TypeError, match="xs: expected an array of floats, got dtype int32"):
+            unroll(other, other.init(jax.random.key(0), 3), None, jnp.ones((2, 5, 3), int))
     with pytest.raises(TypeError, match=r"cell: expected a cell \(init, .*\), got Dense"):
         unroll(nn.Dense(4), params, None, xs)
     with pytest.raises(ValueError, match=r"xs: expected 3 features, .* got 2"):

@@ -39,7 +39,10 @@ WEIGHTS = Weights(LIKE.params, LIKE.variables)
 
 def begin(store, *, resume=False, checksums=None, config="x = 1\n", check=lambda file: None):
     manifest = Manifest(config, checksums or {"a.txt": "1" * 64}, {"tokenizer.json": "{}"})
-    return store.begin(manifest, LIKE, check, resume=resume)
+    try:
+        return store.begin(manifest, LIKE, check, resume=resume)
+    finally:
+        store.end()
 
 
 def save(store, *steps, rank=None):
@@ -61,7 +64,7 @@ def test_a_directory_begins_and_is_resumed(tmp_path):
     save(store, 3, 6)
     found = begin(DirectoryStore(tmp_path / "run"), resume=True, config="x = 2\n")
     assert found.progress.step == 6
-    assert (tmp_path / "run" / "config.toml").read_text() == "x = 2\n"
+    assert (tmp_path / "run" / "config.toml").read_text().startswith("x = 2\n")
     with pytest.raises(ValueError, match="expected a new or empty folder"):
         begin(DirectoryStore(tmp_path / "run"))
 
@@ -83,13 +86,13 @@ def test_moved_data_is_the_same_data_and_other_data_is_not(tmp_path):
 
 def test_another_configuration_is_refused_before_anything_is_written(tmp_path):
     def refuse(file):
-        assert file.read_text() == "x = 1\n"
+        assert file.read_text().startswith("x = 1\n")
         raise ValueError("another x")
 
     begin(DirectoryStore(tmp_path))
     with pytest.raises(ValueError, match="another x"):
         begin(DirectoryStore(tmp_path), resume=True, config="x = 2\n", check=refuse)
-    assert (tmp_path / "config.toml").read_text() == "x = 1\n"
+    assert (tmp_path / "config.toml").read_text().startswith("x = 1\n")
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_anew(tmp_path, caplog):

@@ -20,6 +20,14 @@ def test_schedules_run_over_the_nominal_length(limits, step, seconds, fraction):
     assert limits.progress(step, seconds) == fraction
 
 
+def test_schedules_run_over_all_steps_of_a_run_that_is_longer():
+    """The last steps would else be taken at the rate with which the schedule ends, 0 say."""
+    longer = Limits(600, max_steps=700, report_every=1000)
+    assert (longer.length, Limits(600, max_steps=30).length, Limits(600).length) == (700, 600, 600)
+    assert longer.progress(600, 0) == 600 / 700
+    assert longer.progress(700, 0) == 1
+
+
 @pytest.mark.parametrize(
     ("limits", "step", "seconds", "finished"),
     [

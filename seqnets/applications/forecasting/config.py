@@ -24,7 +24,7 @@ class SeriesData:
       profile: earlier seasons whose value of the same phase is shown for each time step to come.
     """
 
-    file: str | None = field(None, may_change=True, keyword=None)
+    file: str | None = field(None, may_change=True, may_differ=True, keyword=None)
     horizon: Positive | None = None
     season: Positive | None = None
     context: Positive | None = None

@@ -26,7 +26,7 @@ class TextData:
       chunk_length: time steps T between two truncations of the gradient.
     """
 
-    files: tuple[str, ...] = field((), may_change=True, keyword=None)
+    files: tuple[str, ...] = field((), may_change=True, may_differ=True, keyword=None)
     tokenizer: str = "character"
     validation: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.1
     chunk_length: Positive = field(64, formerly="steps")

@@ -1,0 +1,165 @@
+"""Processes find each other before JAX connects them.
+
+JAX's runtime waits for a missing process for minutes, and then aborts with a native stack; and a
+process of another training that comes to the same address brings the first one down. So all of a
+training meet at that address first, over plain sockets: each says which one it is, and process 0
+lets them go on when all are there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+__all__ = ["MissingPeersError", "meet"]
+
+MAXIMUM_BYTES = 2**12
+RETRY_SECONDS = 0.2
+GREETING_SECONDS = 5.0  # in which whoever connects says who it is
+
+
+class MissingPeersError(RuntimeError):
+    """Not all processes of a training came in time."""
+
+
+def meet(coordinator: str, processes: int, process_id: int, seconds: float) -> None:
+    """Wait until all processes have come to an address.
+
+    Args:
+      coordinator: ``host:port``.
+      processes: how many there are.
+      process_id: which this is.
+      seconds: how long to wait.
+
+    Raises:
+      MissingPeersError: if some did not come in time, naming them; or if another training uses
+        the address.
+    """
+    host, _, port = coordinator.rpartition(":")
+    end = time.monotonic() + seconds
+    if process_id == 0:
+        _receive_all(coordinator, int(port), processes, seconds, end)
+    else:
+        _announce((host.strip("[]"), int(port)), processes, process_id, seconds, end)
+
+
+def _receive_all(coordinator: str, port: int, processes: int, seconds: float, end: float) -> None:
+    """Let all others go on when all have come."""
+    waiting: dict[int, socket.socket] = {}
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(_listener(coordinator, port))
+        while len(waiting) < processes - 1:
+            connection = _accept(listener, end)
+            if connection is None:
+                missing = sorted(set(range(1, processes)) - set(waiting))
+                listed = ", ".join(map(str, missing))
+                raise MissingPeersError(
+                    f"{coordinator}: waited {seconds:g} s for {processes} processes; missing: "
+                    f"process {listed}"
+                )
+            stack.enter_context(connection)
+            said = _receive(connection, min(end, time.monotonic() + GREETING_SECONDS))
+            if said is None:
+                continue  # nobody of ours
+            waiting = {number: one for number, one in waiting.items() if not _has_left(one)}
+            refusal = _refusal(said, processes, waiting)
+            if refusal is None:
+                waiting[said["process"]] = connection
+            else:
+                _send(connection, {"refused": refusal})
+        for connection in waiting.values():
+            _send(connection, {"go": True})
+
+
+def _refusal(said: dict[str, Any], processes: int, waiting: dict[int, Any]) -> str | None:
+    """Why a process cannot be one of these."""
+    if said.get("processes") != processes:
+        return f"process 0 there expects {processes} processes, this one {said.get('processes')}"
+    if said.get("process") not in range(1, processes):
+        return f"there is no process {said.get('process')}"
+    if said["process"] in waiting:
+        return f"another process {said['process']} has come already; is it another training's?"
+    return None
+
+
+def _announce(
+    address: tuple[str, int], processes: int, process_id: int, seconds: float, end: float
+) -> None:
+    """Say which process this is until process 0 answers."""
+    about = f"{address[0]}:{address[1]}"
+    while (left := end - time.monotonic()) > 0:
+        try:
+            with socket.create_connection(address, timeout=left) as connection:
+                _send(connection, {"process": process_id, "processes": processes})
+                answer = _receive(connection, end)
+        except OSError:
+            answer = None
+        if answer is not None and "refused" in answer:
+            raise MissingPeersError(f"{about}: {answer['refused']}")
+        if answer is not None:
+            return
+        time.sleep(min(RETRY_SECONDS, max(0.0, end - time.monotonic())))
+    raise MissingPeersError(
+        f"{about}: waited {seconds:g} s for process 0; it is missing, or waits for others itself"
+    )
+
+
+@contextlib.contextmanager
+def _listener(coordinator: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+    try:
+        listener = socket.create_server(
+            ("", port), family=family, dualstack_ipv6=family == socket.AF_INET6
+        )
+    except OSError as error:
+        raise MissingPeersError(
+            f"{coordinator}: cannot listen there, is it in use by another training? "
+            f"({error.strerror})"
+        ) from error
+    with listener:
+        yield listener
+
+
+def _accept(listener: socket.socket, end: float) -> socket.socket | None:
+    listener.settimeout(max(0.001, end - time.monotonic()))
+    try:
+        return listener.accept()[0]
+    except TimeoutError:
+        return None
+
+
+def _has_left(connection: socket.socket) -> bool:
+    """Whether a process that waits for an answer has ended: it may be started again."""
+    connection.setblocking(False)
+    try:
+        return not connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def _send(connection: socket.socket, message: dict[str, Any]) -> None:
+    connection.settimeout(GREETING_SECONDS)
+    with contextlib.suppress(OSError):  # who has gone will be missed
+        connection.sendall(f"{json.dumps(message)}\n".encode())
+
+
+def _receive(connection: socket.socket, end: float) -> dict[str, Any] | None:
+    """One line of JSON; None from somebody who speaks otherwise, or not in time."""
+    data = b""
+    try:
+        while not data.endswith(b"\n") and len(data) < MAXIMUM_BYTES:
+            connection.settimeout(max(0.001, end - time.monotonic()))
+            more = connection.recv(MAXIMUM_BYTES)
+            if not more:
+                return None
+            data += more
+        said = json.loads(data)
+    except (OSError, ValueError):
+        return None
+    return said if isinstance(said, dict) else None
