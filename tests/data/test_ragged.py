@@ -274,7 +274,7 @@ class TestBucketSource:
         forwards = [one.batch(k) for k in range(last)]
         backwards = [other.batch(k) for k in reversed(range(last))][::-1]
         for got, want in zip(backwards, forwards, strict=True):
-            jax.tree.map(np.testing.assert_array_equal, got, want)
+            chex.assert_trees_all_equal(got, want, strict=True)
         order = [batch.which.tolist() for batch in forwards]
         assert order != [make(4).batch(k).which.tolist() for k in range(last)]
         size = one.steps_per_epoch
@@ -442,7 +442,7 @@ class TestPackSequences:
             return sum(jnp.sum(jnp.square(alone(cell, params, one)[1])) for one in sequences)
 
         got, want = jax.grad(together)(params), jax.grad(apart)(params)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, want)
+        chex.assert_trees_all_close(got, want, rtol=1e-4, atol=1e-5)
 
     def test_targets_lie_where_their_inputs_do(self, rng):
         lengths = rng.integers(0, 9, 20)
