@@ -5,11 +5,13 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special as sp
+from absl.testing import parameterized
 
 from seqnets import activations
 from seqnets.activations import log_softmax, prelu, softmax
@@ -165,7 +167,7 @@ def run(dtype):
     """Value, slope and second derivative of every row, in one program."""
 
     def three(row, x):
-        f = functools.partial(getattr(activations, row.name), **row.options)
+        f = function_of(row)
         slope = jax.grad(f)
         return f(x), jax.vmap(slope)(x), jax.vmap(jax.grad(slope))(x)
 
@@ -173,9 +175,44 @@ def run(dtype):
     return x, jax.jit(lambda x: [three(row, x) for row in ROWS])(x)
 
 
+# What is not element by element, or has a parameter: the function and its float64 value.
+OTHERS = {
+    "prelu": (lambda x: prelu(x, 0.25), lambda x: np.where(x >= 0, x, 0.25 * x)),
+    "softmax": (softmax, lambda x: sp.softmax(x, -1)),
+    "log_softmax": (log_softmax, lambda x: sp.log_softmax(x, -1)),
+}
+
+
+def function_of(row):
+    return functools.partial(getattr(activations, row.name), **row.options)
+
+
+EVERY = [("_".join([row.name, *row.options]), function_of(row), row.value) for row in ROWS]
+EVERY += [(name, *pair) for name, pair in OTHERS.items()]
+
+
 def test_table_is_complete():
-    others = {"prelu", "softmax", "log_softmax"}
-    assert {row.name for row in ROWS} | others == set(activations.__all__)
+    assert {row.name for row in ROWS} | OTHERS.keys() == set(activations.__all__)
+
+
+class Variants(chex.TestCase):
+    @chex.variants(with_jit=True, without_jit=True)
+    @parameterized.named_parameters(*EVERY)
+    def test_float64_values_with_and_without_jit(self, function, exact):
+        x = np.random.default_rng(5).normal(0, 3, (4, 6)).astype(np.float32)
+        y = self.variant(function)(x)
+        chex.assert_shape(y, x.shape)
+        chex.assert_type(y, jnp.float32)
+        # A few roundings, at the size of the result or of 1.
+        chex.assert_trees_all_close(np.float64(y), exact(np.float64(x)), rtol=2e-6, atol=2e-6)
+
+    @parameterized.named_parameters(*EVERY)
+    def test_numerical_gradients_in_both_modes(self, function, exact):
+        x = np.random.default_rng(6).normal(0, 3, (2, 3))  # none of them within ε of a kink
+        with jax.enable_x64(True):
+            # Central differences with ε = 1e-4 are right to ε² = 1e-8; chex multiplies by x.size.
+            tolerance = {"atol": 1e-6 / x.size, "rtol": 1e-6}
+            chex.assert_numerical_grads(jax.jit(function), (x,), 1, eps=1e-4, **tolerance)
 
 
 @TABLE

@@ -1,11 +1,14 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl.testing import parameterized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from seqnets import reduction
 from seqnets.reduction import Weighted, weighted, widen
 
 N = 8  # one size: every other would be compiled again
@@ -103,11 +106,43 @@ def test_other_shapes_are_an_error(shape):
         weighted(jnp.ones((2, 3)), jnp.ones(shape))
 
 
-def test_through_jit_and_as_a_pytree():
-    result = jax.jit(weighted)(jnp.arange(3.0), jnp.array([1, 0, 2]))
-    assert isinstance(result, Weighted)
-    assert result.mean() == 4 / 3
-    assert jax.tree.map(lambda x: 2 * x, result).mean() == result.mean()
+# Of values and weights [3, 4]: a public function, and what it gives in float64.
+EVERY = [
+    ("weighted", weighted, lambda v, w: Weighted((v * w).sum(), w.sum())),
+    ("Weighted", lambda v, w: Weighted(v, w).mean(), lambda v, w: v / w),
+    ("widen", lambda v, w: widen(v), lambda v, w: v),
+]
+
+
+def test_table_is_complete():
+    assert {name for name, *_ in EVERY} == set(reduction.__all__)
+
+
+class Variants(chex.TestCase):
+    @chex.variants(with_jit=True, without_jit=True)
+    @parameterized.named_parameters(*EVERY)
+    def test_float64_values_with_and_without_jit(self, function, exact):
+        rng = np.random.default_rng(5)
+        v, w = rng.normal(size=(3, 4)), rng.uniform(1, 2, (3, 4))
+        got, want = self.variant(function)(jnp.float32(v), jnp.float32(w)), exact(v, w)
+        chex.assert_trees_all_equal_structs(got, want)
+        chex.assert_trees_all_equal_shapes(got, want)
+        chex.assert_type(jax.tree.leaves(got), jnp.float32)
+        chex.assert_trees_all_close(got, want, rtol=1e-6, atol=1e-6)
+
+    @parameterized.named_parameters(*EVERY)
+    def test_numerical_gradients_in_both_modes(self, function, exact):
+        rng = np.random.default_rng(5)
+        v, w = rng.normal(size=(3, 4)), rng.uniform(1, 2, (3, 4))
+        with jax.enable_x64(True):
+            # Central differences with ε = 1e-4 are right to ε²; chex multiplies by the size.
+            tolerance = {"atol": 1e-6 / v.size, "rtol": 1e-6}
+            chex.assert_numerical_grads(jax.jit(function), (v, w), 1, eps=1e-4, **tolerance)
+
+
+def test_it_is_a_pytree():
+    result = weighted(jnp.arange(3.0), jnp.array([1, 0, 2]))
+    assert jax.tree.map(lambda x: 2 * x, result).mean() == result.mean() == 4 / 3
 
 
 @QUICK

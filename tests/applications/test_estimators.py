@@ -12,8 +12,11 @@ import pytest
 
 from seqnets import Forecaster, LanguageModel
 from seqnets.applications.estimator import NotFittedError
+from seqnets.applications.forecasting import forecasting
+from seqnets.applications.language import language
 from seqnets.config import ConfigError
 from seqnets.data import DataError
+from seqnets.modules import apply
 
 SMALL_TEXT = {"hidden": 12, "embedding": 6, "batch_size": 4, "chunk_length": 16}
 SMALL_SERIES = {"hidden": 8, "batch_size": 8, "horizon": 6, "season": 6, "context": 12}
@@ -26,7 +29,7 @@ def frame(steps=64, start=0, names="abcd"):
     season = 30 + 5 * np.sin(np.arange(len(days)) * 2 * np.pi / 6)
     parts = []
     for name in names:
-        noise = np.random.default_rng(ord(name)).normal(0, 0.5, len(days))
+        noise = np.random.default_rng(list(name.encode())).normal(0, 0.5, len(days))
         parts.append(pd.DataFrame({"unique_id": name, "ds": days, "y": season + noise}))
     return pd.concat([part.iloc[start:] for part in parts], ignore_index=True)
 
@@ -82,6 +85,33 @@ def test_other_histories_are_forecast_too(forecaster):
     same = together[together["unique_id"] != "z"].reset_index(drop=True)
     # One program serves any number of series, in batches of one size.
     np.testing.assert_allclose(same["0.5"], table["0.5"], rtol=1e-6)
+
+
+def traced_at_most(n, module, monkeypatch):
+    """Count how often programs of a module apply a network to tracers."""
+    chex.clear_trace_counter()
+    monkeypatch.setattr(module, "apply", chex.assert_max_traces(apply, n=n))
+
+
+def test_one_program_predicts_any_number_of_series(forecaster, monkeypatch):
+    traced_at_most(1, forecasting, monkeypatch)
+    many = [f"{letter}{number}" for letter in "ab" for number in range(75)]
+    for names in ("a", "abc", "abcde", many):
+        table = forecaster.predict(frame(steps=20, names=names), levels=(0.2, 0.7))
+        assert len(table) == 6 * len(names)
+    with pytest.raises(AssertionError, match="traced > 1 times"):
+        forecaster.predict(levels=(0.2, 0.8))
+
+
+def test_two_programs_generate_any_length_from_any_prompt(writer, monkeypatch):
+    """One reads prompts, one writes."""
+    language._reader.cache_clear()
+    traced_at_most(2, language, monkeypatch)
+    for prompt, tokens, seed in ((1, 1, 0), (2, 64, 1), (65, 65, 2), (66, 3, 3), (300, 200, 4)):
+        text = writer.generate(TEXT[:prompt], tokens=tokens, seed=seed, temperature=0.9, top_k=5)
+        assert len(text) == tokens
+    with pytest.raises(AssertionError, match="traced > 2 times"):
+        writer.generate("the ", tokens=3, top_k=4)
 
 
 def test_score_is_what_evaluate_prints(forecaster):

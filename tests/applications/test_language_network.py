@@ -1,5 +1,6 @@
 """The language model: what it may look at, what it carries, and what its loss counts."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,8 +73,7 @@ def test_two_batches_with_the_carry_are_one(model, params, tokens):
     batch = TextBatch(tokens[:, 3:-1], tokens[:, 4:], none)
     second, last, *_ = loss_fn(params, batch, given(carry))
     np.testing.assert_allclose(first.total + second.total, whole.total, rtol=1e-6)
-    for a, b in zip(jax.tree.leaves(last), jax.tree.leaves(end), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(last, end, rtol=1e-5, atol=1e-6)
 
 
 def test_a_reset_forgets_the_carry(model, params, tokens, rng):
@@ -99,9 +99,9 @@ def test_padding_of_an_evaluation_counts_nothing(model, params, tokens, rng):
     second, same, *_ = loss_fn(params, other, given(start))
     assert first.weight == T + 4
     np.testing.assert_array_equal(first.total, second.total)
-    for a, b, c in zip(*map(jax.tree.leaves, (carry, same, start)), strict=True):
-        np.testing.assert_array_equal(a, b)
-        np.testing.assert_array_equal(a[2], c[2])  # the row of length 0 keeps its carry
+    chex.assert_trees_all_equal(carry, same)
+    # The row of length 0 keeps its carry.
+    chex.assert_trees_all_equal(*(jax.tree.map(lambda x: x[2], tree) for tree in (carry, start)))
 
 
 def test_the_gradient_stops_at_the_carry(model, params, tokens):

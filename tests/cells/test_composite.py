@@ -166,3 +166,20 @@ def test_a_context_is_refused_by_cells_that_read_none(cell):
     params = cell.init(jax.random.key(0), D)
     with pytest.raises(TypeError, match="context: expected None"):
         unroll(cell, params, None, jnp.zeros((B, T, D)), context=jnp.zeros((B, 2)))
+
+
+class Variants(chex.TestCase):
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_a_step_of_a_stack_is_the_steps_of_its_cells(self):
+        rng, stack = np.random.default_rng(5), CellStack((LSTM(H), GRU(3), SRU(3)))
+        params = stack.init(jax.random.key(0), D)
+        zeros = stack.initial_carry(params, B, "float32")
+        carry = jax.tree.map(lambda c: jnp.asarray(rng.normal(size=c.shape), c.dtype), zeros)
+        x = y = jnp.asarray(rng.normal(size=(B, D)), "float32")
+        after = []
+        for cell, own, before in zip(stack.cells, params, carry, strict=True):
+            state, y = cell.step(own, before, y)
+            after.append(state)
+        got = self.variant(stack.step)(params, carry, x)
+        chex.assert_trees_all_equal_shapes_and_dtypes(got[0], carry)
+        chex.assert_trees_all_close(got, (tuple(after), y), rtol=1e-5, atol=1e-6)

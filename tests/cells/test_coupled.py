@@ -1,5 +1,6 @@
 """The coupled gates against numbers worked by hand and the LSTM with gates tied by hand."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +32,7 @@ def test_is_an_lstm_whose_input_gate_sees_the_negative(rng):
     x, c, h = (jnp.asarray(rng.normal(size=(5, n)), "float32") for n in (3, 4, 4))
     got = CoupledLSTM(4).step(params, LSTMCarry(c, h), x)
     want = LSTM(4).step(tied, LSTMCarry(c, h), x)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), got, want)
+    chex.assert_trees_all_close(got, want, atol=1e-6)
 
 
 def test_forget_bias_is_the_first_block():

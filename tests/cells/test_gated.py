@@ -1,5 +1,6 @@
 """What gated cells share: parameters, the two products, and the errors about sizes."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,7 +72,7 @@ def test_input_blocks_are_glorot_uniform_by_gate(kind):
 def test_init_follows_the_key(kind):
     cell = kind(4)
     first, again, other = (cell.init(jax.random.key(k), 3) for k in (0, 0, 1))
-    jax.tree.map(np.testing.assert_array_equal, first, again)
+    chex.assert_trees_all_equal(first, again, strict=True)
     assert abs(first.w_h - other.w_h).max() > 0.1
     assert abs(first.w_x - other.w_x).max() > 0.1
 

@@ -1,5 +1,6 @@
 """Layer normalization: Flax's norm as oracle, what it must not notice, and the parameters."""
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -53,7 +54,7 @@ def test_the_scale_of_either_product_does_not_matter(kind, which, rng):
     step = jax.jit(cell.step)
     want = step(params, carry, x)
     got = step(params._replace(**{which: 7 * getattr(params, which)}), carry, x)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), got, want)
+    chex.assert_trees_all_close(got, want, atol=1e-4)
     shifted = params._replace(**{which: jnp.flip(getattr(params, which), -1)})
     assert abs(step(shifted, carry, x)[1] - want[1]).max() > 0.1  # the weight itself does
 

@@ -1,5 +1,6 @@
 """A learned first carry: where it is, where it is used, and that training moves it."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,9 +13,9 @@ def test_begins_with_the_cells_own_parameters_and_carry():
     for cell in (LSTM(4), ConvLSTM(4, (2,), (3,))):
         params = LearnedCarry(cell).init(jax.random.key(0), 3)
         plain = cell.init(jax.random.key(0), 3)
-        jax.tree.map(np.testing.assert_array_equal, params.cell, plain)
+        chex.assert_trees_all_equal(params.cell, plain, strict=True)
         start = LearnedCarry(cell).initial_carry(params, 5, "float32")
-        jax.tree.map(np.testing.assert_array_equal, start, cell.initial_carry(plain, 5, "float32"))
+        chex.assert_trees_all_equal(start, cell.initial_carry(plain, 5, "float32"), strict=True)
         assert [leaf.shape for leaf in params.carry] == [leaf.shape[1:] for leaf in start]
     assert LearnedCarry(LSTM(4)).features == 4
 

@@ -1,5 +1,6 @@
 """Peepholes against numbers worked by hand, and what they are when they are zero."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,9 +28,9 @@ def test_one_unit_by_hand():
 def test_starts_as_the_lstm(rng):
     params = PeepholeLSTM(4, forget_bias=0.5).init(jax.random.key(3), 3)
     plain = LSTM(4, forget_bias=0.5).init(jax.random.key(3), 3)
-    jax.tree.map(np.testing.assert_array_equal, params._replace(extra=None), plain)
+    chex.assert_trees_all_equal(params._replace(extra=None), plain, strict=True)
     for peephole in params.extra:
         np.testing.assert_array_equal(peephole, np.zeros(4, "float32"))
     x, c, h = (jnp.asarray(rng.normal(size=(5, n)), "float32") for n in (3, 4, 4))
     got = PeepholeLSTM(4).step(params, LSTMCarry(c, h), x)
-    jax.tree.map(np.testing.assert_array_equal, got, LSTM(4).step(plain, LSTMCarry(c, h), x))
+    chex.assert_trees_all_equal(got, LSTM(4).step(plain, LSTMCarry(c, h), x), strict=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,7 +46,7 @@ def test_a_step_advances_what_was_prepared_for_all_steps(cell, rng):
     )
     got = cell.advance(params, carry, cell.prepare(params, xs)[2])
     want = cell.step(params, carry, xs[2])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, want)
+    chex.assert_trees_all_close(got, want, atol=1e-5)
 
 
 @every_cell
@@ -60,7 +61,7 @@ def test_initialization_reaches_every_weight(cell):
 @every_cell
 def test_init_follows_the_key(cell):
     first, again, other = (cell.init(jax.random.key(k), 3) for k in (0, 0, 1))
-    jax.tree.map(np.testing.assert_array_equal, first, again)
+    chex.assert_trees_all_equal(first, again, strict=True)
     for leaf, changed in list(zip(first, other, strict=True))[:2]:
         assert abs(leaf - changed).max() > 0.1
 

@@ -8,14 +8,18 @@ bring nothing but other equations: their values, gradients and extremes are test
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl.testing import parameterized
 
+from seqnets import cells
 from seqnets.cells import (
     GRU,
     LSTM,
@@ -346,9 +350,9 @@ def cast(dtype, *trees):
 
 
 def close(got, want, tolerance):
-    got = [np.asarray(a, float) for a in jax.tree.leaves(got)]
-    for a, b in zip(got, jax.tree.leaves(want), strict=True):
-        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+    """Whatever holds the leaves: the oracles have lists for carries."""
+    leaves = map(jax.tree.leaves, (got, want))
+    chex.assert_trees_all_close(*leaves, rtol=tolerance, atol=tolerance)
 
 
 # Rounding of six steps and one product of up to four terms; bfloat16 has 8 bits.
@@ -445,7 +449,7 @@ def test_padded_values_never_matter(case, reverse, rng):
 
     want = everything(0.0, RESET & MASK)
     for filling in (np.nan, np.inf, -1e30):
-        jax.tree.map(np.testing.assert_array_equal, everything(filling, RESET | ~MASK), want)
+        chex.assert_trees_all_equal(everything(filling, RESET | ~MASK), want, strict=True)
     by_xs = np.abs(want[0][2]).reshape(B, T, -1).max(-1)
     np.testing.assert_array_equal(by_xs > 0, MASK)
 
@@ -533,9 +537,43 @@ def test_vmap_and_checkpoint(case, rng):
 def test_finite_at_extremes(case, dtype, rng):
     params, carry, xs = draw(case, rng)
     given = cast(dtype, params, carry, 1e4 * np.sign(xs))
-    for leaf in jax.tree.leaves(gradients(case.cell, *given, mask=MASK, reset=RESET)):
-        assert leaf.dtype == dtype
-        assert jnp.isfinite(leaf).all()
+    got = gradients(case.cell, *given, mask=MASK, reset=RESET)
+    chex.assert_type(jax.tree.leaves(got), jnp.dtype(dtype))
+    chex.assert_tree_all_finite(got)
+
+
+class Steps(chex.TestCase):
+    """One step by itself, without the engine."""
+
+    @chex.variants(with_jit=True, without_jit=True)
+    @parameterized.named_parameters(*EVERY.items())
+    def test_a_step_is_its_equations_with_and_without_jit(self, case):
+        params, carry, xs = draw(case, np.random.default_rng(5), steps=1)
+        rows = [case.oracle(params, [leaf[b] for leaf in carry], xs[b, 0]) for b in range(B)]
+        want, y = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+        with jax.enable_x64(True):
+            got = self.variant(case.cell.step)(*cast("float64", params, carry, xs[:, 0]))
+        want = type(carry)(*want), y
+        chex.assert_trees_all_equal_shapes_and_dtypes(got, want)
+        chex.assert_trees_all_close(got, want, rtol=TOLERANCE["float64"], atol=TOLERANCE["float64"])
+
+    @parameterized.named_parameters(*EVERY.items())
+    def test_numerical_gradients_of_a_step(self, case):
+        with jax.enable_x64(True):
+            params, carry, xs = cast("float64", *draw(case, np.random.default_rng(5), steps=1))
+            leaves, structure = jax.tree.flatten((params, carry, xs[:, 0]))
+            step = jax.jit(lambda *leaves: case.cell.step(*jax.tree.unflatten(structure, leaves)))
+            # Central differences with ε = 1e-4 are right to ε²; chex multiplies by the size.
+            tolerance = {"atol": 1e-6 / leaves[0].size, "rtol": 1e-6}
+            chex.assert_numerical_grads(step, leaves, 1, modes=["rev"], eps=1e-4, **tolerance)
+
+
+def test_every_public_cell_is_in_the_table():
+    """`CellStack` is made of them; it has tests of its own."""
+    public = {c for c in vars(cells).values() if isinstance(c, type) and hasattr(c, "step")}
+    concrete = {c for c in public if not inspect.isabstract(c)} - {cells.CellStack}
+    assert concrete <= {type(case.cell) for case in EVERY.values()}
+    assert set(cells.CELLS.values()) <= concrete
 
 
 def of_other_size(cell):

@@ -1,6 +1,7 @@
 """Bucket sources: shapes and shares that hold no example."""
 
 import chex
+import jax
 import numpy as np
 
 from seqnets.data import Buckets, BucketSource, Share
@@ -23,6 +24,8 @@ def test_a_share_without_examples_is_empty_rows_of_the_same_shape():
     for k in range(source.steps_per_epoch):
         whole, last = source.batch(k), source.batch(k, Share(2, 3))
         chex.assert_shape(last.sequences.xs, (1, *whole.sequences.xs.shape[1:]))
+        chex.assert_equal_shape_prefix(jax.tree.leaves(whole), 1)
+        chex.assert_equal_shape_prefix(whole.sequences[:2], 2)
         chex.assert_trees_all_equal_dtypes(last, whole)
         if not last.weight.any():
             empty += 1

@@ -4,6 +4,7 @@ import itertools
 import math
 import re
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -273,7 +274,7 @@ class TestBucketSource:
         forwards = [one.batch(k) for k in range(last)]
         backwards = [other.batch(k) for k in reversed(range(last))][::-1]
         for got, want in zip(backwards, forwards, strict=True):
-            jax.tree.map(np.testing.assert_array_equal, got, want)
+            chex.assert_trees_all_equal(got, want, strict=True)
         order = [batch.which.tolist() for batch in forwards]
         assert order != [make(4).batch(k).which.tolist() for k in range(last)]
         size = one.steps_per_epoch
@@ -305,11 +306,11 @@ class TestBucketSource:
         batches = BucketSource(sequences, buckets, batch_size=4, seed=1)
         cell = GRU(3)
         params = cell.init(jax.random.key(0), 2)
-        traces = []
+        chex.clear_trace_counter()
 
         @jax.jit
+        @chex.assert_max_traces(n=3)
         def last(xs, mask):
-            traces.append(xs.shape)
             return unroll(cell, params, None, xs, mask=mask)[0].h
 
         got = np.full((30, 3), np.nan)
@@ -317,7 +318,7 @@ class TestBucketSource:
             batch = batches.batch(k)
             states = np.asarray(last(batch.sequences.xs, batch.sequences.mask))
             got[batch.which[batch.which >= 0]] = states[batch.which >= 0]
-        assert len(traces) == len(buckets.lengths) == 3
+        assert len(buckets.lengths) == 3
         padded = pad_sequences(sequences, Buckets((16,)))
         carry, _ = unroll(cell, params, None, padded.xs, mask=padded.mask)
         np.testing.assert_allclose(got, carry.h, **ROUNDING)
@@ -441,7 +442,7 @@ class TestPackSequences:
             return sum(jnp.sum(jnp.square(alone(cell, params, one)[1])) for one in sequences)
 
         got, want = jax.grad(together)(params), jax.grad(apart)(params)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, want)
+        chex.assert_trees_all_close(got, want, rtol=1e-4, atol=1e-5)
 
     def test_targets_lie_where_their_inputs_do(self, rng):
         lengths = rng.integers(0, 9, 20)

@@ -245,7 +245,9 @@ class TestRealFiles:
     def test_values_are_those_that_pandas_reads(self, data_dir):
         path = data_dir / "series" / "ETTh1.csv.gz"
         table = pd.read_csv(path, index_col="date")
-        for one in read_series(path):
+        series = read_series(path)
+        assert [one.id for one in series] == list(table)
+        for one in series:
             # The parser of older pandas is off by an ulp or two; ours is exact.
             np.testing.assert_allclose(one.values, table[one.id], rtol=1e-15)
             assert one.times.strftime("%Y-%m-%d %H:%M:%S").tolist() == table.index.tolist()
@@ -253,7 +255,9 @@ class TestRealFiles:
     def test_m4_lengths(self, data_dir):
         path = data_dir / "series" / "M4-Hourly-train.csv.gz"
         table = pd.read_csv(path, index_col="V1")
-        for one in read_series(path):
+        series = read_series(path)
+        assert [one.id for one in series] == list(table.index)
+        for one in series:
             np.testing.assert_array_equal(one.values, table.loc[one.id].dropna())
 
 

@@ -1,11 +1,12 @@
 import functools
-from collections import Counter
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from absl.testing import parameterized
 
 from seqnets.decoding import Sampling, filter_logits, generate, sample_token
 
@@ -58,13 +59,19 @@ RULES = [
 ]
 
 
-@pytest.mark.parametrize("sampling", RULES, ids=str)
-def test_filtered_distribution_is_that_of_the_rules(rng, sampling):
-    logits = (2 * rng.normal(size=(20, 9))).astype(np.float32)
-    filtered = np.asarray(filter_logits(logits, sampling))
-    expected = np.stack([probabilities(row, sampling) for row in logits])
-    np.testing.assert_array_equal(np.isfinite(filtered), expected > 0)  # support, exactly
-    np.testing.assert_allclose(softmax(filtered), expected, rtol=1e-5, atol=1e-7)  # float32
+class Variants(chex.TestCase):
+    @chex.variants(with_jit=True, without_jit=True)
+    @parameterized.named_parameters((str(rule), rule) for rule in RULES)
+    def test_tokens_are_drawn_from_the_rules_with_and_without_jit(self, sampling):
+        logits = np.float32(2 * np.random.default_rng(5).normal(size=(20, 9)))
+        filtered = self.variant(functools.partial(filter_logits, sampling=sampling))(logits)
+        tokens = self.variant(functools.partial(sample_token, sampling=sampling))(logits, keys(20))
+        expected = np.stack([probabilities(row, sampling) for row in logits])
+        np.testing.assert_array_equal(np.isfinite(filtered), expected > 0)  # support, exactly
+        chex.assert_trees_all_close(softmax(np.asarray(filtered)), expected, rtol=1e-5, atol=1e-7)
+        chex.assert_shape(tokens, (20,))
+        chex.assert_type(tokens, jnp.int32)
+        assert (np.take_along_axis(expected, np.asarray(tokens)[:, None], 1) > 0).all()
 
 
 def test_top_k_keeps_exactly_k_and_the_lower_of_equal_tokens():
@@ -217,18 +224,17 @@ def test_the_text_of_a_row_does_not_depend_on_its_neighbours(rng):
 
 def test_the_same_key_gives_the_same_text_and_compiles_once(rng):
     step, initial = toy_model(rng)
-    traces = Counter()
+    chex.clear_trace_counter()
 
     @functools.partial(jax.jit, static_argnames=("tokens", "sampling"))
+    @chex.assert_max_traces(n=1)  # equal Sampling values are one static argument
     def write(carry, token, key, tokens, sampling):
-        traces["write"] += 1
         return generate(step, carry, token, key, tokens, sampling)[1]
 
     texts = [
         np.asarray(write(initial(2), jnp.array(start), jax.random.key(seed), 30, Sampling(0.9)))
         for start, seed in (([1, 2], 0), ([1, 2], 0), ([1, 2], 1), ([3, 2], 0))
     ]
-    assert traces["write"] == 1  # equal Sampling values are one static argument
     np.testing.assert_array_equal(texts[0], texts[1])
     assert np.any(texts[0] != texts[2])
     assert np.any(texts[0][0] != texts[3][0])

@@ -3,6 +3,7 @@
 import functools
 import os
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,8 +79,7 @@ def compiled(devices, optimizer, state, batch, accumulate=1):
 
 
 def close(got, want, tolerance):
-    check = functools.partial(np.testing.assert_allclose, rtol=tolerance, atol=tolerance)
-    jax.tree.map(check, got, want)
+    chex.assert_trees_all_close(got, want, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize(("size", "shard"), [(1, False), (2, False), (4, False), (4, True)])
@@ -168,7 +168,7 @@ def test_a_bad_row_on_one_device_holds_all_devices_back(shard, rng):
     assert not bool(info.finite)
     after = devices.gather(placed)
     for name in ("params", "opt_state", "carry"):
-        jax.tree.map(np.testing.assert_array_equal, getattr(after, name), getattr(state, name))
+        chex.assert_trees_all_equal(getattr(after, name), getattr(state, name), strict=True)
     assert int(after.step) == 1
 
 
@@ -183,7 +183,7 @@ def test_the_placed_state_is_donated_and_the_callers_is_not(size, shard, rng):
     assert placed.params.w_h.is_deleted()
     assert placed.carry.h.is_deleted()
     assert placed.opt_state["loss"][0].mu.w_h.is_deleted()
-    jax.tree.map(np.testing.assert_array_equal, state._replace(key=()), before)
+    chex.assert_trees_all_equal(state._replace(key=()), before, strict=True)
     assert jax.random.uniform(state.key) == jax.random.uniform(jax.random.key(1))
     devices.place(state)
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from absl.testing import parameterized
 
 from seqnets.cells import GRU
 from seqnets.devices import DataParallel
@@ -118,30 +119,31 @@ def batch_of(k):
     return {"xs": xs, "targets": targets, "mask": np.arange(T) < np.roll(LENGTHS, k)[:, None]}
 
 
-def by_jit(settings):
+def by_jit(settings, jit=jax.jit):
     step = make_train_step(**settings, steps=STEPS)
-    state, jitted, infos = new_state(step), jax.jit(step), []
+    state, jitted, infos = new_state(step), jit(step), []
     for k in range(STEPS):
         state, info = jitted(state, batch_of(k))
         infos.append(info)
     return to_host(state), jax.device_get(infos)
 
 
-def by_plain_pmap(settings):
+def by_plain_pmap(settings, pmap=None):
     """No layout: the caller replicates the state and cuts the rows, as JAX's own examples do."""
     n, step = 4, make_train_step(**settings, axis_name="batch", steps=STEPS)
     cut = lambda tree: jax.tree.map(lambda x: x.reshape(n, -1, *x.shape[1:]), tree)  # noqa: E731
     state = new_state(step)
     replicated = jax.tree.map(lambda x: jnp.stack([x] * n), state)
     replicated = replicated._replace(carry=cut(state.carry))
-    mapped, infos = jax.pmap(step, axis_name="batch", devices=jax.devices()[:n]), []
+    mapped, infos = (pmap or jax.pmap)(step, axis_name="batch", devices=jax.devices()[:n]), []
     for k in range(STEPS):
         replicated, info = mapped(replicated, cut(batch_of(k)))
         infos.append(jax.tree.map(lambda x: x[0], info))
     host = to_host(replicated)
     one_of = jax.tree.map(lambda x: x[0], host)
-    for x in jax.tree.leaves((host.params, host.opt_state, host.variables)):
-        assert (x == x[:1]).all()  # the devices agree, bit for bit
+    for n_th in range(n):  # the devices agree, bit for bit
+        one = jax.tree.map(lambda x, n_th=n_th: x[n_th], host)
+        chex.assert_trees_all_equal(one[1:4], one_of[1:4])
     joined = jax.tree.map(lambda x: x.reshape(B, *x.shape[2:]), host.carry)
     return one_of._replace(carry=joined), jax.device_get(infos)
 
@@ -170,7 +172,6 @@ WAYS = {
     "2 devices": functools.partial(by_layout, devices(2)),
     "4 devices": functools.partial(by_layout, devices(4)),
     "4 devices, sharded": functools.partial(by_layout, devices(4, shard=True)),
-    "plain pmap": by_plain_pmap,
 }
 
 
@@ -192,7 +193,11 @@ CASES = [
 
 @pytest.mark.parametrize(("kind", "way"), CASES)
 def test_every_way_gives_the_same_steps(kind, way):
-    (want, want_infos), (got, infos) = result(kind, "jit"), result(kind, way)
+    assert_same_steps(result(kind, way), result(kind, "jit"))
+
+
+def assert_same_steps(results, wanted):
+    (got, infos), (want, want_infos) = results, wanted
     chex.assert_trees_all_equal_structs(got, want)
     chex.assert_trees_all_equal_shapes_and_dtypes(got, want)
     assert (got.key, int(got.step)) == (want.key, STEPS)
@@ -204,6 +209,29 @@ def test_every_way_gives_the_same_steps(kind, way):
         assert list(info.losses) == list(want_info.losses)
         chex.assert_trees_all_close(info, want_info, rtol=1e-4, atol=1e-5)
         assert bool(info.finite)
+
+
+class WholeSteps(chex.TestCase):
+    """Without a layout: as JAX's own transformations compute a step, and without any."""
+
+    @chex.variants(with_pmap=True)
+    @parameterized.named_parameters((kind.replace(" ", "_"), kind) for kind in KINDS)
+    def test_devices_mapped_by_pmap(self, kind):
+        rows_as_given = {"broadcast_args_to_devices": False, "reduce_fn": "identity"}
+        got = by_plain_pmap(KINDS[kind], functools.partial(self.variant, **rows_as_given))
+        assert_same_steps(got, result(kind, "jit"))
+
+    @chex.variants(without_jit=True)
+    def test_without_compilation(self):
+        kind = "two objectives, first now and then"
+        assert_same_steps(by_jit(KINDS[kind], self.variant), result(kind, "jit"))
+
+    @pytest.mark.slow
+    def test_a_pmapped_step_can_be_debugged(self):
+        """On one device and without compilation, where each value can be printed."""
+        with chex.fake_pmap():
+            got = by_plain_pmap(KINDS["one loss"])
+        assert_same_steps(got, result("one loss", "jit"))
 
 
 def test_the_steps_above_go_somewhere():

@@ -1,5 +1,6 @@
 """Flax Linen's own cells, run beside ours: outputs, gradients and round trips."""
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -72,7 +73,7 @@ def test_outputs_and_gradients(name, rng):
         by_params = by_params._replace(b_h=by_params.b_h.at[:-H].set(0))
     got = to_flax(cell, by_params)
     assert jax.tree.structure(got) == jax.tree.structure(want_params)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), got, want_params)
+    chex.assert_trees_all_close(got, want_params, **CLOSE)
 
 
 @EVERY_CELL
@@ -82,8 +83,8 @@ def test_round_trip(name, rng):
     assert isinstance(ours, GatedParams)
     back = to_flax(cell, ours)
     assert jax.tree.structure(back) == jax.tree.structure(params)
-    jax.tree.map(np.testing.assert_array_equal, back, params)
-    jax.tree.map(np.testing.assert_array_equal, imported(name, back)[1], ours)
+    chex.assert_trees_all_equal(back, params, strict=True)
+    chex.assert_trees_all_equal(imported(name, back)[1], ours, strict=True)
 
 
 def test_gru_biases_of_the_gates_are_summed(rng):

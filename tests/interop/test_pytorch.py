@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,7 +84,7 @@ def test_round_trip(case):
         assert back[key].dtype == want.dtype
     again, params_again = from_pytorch(back, activation=activation_of(case))
     assert again == stack
-    jax.tree.map(np.testing.assert_array_equal, params_again, params)
+    chex.assert_trees_all_equal(params_again, params, strict=True)
 
 
 def test_module_and_tree_are_those_of_init():
@@ -111,7 +112,7 @@ def test_takes_nested_lists():
     }
     params = from_pytorch(weights)[1]
     want = from_pytorch(golden("gru", "weights/"))[1]
-    jax.tree.map(np.testing.assert_array_equal, params, want)
+    chex.assert_trees_all_equal(params, want, strict=True)
 
 
 def test_part_of_a_larger_module():
@@ -121,7 +122,7 @@ def test_part_of_a_larger_module():
     stack, params = from_pytorch(whole, prefix="encoder.lstm.")
     want_stack, want = from_pytorch(weights)
     assert stack == want_stack
-    jax.tree.map(np.testing.assert_array_equal, params, want)
+    chex.assert_trees_all_equal(params, want, strict=True)
     back = to_pytorch(stack, params, prefix="encoder.lstm.")
     assert list(back) == list(whole)[:5]
     np.testing.assert_array_equal(

@@ -5,7 +5,7 @@ import struct
 import sys
 from pathlib import Path
 
-import jax
+import chex
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def test_reads_what_the_format_says(tmp_path, rng):
     (tmp_path / "w.safetensors").write_bytes(by_hand(want))
     got = read_safetensors(tmp_path / "w.safetensors")
     assert got.keys() == want.keys()
-    jax.tree.map(np.testing.assert_array_equal, got, want)
+    chex.assert_trees_all_equal(got, want, strict=True)
 
 
 def test_writes_what_the_format_says_from_any_layout_in_memory(tmp_path, rng):
@@ -94,7 +94,7 @@ def test_a_module_goes_through_a_file(tmp_path):
     write_safetensors(tmp_path / "gru", to_pytorch(stack, params, prefix="gru."))
     again, params_again = from_pytorch(read_safetensors(tmp_path / "gru"), prefix="gru.")
     assert again == stack
-    jax.tree.map(np.testing.assert_array_equal, params_again, params)
+    chex.assert_trees_all_equal(params_again, params, strict=True)
 
 
 # --- mistakes --------------------------------------------------------------------------------

@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -155,7 +156,7 @@ def test_algorithms_need_no_progress(rng, name):
     params = make_params(rng, jnp.float32)
     optimizer = ALGORITHMS[name]
     updates, _ = optimizer.update(params, optimizer.init(params), params)
-    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(updates))
+    chex.assert_tree_all_finite(updates)
 
 
 def test_devices_agree_with_one(rng):
@@ -176,12 +177,11 @@ def test_devices_agree_with_one(rng):
 
     one = jax.jit(three)(params)
     devices = jax.local_device_count()
-    copies = jax.tree.map(lambda leaf: jnp.stack([leaf] * devices), params)
-    for leaf, copy in zip(
-        jax.tree.leaves(one), jax.tree.leaves(jax.pmap(three)(copies)), strict=True
-    ):
-        # The same program, perhaps fused another way.
-        np.testing.assert_allclose(np.asarray(copy), np.stack([leaf] * devices), rtol=1e-6)
+    copies, expected = (
+        jax.tree.map(lambda leaf: jnp.stack([leaf] * devices), tree) for tree in (params, one)
+    )
+    # The same program, perhaps fused another way.
+    chex.assert_trees_all_close(jax.pmap(three)(copies), expected, rtol=1e-6)
 
 
 def test_bfloat16_parameters_move(rng):

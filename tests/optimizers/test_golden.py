@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -105,8 +106,7 @@ def run(optimizer, dtype):
 
 
 def assert_close(path, expected, **tolerance):
-    for leaf in NAMES:
-        np.testing.assert_allclose(path[leaf], expected[leaf], err_msg=leaf, **tolerance)
+    chex.assert_trees_all_close(path, expected, **tolerance)
 
 
 @pytest.mark.parametrize(("name", "optimizer", "tolerance"), SAME, ids=[row[0] for row in SAME])

@@ -84,17 +84,15 @@ def test_bfloat16_products_with_a_float32_carry(cell, rng):
     params, carry, xs = draw(cell, rng)
     low = jax.tree.map(lambda x: x.astype("bfloat16"), (params, xs))
     final, _ = unroll(cell, low[0], carry, low[1], execution=Execution("fused"))
-    assert {leaf.dtype for leaf in jax.tree.leaves(final)} == {jnp.dtype("float32")}
+    chex.assert_type(jax.tree.leaves(final), jnp.float32)
     wide, _ = unroll(cell, params, carry, xs, execution=Execution("scan"))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.1), final, wide)
+    chex.assert_trees_all_close(final, wide, atol=0.1)
     grads = jax.grad(functools.partial(loss, cell, "fused"), (0, 1, 2))(low[0], carry, low[1])
-    jax.tree.map(
-        lambda g, x: np.testing.assert_equal(g.dtype, x.dtype), grads, (low[0], carry, low[1])
-    )
+    chex.assert_trees_all_equal_dtypes(grads, (low[0], carry, low[1]))
     exact = jax.grad(functools.partial(loss, cell, "scan"), (0, 1, 2))(params, carry, xs)
-    for got, want in zip(jax.tree.leaves(grads), jax.tree.leaves(exact), strict=True):
-        scale = np.abs(want).max()  # bfloat16 has 8 bits; six steps of it add up
-        np.testing.assert_allclose(got.astype("float32") / scale, want / scale, atol=0.15)
+    size = jax.tree.map(lambda g: jnp.abs(g).max(), exact)
+    relative = [jax.tree.map(jnp.divide, tree, size) for tree in (grads, exact)]
+    chex.assert_trees_all_close(*relative, atol=0.15)  # bfloat16 has 8 bits; six steps add up
 
 
 def test_second_derivatives(rng):
@@ -142,7 +140,7 @@ def test_no_steps_and_unused_results(rng):
     params, carry, xs = draw(cell, rng)
     final, ys = unroll(cell, params, carry, xs[:, :0], execution=Execution("fused"))
     assert ys.shape == (B, 0, H)
-    jax.tree.map(np.testing.assert_array_equal, final, carry)
+    chex.assert_trees_all_equal(final, carry, strict=True)
     grads = jax.grad(lambda p: unroll(cell, p, carry, xs, execution=Execution("fused"))[0].c.sum())(
         params
     )

@@ -1,5 +1,6 @@
 """Recurrent dropout, zoneout and weight drop: what is drawn, and what the run makes of it."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,8 +68,8 @@ def test_the_run_is_that_of_the_equations(strategy, training, rng):
         hidden = np.ones((B, H)) if noise.hidden is None else np.asarray(noise.hidden, "f8")
         updates = jax.tree.map(np.asarray, noise.updates)
         want = lstm_loop(params, carry, np.asarray(xs), mask, hidden, updates)
-        for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-6)  # the weight 1 - rate is a float32
+        # The weight 1 - rate is a float32.
+        chex.assert_trees_all_close(*map(jax.tree.leaves, (got, want)), atol=1e-6)
 
 
 def test_the_draws_have_their_rates_and_follow_the_row():
@@ -125,7 +126,7 @@ def test_other_cells_keep_parts_of_their_carry(cell, rng):
     params, carry, xs = draw(cell, rng)
     never = jax.tree.map(lambda part: jnp.zeros((B, T, *part.shape[1:]), bool), carry)
     final, ys = unroll(cell, params, carry, xs, noise=Noise(updates=never))
-    jax.tree.map(np.testing.assert_array_equal, final, carry)
+    chex.assert_trees_all_equal(final, carry, strict=True)
     if hasattr(carry, "h"):
         np.testing.assert_array_equal(ys, np.broadcast_to(carry.h[:, None], ys.shape))
 

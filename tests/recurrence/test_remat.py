@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,7 +79,7 @@ def test_modules_hand_it_on(rng):
         )
         variables = plain.init(jax.random.key(0), xs)
         want, got = plain.apply(variables, xs), chunked.apply(variables, xs)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), got, want)
+        chex.assert_trees_all_close(got, want, atol=1e-6)
         jaxpr = str(jax.make_jaxpr(chunked.apply)(variables, xs))
         assert jaxpr.count("prevent_cse=False") >= 2 * (1 + bidirectional)
 

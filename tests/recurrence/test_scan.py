@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,7 +47,7 @@ def test_the_input_product_of_a_gated_cell_is_taken_for_all_steps_at_once(rng):
     assert products_in_the_loop(Plain(cell), params, carry, steps) == 2
     hoisted = scan(cell, params, carry, steps, reverse=True)
     plain = scan(Plain(cell), params, carry, steps, reverse=True)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), hoisted, plain)
+    chex.assert_trees_all_close(hoisted, plain, atol=1e-6)
 
 
 def test_second_derivatives(rng):

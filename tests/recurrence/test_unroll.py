@@ -1,5 +1,6 @@
 """The driver's own doings: arguments, dtypes, empty sizes, errors. `contracts/` holds the rest."""
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ def test_a_mask_of_all_and_no_mask_are_the_same(model):
     everywhere = np.ones((2, 5), bool)
     want = unroll(*model[:2], None, model[2])
     got = unroll(*model[:2], None, model[2], mask=everywhere, reset=~everywhere)
-    jax.tree.map(np.testing.assert_array_equal, got, want)
+    chex.assert_trees_all_equal(got, want, strict=True)
 
 
 def test_lists_and_numpy_arrays_are_arrays(model):
@@ -28,11 +29,11 @@ def test_lists_and_numpy_arrays_are_arrays(model):
     mask = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]], bool)
     want = unroll(cell, params, None, jnp.asarray(xs), mask=jnp.asarray(mask))
     got = unroll(cell, params, None, xs.tolist(), mask=mask.tolist(), reset=(~mask).tolist())
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), got, want)
+    chex.assert_trees_all_close(got, want, atol=1e-6)
     # NumPy's default is float64; JAX reads it as float32 without a word.
     double = jax.tree.map(np.float64, params)
     got = unroll(cell, double, None, xs.astype("float64"), mask=mask)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), got, want)
+    chex.assert_trees_all_close(got, want, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_no_rows_or_no_steps(model, rng, batch, steps, reverse):
     )
     assert ys.shape == (batch, steps, 4)
     assert ys.dtype == "float32"
-    jax.tree.map(np.testing.assert_array_equal, final, carry)
+    chex.assert_trees_all_equal(final, carry, strict=True)
 
 
 def test_errors_name_the_argument(model):

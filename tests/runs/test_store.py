@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -123,12 +124,7 @@ def test_memory_keeps_what_a_directory_keeps(tmp_path, ranks):
         for step, rank in zip((2, 4, 6), ranks, strict=True):
             save(store, step, rank=rank)
     assert memory.best_step() == directory.best_step()
-    for got, want in zip(
-        jax.tree.leaves(memory.best_weights(WEIGHTS)),
-        jax.tree.leaves(directory.best_weights(WEIGHTS)),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(got, want)
+    chex.assert_trees_all_equal(memory.best_weights(WEIGHTS), directory.best_weights(WEIGHTS))
 
 
 def test_memory_records_and_forgets_what_was_rolled_back():

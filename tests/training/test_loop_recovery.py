@@ -170,3 +170,14 @@ def test_time_spent_on_what_was_rolled_back_is_spent():
     )
     assert outcome.snapshot.progress.training_seconds >= 0.3
     assert outcome.snapshot.progress.rollbacks >= 2
+
+
+def test_every_method_of_a_hook_may_be_left_out():
+    """In a run that calls each of them, a hook without any changes nothing."""
+    called = set()
+    methods = {name for name in vars(Hook) if not name.startswith("_")}
+    seen = {name: lambda self, *told, name=name: called.add(name) for name in methods}
+    settings = {"batch": spoiled(9), "recovery": Recovery("rollback")}
+    outcome = run(Hook(), type("Seen", (Hook,), seen)(), Hook(), **settings)
+    assert called == methods
+    assert_same_state(outcome.state, run(**settings).state)

@@ -1,8 +1,8 @@
-"""How long a run is, what it counts, and the hook that does nothing."""
+"""How long a run is, and what it counts."""
 
 import pytest
 
-from seqnets.training import Hook, Limits, Progress, Snapshot
+from seqnets.training import Limits, Progress
 
 
 @pytest.mark.parametrize(
@@ -87,14 +87,3 @@ def test_progress_knows_whether_its_validation_is_of_this_step():
     assert not Progress().evaluated
     assert not Progress(step=3, validation_step=2).evaluated
     assert Progress(step=3, validation_step=3).evaluated
-
-
-def test_every_method_of_a_hook_may_be_left_out():
-    hook = Hook()
-    hook.on_step(Progress(), 0.5)
-    hook.on_record({"step": 1, "split": "train"})
-    hook.on_rollback(Progress())
-    hook.wait()
-    hook.on_start(None)
-    hook.on_checkpoint(Snapshot(None), None)
-    hook.on_end()
