@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -98,6 +99,7 @@ def run_command(
     """
     logging.basicConfig(format="%(message)s")  # Orbax would have its own form
     sys.unraisablehook = _report_unraisable
+    warnings.showwarning = lambda message, *place: _say(parser, message, "warning")
     use_all_cores()
     monitor = None
     try:
@@ -191,9 +193,9 @@ def _shut_down(status: int) -> None:
         os._exit(status)
 
 
-def _say(parser: argparse.ArgumentParser, error: object) -> None:
-    message = " ".join(str(error).split()) or type(error).__name__
-    print(f"{_name(parser)}: error: {message}", file=sys.stderr)
+def _say(parser: argparse.ArgumentParser, what: object, kind: str = "error") -> None:
+    message = " ".join(str(what).split()) or type(what).__name__
+    print(f"{_name(parser)}: {kind}: {message}", file=sys.stderr)
 
 
 def _name(parser: argparse.ArgumentParser) -> str:

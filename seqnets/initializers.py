@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from seqnets.checks import check_range
 from seqnets.typing import Array, Key
 
-__all__ = ["Initialization", "Initializer", "chrono", "forget_bias", "per_gate"]
+__all__ = ["Initialization", "Initializer", "chrono", "embedding_table", "forget_bias", "per_gate"]
 
 Initializer = Callable[[Key, tuple[int, ...], Any], Array]
 """``(key, shape, dtype) -> array``, as in `jax.nn.initializers`."""
@@ -146,6 +146,33 @@ def chrono(
         if input_gate is not None:
             blocks[input_gate] = -bias
         return jnp.concatenate(blocks, axis=-1)
+
+    return init
+
+
+def embedding_table(*, tied: bool = False) -> Initializer:
+    """Normal rows of standard deviation 1, or 1 / √E where the table is the output layer as well.
+
+    The input weights of a layer are scaled for inputs of unit variance: Flax's default, 1 / √E,
+    shows it an input √E times too small, so that training begins by making the table larger. Where
+    the logits are products with the same rows, these must be of unit length, or the first
+    predictions are far too certain.
+
+    Args:
+      tied: whether the table is also that of the output layer.
+
+    Returns:
+      An initializer of arrays ``[V, E]``.
+
+    Example:
+      >>> table = embedding_table()(jax.random.key(0), (1000, 64), jnp.float32)
+      >>> f"{table.std():.2f}"
+      '1.00'
+    """
+
+    def init(key: Key, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        deviation = shape[-1] ** -0.5 if tied else 1.0
+        return deviation * jax.random.normal(key, shape, dtype)
 
     return init
 

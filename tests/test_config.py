@@ -344,7 +344,8 @@ ALIKE = {
 }  # fmt: skip
 RESOLVED = {
     ("text", "shakespeare-2min"): {
-        "data": {"files": [], "tokenizer": "character", "validation": 0.1, "chunk_length": 64},
+        "data": {"files": [], "tokenizer": "character", "validation": 0.1, "chunk_length": 64,
+                 "fresh_starts": 0.05},
         "model": {"hidden": 256, "dropout": 0.0, "embedding": 64, "residual": False, "tied": False,
                   "activity_weight": 0.0, "temporal_weight": 0.0},
         "optimizer": {"learning_rate": 0.004, "schedule_options": {"final": 0.02},
@@ -353,7 +354,8 @@ RESOLVED = {
                   "checkpoint_every": 1200},
     },
     ("text", "demo"): {
-        "data": {"files": [], "tokenizer": "byte", "validation": 0.1, "chunk_length": 64},
+        "data": {"files": [], "tokenizer": "byte", "validation": 0.1, "chunk_length": 64,
+                 "fresh_starts": 0.05},
         "model": {"hidden": 256, "dropout": 0.0, "embedding": 64, "residual": False, "tied": False,
                   "activity_weight": 0.0, "temporal_weight": 0.0},
         "optimizer": {"learning_rate": 0.004, "schedule_options": {"final": 0.02},

@@ -44,6 +44,7 @@ from seqnets.data.tokenizers import TOKENIZERS as TOKENIZERS
 from seqnets.data.tokenizers import ByteTokenizer as ByteTokenizer
 from seqnets.data.tokenizers import CharacterTokenizer as CharacterTokenizer
 from seqnets.data.tokenizers import Tokenizer as Tokenizer
+from seqnets.data.tokenizers import Unseen as Unseen
 from seqnets.data.tokenizers import tokenizer_from_dict as tokenizer_from_dict
 from seqnets.data.windows import SeriesWindows as SeriesWindows
 from seqnets.data.windows import Window as Window

@@ -142,11 +142,17 @@ class TextStream:
     the cuts between chunks and between rows fall elsewhere each time. Within an epoch no
     prediction comes twice; fewer than (B + 1) · T at the two ends are left out.
 
+    A model that has only ever been trained on carried states may fail where a text begins, with
+    the initial one. So each row of a batch begins from it with a small probability, drawn from
+    (seed, k).
+
     Args:
       tokens: [n] int, or what is at hand of them.
       batch_size: streams B.
       chunk_length: time steps T of a batch, between truncations of the gradient.
       seed: ≥ 0, what the offsets depend on beside the epoch.
+      fresh_starts: in [0, 1], the probability with which a row of a batch begins from the initial
+        state.
 
     Raises:
       TypeError: if ``tokens`` are not integers.
@@ -161,10 +167,12 @@ class TextStream:
         batch_size: int,
         chunk_length: int,
         seed: int,
+        fresh_starts: float = 0.0,
     ) -> None:
         check_range("batch_size", batch_size, 1)
         check_range("chunk_length", chunk_length, 1)
         check_range("seed", seed, 0)
+        check_range("fresh_starts", fresh_starts, 0, 1)
         self._tokens = _checked_tokens(tokens)
         needed = batch_size * chunk_length + 1
         if self._tokens.size < needed:
@@ -175,6 +183,7 @@ class TextStream:
         self.batch_size = batch_size
         self.chunk_length = chunk_length
         self.seed = seed
+        self.fresh_starts = fresh_starts
 
     @property
     def steps_per_epoch(self) -> int:
@@ -190,7 +199,8 @@ class TextStream:
     def batch(self, k: int, share: Share = WHOLE) -> TextBatch:
         """Return batch number ``k``, from 0; epochs follow one another without end.
 
-        ``reset`` is True at the first step of each epoch's first batch, else False.
+        ``reset`` is True at the first step of each epoch's first batch and of rows that begin from
+        the initial state, else False.
 
         Args:
           k: number of the batch.
@@ -207,8 +217,13 @@ class TextStream:
         starts = self._offset(epoch) + stretch * numbers + chunk * self.chunk_length
         read = self._tokens.at(starts[:, None] + np.arange(self.chunk_length + 1)).astype(np.int32)
         reset = np.zeros((len(numbers), self.chunk_length), np.bool_)
-        reset[:, 0] = chunk == 0
+        reset[:, 0] = self._fresh(k)[numbers] if chunk else True
         return TextBatch(read[:, :-1], read[:, 1:], reset)
+
+    def _fresh(self, k: int) -> NDArray[np.bool_]:
+        """[B] which rows of batch ``k`` begin from the initial state."""
+        draws = np.random.default_rng([self.seed, k, 1]).random(self.batch_size)
+        return draws < self.fresh_starts
 
     def _offset(self, epoch: int) -> int:
         """Where the first stretch of the epoch starts."""

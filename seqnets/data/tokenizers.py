@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,7 @@ __all__ = [
     "ByteTokenizer",
     "CharacterTokenizer",
     "Tokenizer",
+    "Unseen",
     "read_tokenizer",
     "tokenizer_from_dict",
 ]
@@ -31,6 +32,18 @@ MAXIMUM_BYTES = 2**24
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 
 
+LINE_BREAK = "\n"
+
+
+class Unseen(NamedTuple):
+    """What of a text did not occur in the text that a tokenizer was made from."""
+
+    characters: str
+    """The distinct ones, in ascending order."""
+    share: float
+    """Their share of all characters of the text, from 0 to 1."""
+
+
 class Tokenizer(Protocol):
     """Text to ids in ``[0, size)`` and back."""
 
@@ -39,12 +52,21 @@ class Tokenizer(Protocol):
         """V, the number of different ids."""
         ...
 
+    @property
+    def beginning(self) -> int:
+        """The id that stands before a text that has nothing before it: that of a line break."""
+        ...
+
     def encode(self, text: str) -> Int[np.ndarray, " T"]:
         """Return the ids of ``text``, [T] int32."""
         ...
 
     def decode(self, ids: ArrayLike) -> str:
         """Return the text of ``ids``, [T] int."""
+        ...
+
+    def unseen(self, text: str) -> Unseen:
+        """Return which characters of ``text`` a model has never met in training."""
         ...
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,17 +79,46 @@ class ByteTokenizer:
     """The 256 bytes of UTF-8: every text has ids, and nothing needs to be learnt.
 
     Bytes that are not UTF-8, as a cut in the middle of a character leaves them, are decoded to
-    U+FFFD.
+    U+FFFD. A character with a byte that did not occur in training keeps its ids; a model reads
+    them as tokens that it was never trained on, and counts them as such in what it measures.
+
+    Args:
+      seen: the bytes that occurred in training, in ascending order, for `unseen`; None if that is
+        not known. The ids do not depend on them.
+
+    Raises:
+      ValueError: if ``seen`` is not ascending within [0, 256).
 
     Example:
       >>> ByteTokenizer().encode("né").tolist()
       [110, 195, 169]
     """
 
+    seen: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        seen = self.seen or ()
+        if list(seen) != sorted(set(seen) & set(range(256))):
+            raise ValueError(f"seen: expected bytes in ascending order, got {list(seen)[:9]}")
+
+    @classmethod
+    def from_text(cls, text: str) -> ByteTokenizer:
+        """Remember the bytes of ``text``, for `unseen`.
+
+        Raises:
+          ValueError: if ``text`` holds a lone surrogate, which has no UTF-8 form.
+        """
+        return cls(tuple(sorted(set(_encoded(text, "utf-8")))))
+
     @property
     def size(self) -> int:
         """256."""
         return 256
+
+    @property
+    def beginning(self) -> int:
+        """The byte of a line break."""
+        return ord(LINE_BREAK)
 
     def encode(self, text: str) -> Int[np.ndarray, " T"]:
         """Return the bytes of ``text``.
@@ -86,14 +137,23 @@ class ByteTokenizer:
         """
         return _checked_ids(ids, self.size).astype(np.uint8).tobytes().decode("utf-8", "replace")
 
+    def unseen(self, text: str) -> Unseen:
+        """Return which characters of ``text`` have a byte that is not in ``seen``."""
+        known = set(range(256) if self.seen is None else self.seen)
+        return _unseen(text, lambda character: known.issuperset(_encoded(character, "utf-8")))
+
     def to_dict(self) -> dict[str, Any]:
-        """Return ``{"kind": "bytes"}``."""
-        return {"kind": "bytes"}
+        """Return ``{"kind": "bytes"}``, and ``"seen"`` where it is known."""
+        return {"kind": "bytes"} | ({} if self.seen is None else {"seen": list(self.seen)})
 
 
 @dataclass(frozen=True)
 class CharacterTokenizer:
     """The characters of a text, sorted; id 0 stands for every other one and reads U+FFFD.
+
+    The text that a model is trained on holds no other ones where the tokenizer was made from it:
+    the model reads id 0 as a token that it was never trained on, expects it nowhere, and counts it
+    as such in what it measures.
 
     Args:
       characters: distinct characters in ascending order; the id of ``characters[i]`` is i + 1.
@@ -133,6 +193,11 @@ class CharacterTokenizer:
         """The number of characters, and one for the unknown."""
         return len(self.characters) + 1
 
+    @property
+    def beginning(self) -> int:
+        """The id of a line break; where there is none, of the first character, often a space."""
+        return max(self.characters.find(LINE_BREAK), 0) + 1
+
     @cached_property
     def _table(self) -> NDArray[np.int32]:
         """Code point to id, up to the largest known one, then one 0 for all beyond."""
@@ -156,6 +221,10 @@ class CharacterTokenizer:
         points = _code_points(UNKNOWN + self.characters)[_checked_ids(ids, self.size)]
         return points.tobytes().decode("utf-32-le", "surrogatepass")
 
+    def unseen(self, text: str) -> Unseen:
+        """Return which characters of ``text`` the vocabulary does not have."""
+        return _unseen(text, set(self.characters).__contains__)
+
     def to_dict(self) -> dict[str, Any]:
         """Return ``{"kind": "characters", "characters": ...}``."""
         return {"kind": "characters", "characters": self.characters}
@@ -173,17 +242,25 @@ def tokenizer_from_dict(description: Mapping[str, Any]) -> ByteTokenizer | Chara
     keys = {"bytes": {"kind"}, "characters": {"kind", "characters"}}
     if kind not in keys:
         raise ValueError(f"kind of tokenizer: got {kind!r}; {did_you_mean(kind, keys)}")
+    if kind == "bytes" and "seen" in description:
+        keys[kind].add("seen")
     if set(description) != keys[kind]:
         raise ValueError(
             f"tokenizer of kind {kind!r}: expected the keys {sorted(keys[kind])}, "
             f"got {sorted(map(str, description))[:9]}"
         )
     if kind == "bytes":
-        return ByteTokenizer()
+        return ByteTokenizer(_bytes_of(description["seen"]) if "seen" in description else None)
     characters = description["characters"]
     if not isinstance(characters, str):
         raise ValueError(f"characters: expected a string, got {type(characters).__name__}")
     return CharacterTokenizer(characters)
+
+
+def _bytes_of(seen: Any) -> tuple[int, ...]:
+    if not isinstance(seen, list) or any(type(byte) is not int for byte in seen):
+        raise ValueError(f"seen: expected a list of bytes, got {str(seen)[:40]}")
+    return tuple(seen)
 
 
 def read_tokenizer(path: str | os.PathLike[str]) -> ByteTokenizer | CharacterTokenizer:
@@ -210,6 +287,14 @@ def _encoded(text: str, encoding: str) -> bytes:
         ) from error
 
 
+def _unseen(text: str, known: Callable[[str], bool]) -> Unseen:
+    """The characters of ``text`` that are not known, and their share."""
+    points, counts = np.unique(_code_points(text), return_counts=True)
+    wrong = np.array([not known(chr(point)) for point in points], np.bool_)
+    share = float(counts[wrong].sum() / max(counts.sum(), 1))
+    return Unseen("".join(map(chr, points[wrong])), share)
+
+
 def _code_points(text: str) -> NDArray[np.uint32]:
     """Code points of ``text``, [T]; lone surrogates pass, they are merely in no vocabulary."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
@@ -228,7 +313,7 @@ def _checked_ids(ids: ArrayLike, size: int) -> NDArray[Any]:
 
 
 TOKENIZERS: Mapping[str, Callable[[str], Tokenizer]] = {
-    "byte": lambda text: ByteTokenizer(),
+    "byte": ByteTokenizer.from_text,
     "character": CharacterTokenizer.from_text,
 }
 """Tokenizers by name, made from the training text."""

@@ -1,13 +1,14 @@
 """Windows of many series: what a forecaster sees of the past, and what it has to say.
 
 A window at the cut ``t`` of a series ``y`` with season ``m`` forecasts ``y[t : t + H]`` as
-departures from the seasonal naive forecast, in units of the series' own seasonal change:
+departures from the seasonal naive forecast, in units of the series' own seasonal change so far:
 
     base_h  = y[t - m + h mod m]                    the newest value of the same phase
-    scale   = mean |y_i - y_{i-m}|                  of the series (the unit of MASE)
+    scale   = mean |y_i - y_{i-m}|, i < t           before the cut (the unit of MASE there)
     target  = (y_{t+h} - base_h) / scale
 
-so that saying 0 is the seasonal naive forecast, and series of any size weigh the same.
+so that saying 0 is the seasonal naive forecast, and series of any size weigh the same. Nothing
+from the cut on reaches an input or the scale: a window in training shows what one shows in use.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from seqnets.typing import Float, Int
 __all__ = ["SeriesWindows", "Window", "WindowShape", "WindowSource"]
 
 FAR = 8.0  # features beyond this many units are pressed together logarithmically
+LARGEST = 100.0  # a target further from the base counts as this far: the unit was no guide to it
 
 
 class Window(NamedTuple):
@@ -39,7 +41,7 @@ class Window(NamedTuple):
     future: Any
     """[B, H, K + 3] float32: what is known of the steps to come (see `WindowShape.profile`)."""
     target: Any
-    """[B, H] float32, in units of ``scale`` from ``base``."""
+    """[B, H] float32, in units of ``scale`` from ``base``, within ±``LARGEST``."""
     weight: Any
     """[B, H] float32: 1 where the target is observed, else 0."""
 
@@ -70,6 +72,9 @@ class WindowShape:
 class SeriesWindows:
     """Windows of a set of series, at any cut.
 
+    A series begins at its first observed value: missing values before it are left out, so that
+    something is known before every cut.
+
     Args:
       series: the series; each must have at least one observed value.
       shape: sizes of the windows.
@@ -85,16 +90,17 @@ class SeriesWindows:
         if not series:
             raise DataError("series: expected at least one, got none")
         self.shape = shape
-        lengths = np.array([len(one.values) for one in series])
+        begun = [_begun(one) for one in series]
+        lengths = np.array([len(values) for values in begun])
         self._ends = np.cumsum(lengths)
         self._starts = self._ends - lengths
-        self.values = np.concatenate([one.values for one in series]).astype(np.float64)
-        self._filled = np.concatenate([_fill(one, shape.season) for one in series])
-        self._scales = np.array([_scale(one.values, shape.season) for one in series])
+        self.values = np.concatenate(begun)
+        self._filled = np.concatenate([_fill(values, shape.season) for values in begun])
+        self._scales = np.concatenate([_scales(values, shape.season) for values in begun])
 
     @property
     def lengths(self) -> Int[np.ndarray, " n"]:
-        """[series] number of steps of each."""
+        """[series] number of steps of each, from its first observed value."""
         return self._ends - self._starts
 
     def check_usable(self, held_out: int) -> Int[np.ndarray, " n"]:
@@ -123,9 +129,9 @@ class SeriesWindows:
         return min(self.shape.season, self.shape.context) + 1
 
     def windows(self, rows: Int[np.ndarray, " B"], cuts: Int[np.ndarray, " B"]) -> Window:
-        """Windows of the series ``rows [B]`` at ``cuts [B]``, which may be the series' end."""
+        """Windows of the series ``rows [B]`` at ``cuts [B]``, from 1 to the series' length."""
         W, H, m = self.shape.context, self.shape.horizon, self.shape.season
-        scale = self._scales[rows][:, None]
+        scale = self._scale(rows, cuts)[:, None]
         past, real = self._take(self._filled, rows, cuts, np.arange(-W, 0))
         observed, _ = self._take(self.values, rows, cuts, np.arange(-W, 0))
         earlier, known = self._take(self._filled, rows, cuts, np.arange(-W, 0) - m)
@@ -150,7 +156,7 @@ class SeriesWindows:
             -1,
         )
         target, exists = self._take(self.values, rows, cuts, np.arange(H))
-        target = (target - base) / scale
+        target = np.clip((target - base) / scale, -LARGEST, LARGEST)
         weight = exists & np.isfinite(target)
         return Window(
             past=features.astype(np.float32),
@@ -168,7 +174,12 @@ class SeriesWindows:
     ) -> Float[np.ndarray, "B H Q"]:
         """Forecasts ``[B, H, Q]`` of windows in the units of their series."""
         base = self._profile(rows, cuts)[..., :1]
-        return base + self._scales[rows][:, None, None] * np.asarray(quantiles, np.float64)
+        scale = self._scale(rows, cuts)[:, None, None]
+        return base + scale * np.asarray(quantiles, np.float64)
+
+    def _scale(self, rows: np.ndarray, cuts: np.ndarray) -> np.ndarray:
+        """[B] units of the series, of what lies before the cut."""
+        return self._scales[self._starts[rows] + cuts - 1]
 
     def _profile(self, rows: np.ndarray, cuts: np.ndarray) -> np.ndarray:
         """[B, H, K] values of the same phase, from the newest season back.
@@ -237,25 +248,42 @@ def _press(x: np.ndarray) -> np.ndarray:
     return FAR * np.arcsinh(x / FAR)
 
 
-def _fill(one: Series, season: int) -> np.ndarray:
-    """The values with each missing one replaced by the newest before it of the same phase."""
-    filled = np.array(one.values, np.float64)
-    observed = np.flatnonzero(np.isfinite(filled))
+def _begun(one: Series) -> Float[np.ndarray, " n"]:
+    """The values from the first observed one on."""
+    values = np.asarray(one.values, np.float64)
+    observed = np.flatnonzero(np.isfinite(values))
     if not observed.size:
         raise DataError(f"series {one.id!r}: expected at least one observed value, got none")
+    return values[observed[0] :]
+
+
+def _fill(values: Float[np.ndarray, " n"], season: int) -> Float[np.ndarray, " n"]:
+    """The values with each missing one replaced by the newest before it of the same phase."""
+    filled = values.copy()
     for i in np.flatnonzero(~np.isfinite(filled)):
-        if i >= season and np.isfinite(filled[i - season]):
-            filled[i] = filled[i - season]
-        else:
-            filled[i] = filled[i - 1] if i else filled[observed[0]]
+        same = i >= season and np.isfinite(filled[i - season])
+        filled[i] = filled[i - season] if same else filled[i - 1]
     return filled
 
 
-def _scale(values: np.ndarray, season: int) -> float:
-    """Mean absolute seasonal change; of one step, or the values' size, where that is 0."""
-    for lag in (season, 1):
-        change = np.abs(values[lag:] - values[:-lag])
-        change = change[np.isfinite(change)]
-        if change.size and change.mean() > 0:
-            return float(change.mean())
-    return float(np.nanmean(np.abs(values))) or 1.0
+def _scales(values: Float[np.ndarray, " n"], season: int) -> Float[np.ndarray, " n"]:
+    """The unit after each value, from it and those before: at the cut t it is number t - 1.
+
+    The mean absolute seasonal change; of one step, or the values' mean size, where that is 0; and
+    1 where all are 0.
+    """
+    scales = np.zeros(len(values))
+    for sizes in (_changes(values, season), _changes(values, 1), np.abs(values), np.ones(1)):
+        scales = np.where(scales > 0, scales, _running_mean(sizes))
+    return scales
+
+
+def _changes(values: Float[np.ndarray, " n"], lag: int) -> Float[np.ndarray, " n"]:
+    """Absolute changes over a lag, missing in its first values."""
+    return np.abs(values - np.concatenate([np.full(lag, np.nan), values])[: len(values)])
+
+
+def _running_mean(sizes: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Mean of each value and those before it that are not missing, 0 where all are missing."""
+    seen = np.isfinite(sizes)
+    return np.cumsum(np.where(seen, sizes, 0.0)) / np.maximum(np.cumsum(seen), 1)

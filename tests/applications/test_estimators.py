@@ -36,7 +36,7 @@ def frame(steps=64, start=0, names="abcd"):
 
 @pytest.fixture(scope="module")
 def writer():
-    return LanguageModel(**SMALL_TEXT, learning_rate=0.02).fit(TEXT, steps=120)
+    return LanguageModel(**SMALL_TEXT, learning_rate=0.02).fit(TEXT, steps=160)
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +50,13 @@ def test_a_text_is_learned_measured_and_continued(writer):
     figures = writer.score(TEXT)
     assert set(figures) == {
         "nats", "bits_per_character", "perplexity", "tokens", "tokens_per_second",
+        "nats_from_fresh_state", "unseen_share",
     }  # fmt: skip
     assert figures["nats"] < 0.5
+    assert figures["nats_from_fresh_state"] < figures["nats"] + 0.1
+    assert figures["unseen_share"] == 0
     assert figures["tokens"] == len(TEXT) - 1
-    assert writer.result["steps"] == 120
+    assert writer.result["steps"] == 160
     assert {record["split"] for record in writer.records} == {"train", "validation"}
     hot = [writer.generate("the ", tokens=30, temperature=3.0, seed=seed) for seed in (1, 1, 2)]
     assert hot[0] == hot[1] != hot[2]
@@ -61,6 +64,28 @@ def test_a_text_is_learned_measured_and_continued(writer):
     assert writer.generate("the ", tokens=30, temperature=3.0, top_k=1) == writer.generate(
         "the ", tokens=30, temperature=0
     )
+
+
+def test_without_a_prompt_a_text_is_written_from_its_beginning():
+    lines = LanguageModel(**SMALL_TEXT, learning_rate=0.02, fresh_starts=0.3)
+    lines.fit("the cat sat\n" * 400, steps=120)
+    assert lines.generate("", tokens=23, temperature=0) == "the cat sat\nthe cat sat"
+    drawn = [lines.generate("", tokens=9, temperature=2.0, seed=seed) for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+@pytest.mark.parametrize("tokenizer", ["byte", "character"])
+def test_characters_that_did_not_occur_in_training_are_said(tokenizer, tmp_path):
+    writer = LanguageModel(**SMALL_TEXT, tokenizer=tokenizer).fit(TEXT, steps=1)
+    told = r"text: 0\.6 % of its characters did not occur in training: '\\r', 'é'; they are read"
+    with pytest.warns(UserWarning, match=told) as warned:
+        figures = writer.score(TEXT[:497] + "\r\ré")
+    assert warned[0].filename == __file__
+    assert figures["unseen_share"] == 3 / 500
+    writer.save(tmp_path / "model")
+    for model in (writer, LanguageModel.load(tmp_path / "model")):
+        with pytest.warns(UserWarning, match=r"prompt: 25 % of its characters .* 'X'; they are"):
+            model.generate("caXt", tokens=1)
 
 
 def test_forecasts_have_the_promised_form(forecaster):
@@ -236,8 +261,6 @@ def test_wrong_levels_and_prompts(writer, forecaster):
     for levels in ((0.5, 1.5), (), (0.5, 0.5)):
         with pytest.raises(ValueError, match=r"levels: expected increasing numbers in \(0, 1\)"):
             forecaster.predict(levels=levels)
-    with pytest.raises(ValueError, match="prompt: expected at least one character"):
-        writer.generate("")
     with pytest.raises(ValueError, match="tokens"):
         writer.generate("a", tokens=0)
 

@@ -1,15 +1,18 @@
 """The forecaster: it starts at seasonal naive, keeps rows apart, and counts what was observed."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from seqnets.applications.forecasting.data import validation_windows
 from seqnets.applications.forecasting.network import ForecastNetwork
 from seqnets.applications.forecasting.objective import forecasting_loss
 from seqnets.cells import GRU, LSTM
 from seqnets.data.series import Series
+from seqnets.data.source import WHOLE
 from seqnets.data.windows import SeriesWindows, Window, WindowShape, WindowSource
 from seqnets.heads import GaussianHead, QuantileHead
 from seqnets.modules import Layer
@@ -82,15 +85,26 @@ def test_loss_counts_observed_steps(window, rng):
 
 
 def test_the_median_loss_of_zero_is_the_mase(windows):
-    """Targets are in units of the seasonal change, so the loss of saying 0 is a MASE of one."""
+    """Targets are in units of the past seasonal change, so the loss of saying 0 is naive's MASE."""
     window = windows.windows(np.array([0]), np.array([20]))
     model = ForecastNetwork((Layer(LSTM(2)),), QuantileHead((0.5,)))
     params = model.init(jax.random.key(0), window)["params"]
     loss = forecasting_loss(model)(params, window, EVALUATION).loss
     values = windows.values[:30]
-    scale = np.mean(np.abs(values[3:] - values[:-3]))
+    scale = np.mean(np.abs(values[3:20] - values[:17]))
     naive = np.mean(np.abs(values[20:24] - values[[17, 18, 19, 17]])) / scale
     np.testing.assert_allclose(loss.mean(), naive, rtol=1e-5)
+
+
+def test_validation_shows_nothing_of_what_it_asks_for(rng):
+    walks = [10 + np.cumsum(rng.normal(size=n)) for n in (30, 12, 9)]
+    series, changed = (
+        [Series(f"{i}", np.concatenate([walk[:-4], end])) for i, walk in enumerate(walks)]
+        for end in ([1.0, 2.0, 3.0, 4.0], [np.nan, 1e300, -1e300, 0.0])
+    )
+    one, two = (validation_windows(SeriesWindows(each, SHAPE), WHOLE) for each in (series, changed))
+    chex.assert_trees_all_equal(*([batch[:3] for batch in batches] for batches in (one, two)))
+    assert np.any(one[0].target != two[0].target)
 
 
 def test_it_learns_what_seasonal_naive_cannot(rng):

@@ -1,6 +1,7 @@
 import gzip
 import math
 
+import chex
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,9 +21,14 @@ from seqnets.data.text import (
 )
 
 
-def stream(n, batch_size=3, chunk_length=4, seed=7):
-    tokens = np.arange(n)
-    return TextStream(tokens, batch_size=batch_size, chunk_length=chunk_length, seed=seed)
+def stream(n, batch_size=3, chunk_length=4, seed=7, fresh_starts=0.0):
+    return TextStream(
+        np.arange(n),
+        batch_size=batch_size,
+        chunk_length=chunk_length,
+        seed=seed,
+        fresh_starts=fresh_starts,
+    )
 
 
 class TestReadTexts:
@@ -134,6 +140,30 @@ class TestTextStream:
         firsts = [stream(60, seed=s).batch(last * 3).inputs[0, 0] for s in range(20)]
         assert len(set(firsts)) > 3
 
+    def test_rows_begin_afresh_at_random(self):
+        """As often as asked for, at the first step of a batch, by seed, number, and row alone."""
+        B, T, n = 16, 4, 2000
+        given = {"batch_size": B, "chunk_length": T, "seed": 3}
+        carried = TextStream(np.arange(n), **given)
+        one, other = (TextStream(np.arange(n), **given, fresh_starts=0.1) for _ in range(2))
+        numbers = [k for k in range(1000) if k % one.steps_per_epoch]
+        draws = []
+        for k in reversed(numbers):
+            batch = one.batch(k)
+            chex.assert_trees_all_equal(batch, other.batch(k))
+            chex.assert_trees_all_equal(batch[:2], carried.batch(k)[:2])
+            assert not batch.reset[:, 1:].any()
+            assert not carried.batch(k).reset.any()
+            draws.append(batch.reset[:, 0])
+            third = one.batch(k, Share(1, 3))
+            chex.assert_trees_all_equal(third.reset, batch.reset[Share(1, 3).rows(B)])
+        # 15,500 draws: 0.1 within 5 deviations of sqrt(0.09 / 15,500); each row has its turn.
+        np.testing.assert_allclose(np.mean(draws), 0.1, atol=0.012)
+        assert np.any(draws, axis=0).all()
+        assert len({tuple(draw) for draw in draws}) > 100
+        varied = TextStream(np.arange(n), **(given | {"seed": 4}), fresh_starts=0.1)
+        assert any(np.any(varied.batch(k).reset != one.batch(k).reset) for k in range(1, 20))
+
     def test_the_least_text(self):
         batch = stream(13).batch(10**9)
         np.testing.assert_array_equal(batch.inputs.ravel(), np.arange(12))
@@ -154,6 +184,7 @@ class TestTextStream:
             ({"batch_size": 0}, "batch_size"),
             ({"chunk_length": 0}, "chunk_length"),
             ({"seed": -1}, "seed"),
+            ({"fresh_starts": 1.1}, "fresh_starts"),
         ],
     )
     def test_numbers_out_of_range(self, changed, told):

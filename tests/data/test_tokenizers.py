@@ -17,7 +17,11 @@ from seqnets.data.tokenizers import (
 
 TEXTS = ["", "a", "naïve café", "漢字と𝄞 clef", "line\r\nline\n\0", "�"]
 SAMPLE = "".join(TEXTS) + "bcd"
-TOKENIZERS = [ByteTokenizer(), CharacterTokenizer.from_text(SAMPLE)]
+TOKENIZERS = [
+    ByteTokenizer(),
+    ByteTokenizer.from_text(SAMPLE),
+    CharacterTokenizer.from_text(SAMPLE),
+]
 
 # UTF-8 has no form for surrogates, so a text that was read from a file holds none.
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -55,6 +59,42 @@ def test_unknown_characters_on_both_sides_of_the_table():
     tokenizer = CharacterTokenizer.from_text("mn")
     assert tokenizer.encode("amnz\U0010ffff").tolist() == [0, 1, 2, 0, 0]
     assert tokenizer.decode([0, 1, 2]) == "\ufffdmn"
+
+
+@given(texts.filter(bool), texts)
+def test_unseen_characters_and_their_share(known, text):
+    """Against a count by hand: of characters, or of those with a byte that did not occur."""
+    seen = set(known.encode())
+    for tokenizer, new in (
+        (CharacterTokenizer.from_text(known), lambda c: c not in known),
+        (ByteTokenizer.from_text(known), lambda c: not set(c.encode()) <= seen),
+        (ByteTokenizer(), lambda c: False),
+    ):
+        unseen = tokenizer.unseen(text)
+        assert unseen.characters == "".join(sorted(filter(new, set(text))))
+        assert unseen.share == pytest.approx(sum(map(new, text)) / max(len(text), 1), rel=1e-12)
+        assert tokenizer.unseen(known) == ("", 0.0)
+
+
+def test_the_bytes_that_were_seen_change_no_id():
+    plain, made = ByteTokenizer(), ByteTokenizer.from_text("cab\n")
+    assert made.seen == (10, 97, 98, 99)
+    assert made.size == plain.size
+    np.testing.assert_array_equal(made.encode("né"), plain.encode("né"))
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "text"),
+    [
+        (ByteTokenizer(), "\n"),
+        (CharacterTokenizer.from_text("to be\nor not"), "\n"),
+        (CharacterTokenizer.from_text("to be\tor\nnot"), "\n"),
+        (CharacterTokenizer.from_text("to be"), " "),
+        (CharacterTokenizer.from_text("cab"), "a"),
+    ],
+)
+def test_what_stands_before_a_text(tokenizer, text):
+    assert tokenizer.decode([tokenizer.beginning]) == text
 
 
 def test_broken_bytes_are_decoded_to_the_replacement_character():
@@ -107,6 +147,10 @@ def test_json_round_trip(tokenizer):
         ({}, "kind of tokenizer: got 'None'"),
         ({"kind": "byte"}, "got 'byte'; did you mean 'bytes'"),
         ({"kind": "bytes", "size": 256}, r"expected the keys \['kind'\], got \['kind', 'size'\]"),
+        ({"kind": "bytes", "seen": "ab"}, "seen: expected a list of bytes, got ab"),
+        ({"kind": "bytes", "seen": [True]}, "seen: expected a list of bytes"),
+        ({"kind": "bytes", "seen": [2, 1]}, r"seen: expected bytes in ascending order, got \[2, 1"),
+        ({"kind": "bytes", "seen": [256]}, "seen: expected bytes in ascending order"),
         ({"kind": "characters"}, r"expected the keys \['characters', 'kind'\], got \['kind'\]"),
         ({"kind": "characters", "characters": ["a"]}, "characters: expected a string, got list"),
         ({"kind": "characters", "characters": "ba"}, "expected distinct characters in ascending"),

@@ -6,7 +6,7 @@ import pytest
 
 from seqnets.data.errors import DataError
 from seqnets.data.series import Series
-from seqnets.data.windows import FAR, SeriesWindows, WindowShape, WindowSource
+from seqnets.data.windows import FAR, LARGEST, SeriesWindows, WindowShape, WindowSource
 
 SHAPE = WindowShape(context=10, horizon=5, season=3, profile=2)
 
@@ -19,6 +19,16 @@ def make(rng, lengths, missing=0.0):
         values[1:][rng.random(length - 1) < missing] = np.nan
         out.append(Series(f"s{number}", values, None, None))
     return out
+
+
+def ending_at(series, cuts):
+    """The series as they were known at the cuts."""
+    return [Series(one.id, one.values[:cut]) for one, cut in zip(series, cuts, strict=True)]
+
+
+def inputs(window):
+    """What a window shows of the past, and of the steps to come."""
+    return window.past, window.past_mask, window.future
 
 
 def fill(values, m):
@@ -34,7 +44,7 @@ def test_targets_and_base_by_hand(rng):
     values = np.arange(1.0, 13.0) ** 2  # seasonal changes 2*3*i + 9 are known
     windows = SeriesWindows([Series("a", values, None, None)], SHAPE)
     window = windows.windows(np.array([0]), np.array([7]))
-    scale = np.mean(values[3:] - values[:-3])
+    scale = np.mean(values[3:7] - values[:4])  # of the changes before step 7
     base = values[[4, 5, 6, 4, 5]]  # the season before step 7, repeated
     np.testing.assert_allclose(window.target[0], (values[7:12] - base) / scale, rtol=1e-6)
     np.testing.assert_array_equal(window.weight[0], 1)
@@ -70,8 +80,7 @@ def test_the_past_against_a_loop(rng):
         values, filled = series[row].values, fill(series[row].values, 3)
         real = [i for i in range(cut - 10, cut) if i >= 0]
         level, spread = np.mean(filled[real]), np.std(filled[real])
-        changes = np.abs(values[3:] - values[:-3])
-        scale = np.nanmean(changes)
+        scale = np.nanmean(np.abs(values[3:cut] - values[: cut - 3]))
         for place, i in enumerate(range(cut - 10, cut)):
             assert window.past_mask[b, place] == (i >= 0)
             if i < 0:
@@ -86,25 +95,94 @@ def test_the_past_against_a_loop(rng):
             np.testing.assert_allclose(window.past[b, place], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_future_never_looks_ahead(rng):
-    """What a window shows must not change when everything after the cut does."""
-    series = make(rng, [40, 30], missing=0.1)
-    changed = [
-        Series(
-            one.id,
-            np.concatenate([one.values[:20], rng.normal(size=len(one.values) - 20)]),
-            None,
-            None,
+def after(kind, size, rng):
+    """What may follow a cut, of any size."""
+    if kind == "missing":
+        return np.full(size, np.nan)
+    if kind == "extreme":
+        return rng.choice([-1e300, 1e300, 0.0, np.nan], size)
+    return rng.normal(0, 1e4, size)
+
+
+def continued(one, cut, values):
+    """A series with other values from a cut on."""
+    return Series(one.id, np.concatenate([one.values[:cut], values]))
+
+
+@pytest.mark.parametrize("kind", ["random", "extreme", "missing"])
+def test_nothing_from_the_cut_on_reaches_an_input_or_a_unit(kind, rng):
+    series = make(rng, [40, 30, 50, 12], missing=0.2)
+    first = SeriesWindows(series, SHAPE).first_cut
+    rows = np.arange(4)
+    for _ in range(25):
+        cuts = rng.integers(first, [len(one.values) for one in series])
+        changed = [
+            Series(
+                one.id, np.concatenate([one.values[:cut], after(kind, len(one.values) - cut, rng)])
+            )
+            for one, cut in zip(series, cuts, strict=True)
+        ]
+        windows, others = SeriesWindows(series, SHAPE), SeriesWindows(changed, SHAPE)
+        one, two = windows.windows(rows, cuts), others.windows(rows, cuts)
+        chex.assert_trees_all_equal(inputs(one), inputs(two))
+        assert np.any(one.target != two.target)
+        quantiles = rng.normal(size=(4, 5, 2))
+        chex.assert_trees_all_equal(
+            windows.restore(rows, cuts, quantiles), others.restore(rows, cuts, quantiles)
         )
-        for one in series
-    ]
-    rows, cuts = np.array([0, 1]), np.array([20, 20])
-    windows, others = SeriesWindows(series, SHAPE), SeriesWindows(changed, SHAPE)
-    others._scales = windows._scales  # the scale is of the whole series, on purpose
-    one, two = windows.windows(rows, cuts), others.windows(rows, cuts)
-    for name in ("past", "past_mask", "future"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
-    assert np.any(one.target != two.target)
+
+
+def test_a_window_of_training_shows_what_one_in_use_shows(rng):
+    """The windows of a source, each beside that at the end of the series cut off there."""
+    series = make(rng, [60, 25, 40], missing=0.2)
+
+    class Recorded(SeriesWindows):
+        def windows(self, rows, cuts):
+            self.last = rows, cuts
+            return super().windows(rows, cuts)
+
+    windows = Recorded(series, SHAPE)
+    source = WindowSource(windows, batch_size=6, seed=3, held_out=5)
+    for k in range(10):
+        batch, (rows, cuts) = source.batch(k), windows.last
+        in_use = SeriesWindows(ending_at([series[row] for row in rows], cuts), SHAPE)
+        chex.assert_trees_all_equal(inputs(batch), inputs(in_use.windows(np.arange(6), cuts)))
+
+
+def test_missing_values_before_the_first_are_no_part_of_a_series(rng):
+    late, whole = make(rng, [40, 40], missing=0.2)
+    padded = Series("padded", np.concatenate([np.full(9, np.nan), late.values]))
+    windows, others = (SeriesWindows([one, whole], SHAPE) for one in (padded, late))
+    chex.assert_trees_all_equal(windows.lengths, others.lengths)
+    rows = np.array([0, 1, 0])
+    for cuts in rng.integers(1, 41, (20, 3)):
+        chex.assert_trees_all_equal(windows.windows(rows, cuts), others.windows(rows, cuts))
+
+
+@pytest.mark.parametrize(
+    ("past", "unit"),
+    [
+        ([1, 2, 4, 3, 1, 9], 8 / 3),  # seasonal changes of 2, 1, 5
+        ([1, 2, 4, 1, 2, 4], 1.8),  # seasonal changes of 0: those of one step, 1, 2, 3, 1, 2
+        ([-5, -5, -5, -5], 5.0),  # no change at all: the size
+        ([0, 0, 0, 0, 0], 1.0),  # nothing but zeros
+        ([7], 7.0),
+        ([2, np.nan, 3], 2.5),  # no two values a season or a step apart
+    ],
+)
+def test_the_unit_of_a_cut(past, unit):
+    windows = SeriesWindows([Series("a", np.array([*past, 100.0] + [0.0] * 4))], SHAPE)
+    cut = np.array([len(past)])
+    restored = windows.restore(np.array([0]), cut, np.array([[[0.0, 1.0]] * 5]))
+    np.testing.assert_allclose(np.diff(restored), unit, rtol=1e-12)
+
+
+def test_a_target_far_from_the_base_is_bounded():
+    """A series that stands still and then jumps: its unit says nothing of the jump."""
+    values = np.array([0.0] * 10 + [1e9, -1e9, 1e300, -1e300, 50.0])
+    window = SeriesWindows([Series("a", values)], SHAPE).windows(np.array([0]), np.array([10]))
+    np.testing.assert_array_equal(window.target[0], [LARGEST, -LARGEST, LARGEST, -LARGEST, 50])
+    np.testing.assert_array_equal(window.weight[0], 1)
 
 
 def test_missing_targets_weigh_nothing(rng):
@@ -132,16 +210,19 @@ def test_batches_are_functions_of_seed_and_number(rng):
     assert np.any(first.target != WindowSource(windows, batch_size=8, seed=2).batch(5).target)
 
 
-def test_batches_stay_clear_of_the_held_out_end(rng):
+def test_held_out_values_reach_no_training_batch(rng):
     series = make(rng, [30, 31])
-    for one in series:
-        one.values[-6:] = 1e6
-    windows = SeriesWindows(series, SHAPE)
-    windows._scales = np.ones(2)
-    clear = WindowSource(windows, batch_size=16, seed=0, held_out=6)
-    everywhere = WindowSource(windows, batch_size=16, seed=0)
-    assert max(clear.batch(k).target.max() for k in range(20)) < 1e4
-    assert max(everywhere.batch(k).target.max() for k in range(20)) > 1e4
+    changed = [continued(one, -6, after("random", 6, rng)) for one in series]
+    windows, others = SeriesWindows(series, SHAPE), SeriesWindows(changed, SHAPE)
+    for held_out, equal in ((6, True), (0, False)):
+        one, two = (
+            [WindowSource(w, batch_size=16, seed=0, held_out=held_out).batch(k) for k in range(9)]
+            for w in (windows, others)
+        )
+        if equal:
+            chex.assert_trees_all_equal(one, two)
+        else:
+            assert any(np.any(a.target != b.target) for a, b in zip(one, two, strict=True))
 
 
 @pytest.mark.parametrize("values", [[5.0, 5.0, 5.0, 5.0], [0.0, 0.0], [3.0], [1e12, 1e12, 1e12]])

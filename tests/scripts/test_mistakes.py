@@ -154,7 +154,6 @@ def test_runs_that_cannot_be_used(trained, run, files, bad):
     check(run("generate_text", trained / "none", *prompt), "none")
     check(run("generate_text", trained, *prompt), "config.toml")
     check(run("generate_text", forecast, *prompt), "data.")
-    check(run("generate_text", text, "--prompt", "", "--tokens", 3), "prompt")
     check(run("generate_text", text, "--prompt", "a", "--tokens", 0), "tokens")
     check(run("generate_text", text, *prompt, "--temperature", -1), "temperature")
     check(run("generate_text", text, *prompt, "--top-k", 0), "top_k")

@@ -48,6 +48,7 @@ def test_from_training_to_text(train_text, run, files, tmp_path):
     figures = json.loads(line)
     assert set(figures) == {
         "nats", "bits_per_character", "perplexity", "tokens", "tokens_per_second",
+        "nats_from_fresh_state", "unseen_share",
     }  # fmt: skip
     assert figures["tokens"] == 24 * 200 - 1
     assert figures["nats"] < 0.5
@@ -63,6 +64,28 @@ def test_from_training_to_text(train_text, run, files, tmp_path):
     assert hot.out != run("generate_text", *arguments, "--temperature", 3, "--seed", 2).out
     only = run("generate_text", *arguments, "--temperature", 3, "--top-k", 1)
     assert only.out == greedy.out
+    free = run("generate_text", out, "--prompt", "", "--tokens", 40, "--temperature", 0)
+    assert free.status == 0, free.err
+    assert len(free.out) == 40 + 1
+    assert "the cat sat on the mat. " in free.out
+
+
+@pytest.mark.filterwarnings("always:.*did not occur in training")
+def test_unseen_characters_are_said_in_one_line(train_text, run, files, tmp_path):
+    out, other = tmp_path / "run", tmp_path / "other.txt"
+    assert train_text("--out", out, "--max-steps", 1).status == 0
+    other.write_bytes((files / "text.txt").read_bytes().replace(b". ", b"\r\n"))
+    measured = run("evaluate_text", out, "--data", other)
+    assert measured.status == 0
+    (line,) = measured.err.splitlines()
+    told = "warning: text: 8.33 % of its characters did not occur in training: '\\n', '\\r'; they"
+    assert told in line
+    assert json.loads(measured.out)["unseen_share"] == 2 / 24
+    written = run("generate_text", out, "--prompt", "a dog", "--tokens", 3)
+    assert written.status == 0
+    (line,) = written.err.splitlines()
+    assert "warning: prompt: 40 % of its characters did not occur in training: 'd', 'g'" in line
+    assert len(written.out) == 5 + 3 + 1
 
 
 def test_the_same_seed_twice_and_another(train_text, tmp_path):

@@ -13,12 +13,23 @@ from seqnets.data.builtin.mauna_loa import mauna_loa
 from seqnets.data.checksums import checksum_of_series
 from seqnets.data.errors import DataError
 from seqnets.data.series import Series, read_series, season_of
-from seqnets.data.windows import SeriesWindows, WindowShape
+from seqnets.data.source import Share, rows_of
+from seqnets.data.windows import SeriesWindows, Window, WindowShape
 
-__all__ = ["Histories", "held_out", "read_histories", "window_shape", "windows_of_lead"]
+__all__ = [
+    "ROWS",
+    "Histories",
+    "held_out",
+    "read_histories",
+    "validation_windows",
+    "window_shape",
+    "windows_of_lead",
+]
 
 CONTEXT = (64, 256)
 NO_SEASON_HORIZON = 12
+ROWS = 128  # windows that are evaluated or predicted at once
+VALIDATION_WINDOWS = 2048
 
 
 class Histories(NamedTuple):
@@ -83,6 +94,23 @@ def held_out(windows: SeriesWindows) -> int:
     """Time steps at the end of every series for validation: the horizon, or none if too short."""
     horizon = windows.shape.horizon
     return horizon if windows.usable(horizon).size else 0
+
+
+def validation_windows(windows: SeriesWindows, share: Share) -> list[Window]:
+    """The ends of the series, in batches; where there are very many, of a fixed sample of them.
+
+    Args:
+      windows: of the series.
+      share: which rows of each batch.
+    """
+    usable = windows.usable(0)
+    chosen = np.sort(np.random.default_rng(0).permutation(usable)[:VALIDATION_WINDOWS])
+    cuts = windows.lengths[chosen] - windows.shape.horizon
+    batches = [
+        windows.windows(chosen[i : i + ROWS], cuts[i : i + ROWS])
+        for i in range(0, len(chosen), ROWS)
+    ]
+    return [rows_of(window, share.rows(ROWS)) for window in batches]
 
 
 def window_shape(config: ForecastConfig) -> WindowShape:

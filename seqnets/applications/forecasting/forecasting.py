@@ -14,9 +14,11 @@ import pandas as pd
 from seqnets.applications.application import Model, Work
 from seqnets.applications.forecasting.config import ForecastConfig
 from seqnets.applications.forecasting.data import (
+    ROWS,
     Histories,
     held_out,
     read_histories,
+    validation_windows,
     window_shape,
     windows_of_lead,
 )
@@ -34,14 +36,12 @@ from seqnets.heads import HEADS
 from seqnets.metrics.series import evaluate_forecasts
 from seqnets.modules import apply
 from seqnets.runs import RunDirectory
-from seqnets.training import LossEvaluation, Share, Weights, make_train_step
+from seqnets.training import LossEvaluation, Weights, make_train_step
 from seqnets.typing import Array, Float, PyTree
 
 __all__ = ["FORECASTING", "FittedForecaster", "Forecasting", "forecast_frame", "match_series"]
 
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-ROWS = 128
-VALIDATION_WINDOWS = 2048
 SERIES_FILE = "series.csv"
 
 
@@ -131,7 +131,7 @@ class Forecasting:
         layout = data_parallel([train.batch_size], shard_optimizer=train.shard_optimizer)
         config, windows, histories = windows_of_lead(config, read, layout.peers)
         network, last = _network(config), held_out(windows)
-        validation = functools.cache(functools.partial(_validation, windows))
+        validation = functools.cache(functools.partial(validation_windows, windows))
         loss_fn = forecasting_loss(network)
         return Work(
             config=config,
@@ -239,15 +239,3 @@ def _model(
         init=lambda key: network.init(key, example)["params"],
         fitted=lambda weights: FittedForecaster(shape, network, weights, series),
     )
-
-
-def _validation(windows: SeriesWindows, share: Share) -> list[Window]:
-    """The held-out ends of the series; where there are very many, of a fixed sample of them."""
-    usable = windows.usable(0)
-    chosen = np.sort(np.random.default_rng(0).permutation(usable)[:VALIDATION_WINDOWS])
-    cuts = windows.lengths[chosen] - windows.shape.horizon
-    batches = [
-        windows.windows(chosen[i : i + ROWS], cuts[i : i + ROWS])
-        for i in range(0, len(chosen), ROWS)
-    ]
-    return [rows_of(window, share.rows(ROWS)) for window in batches]

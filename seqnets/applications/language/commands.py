@@ -24,7 +24,12 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="the run directory of a trained model")
-    parser.add_argument("--prompt", required=True, metavar="TEXT", help="text to continue")
+    parser.add_argument(
+        "--prompt",
+        required=True,
+        metavar="TEXT",
+        help='text to continue; "" for a text from its beginning',
+    )
     parser.add_argument("--tokens", type=int, default=500, metavar="N", help="default 500")
     parser.add_argument(
         "--temperature",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from seqnets.config import NotNegative, Positive, field
+from seqnets.config import Fraction, NotNegative, Positive, field
 from seqnets.modules.config import RecurrentConfig
 from seqnets.optimizers.config import OptimizerConfig
 from seqnets.training.config import TrainConfig
@@ -24,12 +24,15 @@ class TextData:
       tokenizer: a key of `seqnets.data.TOKENIZERS`.
       validation: fraction at the end of the text held out (built-in text: by files).
       chunk_length: time steps T between two truncations of the gradient.
+      fresh_starts: probability with which a row of a batch begins from the initial state, as texts
+        do; the others carry on that of the batch before.
     """
 
     files: tuple[str, ...] = field((), may_change=True, may_differ=True, keyword=None)
     tokenizer: str = "character"
     validation: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.1
     chunk_length: Positive = field(64, formerly="steps")
+    fresh_starts: Fraction = 0.05
 
 
 @dataclasses.dataclass(frozen=True)

@@ -121,9 +121,12 @@ def text_stream(config: TextConfig, tokens: Excerpt) -> TextStream:
     Raises:
       DataError: if there are too few tokens.
     """
-    train, chunk_length = config.train, config.data.chunk_length
     return TextStream(
-        tokens, batch_size=train.batch_size, chunk_length=chunk_length, seed=train.seed
+        tokens,
+        batch_size=config.train.batch_size,
+        chunk_length=config.data.chunk_length,
+        seed=config.train.seed,
+        fresh_starts=config.data.fresh_starts,
     )
 
 

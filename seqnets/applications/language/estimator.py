@@ -55,7 +55,8 @@ class LanguageModel(Estimator[str | Sequence[str], FittedLanguageModel]):
         """Continue a prompt; the same seed gives the same text.
 
         Args:
-          prompt: text to continue, at least one character.
+          prompt: text to continue; if empty, a text is written from its beginning, as after a
+            line break.
           tokens: number of tokens to write.
           temperature: logits are divided by it; 0 always takes the most probable token.
           top_k: choose among the k most probable tokens only.
@@ -67,7 +68,10 @@ class LanguageModel(Estimator[str | Sequence[str], FittedLanguageModel]):
 
         Raises:
           NotFittedError: if nothing was fitted.
-          ValueError: if the prompt is empty or an argument is out of range.
+          ValueError: if an argument is out of range.
+
+        Warns:
+          UserWarning: if the prompt holds characters that did not occur in training.
         """
         sampling = Sampling(temperature, top_k, top_p)
         return self.fitted.generate(prompt, tokens, sampling, seed)
@@ -78,5 +82,9 @@ class LanguageModel(Estimator[str | Sequence[str], FittedLanguageModel]):
         Raises:
           NotFittedError: if nothing was fitted.
           DataError: if the text has fewer than 2 tokens.
+
+        Warns:
+          UserWarning: if characters did not occur in training, or the model is much worse from the
+            initial state than from a carried one.
         """
         return self.fitted.evaluate(text)

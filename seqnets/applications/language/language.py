@@ -23,6 +23,7 @@ from seqnets.applications.language.data import (
 )
 from seqnets.applications.language.network import LanguageNetwork, initial_carry
 from seqnets.applications.language.objective import language_loss
+from seqnets.applications.language.remarks import warn_of_fresh_state, warn_of_unseen
 from seqnets.checks import check_range
 from seqnets.data.text import Excerpt, evaluation_batches
 from seqnets.data.tokenizers import Tokenizer, read_tokenizer
@@ -55,30 +56,43 @@ class FittedLanguageModel:
         """Measure a text; the state is carried along each of at most 32 stretches of it.
 
         Returns:
-          ``nats`` per token, ``bits_per_character``, ``perplexity`` per token, ``tokens``
-          predicted, ``tokens_per_second``.
+          ``nats`` per token, ``bits_per_character``, ``perplexity`` per token;
+          ``nats_from_fresh_state``, where every 256 tokens begin from the initial state;
+          ``unseen_share``, that of the characters which did not occur in training (they count in
+          all figures, see `seqnets.data.tokenizers`); ``tokens`` predicted, ``tokens_per_second``.
 
         Raises:
           DataError: if the text has fewer than 2 tokens.
+
+        Warns:
+          UserWarning: if characters did not occur in training, or the model is much worse from the
+            initial state than from a carried one.
         """
-        tokens = Excerpt.of(self.tokenizer.encode(text))
+        tokens, unseen = Excerpt.of(self.tokenizer.encode(text)), self.tokenizer.unseen(text)
         layout = data_parallel([evaluation_rows(tokens.size)])
-        evaluation = _evaluation(self.network, tokens, len(text), layout)
-        evaluation.sums(self.weights)  # compiles
-        began = time.perf_counter()
-        sums = evaluation.sums(self.weights)
-        seconds = time.perf_counter() - began
+        carried, fresh = (
+            _evaluation(self.network, tokens, len(text), layout, fresh=fresh)
+            for fresh in (False, True)
+        )
+        sums, seconds = _timed_sums(carried, self.weights)
+        figures, predicted = carried.figures(sums), int(sums["loss"].weight)
+        from_fresh_state = fresh.figures(fresh.sums(self.weights))["nats"]
+        warn_of_unseen("text", unseen)
+        warn_of_fresh_state(figures["nats"], from_fresh_state)
         return {
-            **evaluation.figures(sums),
-            "tokens": int(sums["loss"].weight),
-            "tokens_per_second": round(float(sums["loss"].weight) / seconds, 1),
+            **figures,
+            "nats_from_fresh_state": from_fresh_state,
+            "unseen_share": unseen.share,
+            "tokens": predicted,
+            "tokens_per_second": round(predicted / seconds, 1),
         }
 
     def generate(self, prompt: str, tokens: int, sampling: Sampling, seed: int = 0) -> str:
         """Continue a prompt; the same seed gives the same text.
 
         Args:
-          prompt: text to continue, at least one token.
+          prompt: text to continue; if empty, a text is written from its beginning, as what
+            follows a line break (`Tokenizer.beginning`) that is read from the initial state.
           tokens: number of tokens to write.
           sampling: how each is chosen.
           seed: of the choices.
@@ -87,13 +101,15 @@ class FittedLanguageModel:
           The continuation, without the prompt.
 
         Raises:
-          ValueError: if the prompt is empty, ``tokens`` is below 1, or ``seed`` negative.
+          ValueError: if ``tokens`` is below 1, or ``seed`` negative.
+
+        Warns:
+          UserWarning: if the prompt holds characters that did not occur in training.
         """
         check_range("tokens", tokens, 1)
         check_range("seed", seed, 0)
-        read = self.tokenizer.encode(prompt)
-        if not len(read):
-            raise ValueError("prompt: expected at least one character, got none")
+        read = self.tokenizer.encode(prompt) if prompt else np.array([self.tokenizer.beginning])
+        warn_of_unseen("prompt", self.tokenizer.unseen(prompt))
         params, last = self.weights.params, np.asarray(read[-1:], np.int32)
         reader, writer = _reader(self.network), _writer(self.network, sampling)
         carry = initial_carry(self.network, params, 1)
@@ -196,10 +212,25 @@ def _model(tokenizer: Tokenizer, network: LanguageNetwork) -> Model[FittedLangua
     )
 
 
+def _timed_sums(evaluation: LossEvaluation, weights: Weights) -> tuple[dict[str, Weighted], float]:
+    """The sums of an evaluation, and the seconds that it took, compilation not counted."""
+    evaluation.sums(weights)  # compiles
+    began = time.perf_counter()
+    return evaluation.sums(weights), time.perf_counter() - began
+
+
 def _evaluation(
-    network: LanguageNetwork, tokens: Excerpt, characters: int, layout: DataParallel
+    network: LanguageNetwork,
+    tokens: Excerpt,
+    characters: int,
+    layout: DataParallel,
+    *,
+    fresh: bool = False,
 ) -> LossEvaluation:
-    """The loss over a text, as nats per token and bits per character."""
+    """The loss over a text, as nats per token and bits per character.
+
+    The state is carried from batch to batch, unless each begins from a fresh one.
+    """
     rows = evaluation_rows(tokens.size)
 
     def figures(sums: dict[str, Weighted]) -> dict[str, float]:
@@ -212,11 +243,11 @@ def _evaluation(
         }
 
     return LossEvaluation(
-        language_loss(network),
+        language_loss(network, from_fresh_state=fresh),
         lambda share: evaluation_batches(tokens, rows, EVALUATION_LENGTH, share.rows(rows)),
         rows=rows,
         layout=layout,
-        carry=lambda params, rows: initial_carry(network, params, rows),
+        carry=None if fresh else lambda params, rows: initial_carry(network, params, rows),
         metric="nats",
         figures=figures,
     )

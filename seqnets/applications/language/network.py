@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from seqnets.dropout import dropout, fold_in_rows
+from seqnets.initializers import embedding_table
 from seqnets.modules import Layer, Stack, apply
 from seqnets.recurrence import Execution
 from seqnets.reduction import widen
@@ -47,7 +48,12 @@ class LanguageNetwork(nn.Module):
 
     def setup(self) -> None:
         """The layers, and the tied output's own parameters."""
-        self.embed = nn.Embed(self.vocabulary, self.embedding, dtype=self.execution.dtype)
+        self.embed = nn.Embed(
+            self.vocabulary,
+            self.embedding,
+            dtype=self.execution.dtype,
+            embedding_init=embedding_table(tied=self.tied),
+        )
         self.stack = Stack(
             self.layers,
             dropout=self.dropout,

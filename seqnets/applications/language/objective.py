@@ -16,7 +16,11 @@ __all__ = ["language_loss"]
 
 
 def language_loss(
-    network: LanguageNetwork, *, activity_weight: float = 0.0, temporal_weight: float = 0.0
+    network: LanguageNetwork,
+    *,
+    activity_weight: float = 0.0,
+    temporal_weight: float = 0.0,
+    from_fresh_state: bool = False,
 ) -> LossFn:
     """Cross-entropy in nats a token, the state carried on; the gradient stops at the batch's start.
 
@@ -27,6 +31,7 @@ def language_loss(
       activity_weight: of the penalty on the size of the outputs after dropout (AR), in training.
       temporal_weight: of the penalty on the change of the outputs in time (TAR), in training. Both
         are reported on their own, as ``activity`` and ``temporal_activity``.
+      from_fresh_state: begin every batch from the initial state, and carry none on.
 
     References:
       Merity, Keskar, Socher, 2018, arXiv:1708.02182: weights 2 and 1.
@@ -39,7 +44,7 @@ def language_loss(
         rows, shared = given.keys or (None, None)
         carry, ys = bound.outputs(
             jnp.asarray(batch.inputs),
-            given.carry,
+            None if from_fresh_state else given.carry,
             mask=mask,
             reset=reset,
             dropout_keys=rows,
@@ -55,6 +60,7 @@ def language_loss(
             penalties["temporal_activity"] = weighted(temporal_weight * changes, mask)
         for penalty in penalties.values():
             loss = loss._replace(total=loss.total + penalty.total)
-        return LossOutput(loss, jax.lax.stop_gradient(carry), penalties)
+        kept = () if from_fresh_state else jax.lax.stop_gradient(carry)
+        return LossOutput(loss, kept, penalties)
 
     return loss_fn
