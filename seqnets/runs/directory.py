@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from seqnets.data.checksums import check_same_data
 from seqnets.data.errors import DataError
-from seqnets.files import read_json, write_atomically
+from seqnets.files import is_special, read_json, write_atomically
 from seqnets.runs.json_text import strict_json
 
 __all__ = ["Manifest", "RunDirectory"]
@@ -83,7 +83,8 @@ class RunDirectory:
 
         Raises:
           ValueError: if it is not there, has no ``config.toml``, or has a link in it: through one
-            a run from elsewhere could make this one write or remove files outside the folder.
+            a run from elsewhere could make this one write or remove files outside the folder; or
+            if it has a device or a FIFO in it, which would be waited for.
         """
         run = cls(Path(path))
         if not run.path.is_dir():
@@ -94,6 +95,8 @@ class RunDirectory:
             for part in (os.path.join(folder, name) for name in (*folders, *files)):
                 if os.path.islink(part):
                     raise ValueError(f"{path}: expected a folder without links, got {part}")
+                if is_special(part):
+                    raise ValueError(f"{path}: expected a folder of regular files, got {part}")
         return run
 
     @property

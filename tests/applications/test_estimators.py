@@ -13,7 +13,8 @@ import pytest
 from seqnets import Forecaster, LanguageModel
 from seqnets.applications.estimator import NotFittedError
 from seqnets.config import ConfigError
-from seqnets.data import DataError
+from seqnets.data import DataError, Series
+from seqnets.data.cells import LARGEST
 
 SMALL_TEXT = {"hidden": 12, "embedding": 6, "batch_size": 4, "chunk_length": 16}
 SMALL_SERIES = {"hidden": 8, "batch_size": 8, "horizon": 6, "season": 6, "context": 12}
@@ -82,6 +83,30 @@ def test_other_histories_are_forecast_too(forecaster):
     same = together[together["unique_id"] != "z"].reset_index(drop=True)
     # One program serves any number of series, in batches of one size.
     np.testing.assert_allclose(same["0.5"], table["0.5"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        [LARGEST, -LARGEST],
+        [0.0, LARGEST],
+        [1e-300, 2e-300],
+        [1.0, LARGEST, 1.0, 1e-150],
+        [5e-324, 0],
+    ],
+)
+def test_values_of_any_size_are_forecast(forecaster, pattern):
+    values = np.resize(pattern, 60)
+    days = pd.date_range("2024-01-01", periods=60)
+    table = forecaster.predict(pd.DataFrame({"unique_id": "a", "ds": days, "y": values}))
+    chex.assert_tree_all_finite(table[["0.1", "0.5", "0.9"]].to_numpy())
+
+
+def test_forecasts_that_are_not_finite_are_an_error(forecaster):
+    """Series made by hand have passed no check."""
+    huge = Series("huge", np.resize([1.7e308, -1.7e308], 60))
+    with pytest.raises(DataError, match="series 'huge': the forecasts are not finite"):
+        forecaster.fitted.predict([Series("a", np.arange(60.0)), huge], (0.1, 0.5))
 
 
 def test_score_is_what_evaluate_prints(forecaster):

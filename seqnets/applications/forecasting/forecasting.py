@@ -55,6 +55,7 @@ class FittedForecaster:
     series: Sequence[Series] | None = None
     """Those that it was fitted to, where they are at hand."""
 
+    @np.errstate(all="ignore")  # what is not finite is told in the end
     def predict(
         self, series: Sequence[Series], levels: Sequence[float]
     ) -> list[Float[np.ndarray, "H Q"]]:
@@ -65,7 +66,8 @@ class FittedForecaster:
           levels: levels of the quantiles, increasing, in (0, 1).
 
         Raises:
-          ValueError: if the levels do not increase in (0, 1), or a series has no observed value.
+          ValueError: if the levels do not increase in (0, 1), a series has no observed value, or
+            its forecasts are not finite.
         """
         levels = tuple(check_levels("levels", levels).tolist())
         windows = SeriesWindows(series, self.shape)
@@ -76,6 +78,7 @@ class FittedForecaster:
             window = rows_of(windows.windows(rows, cuts), slice(0, ROWS))
             quantiles = _quantiles(self.network, levels, self.weights.params, window)
             forecasts.extend(windows.restore(rows, cuts, np.asarray(quantiles)[: len(rows)]))
+        _check_finite(series, forecasts)
         return forecasts
 
     def evaluate(self, histories: Sequence[Series], futures: Sequence[Series]) -> dict[str, Any]:
@@ -173,6 +176,15 @@ def forecast_frame(
         times = future_times(one, len(values))
         parts.append(pd.DataFrame({"unique_id": one.id, "ds": times, **columns}))
     return pd.concat(parts, ignore_index=True)
+
+
+def _check_finite(series: Sequence[Series], forecasts: Sequence[np.ndarray]) -> None:
+    for one, quantiles in zip(series, forecasts, strict=True):
+        if not np.isfinite(quantiles).all():
+            raise DataError(
+                f"series {one.id!r}: the forecasts are not finite: its values are too large or "
+                "differ too much in size, or the model is broken"
+            )
 
 
 def match_series(
