@@ -1,9 +1,11 @@
 """The command ``seqnets``: the functions of the scripts, presets by name, one line a mistake."""
 
+import argparse
 import json
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from seqnets import cli
@@ -121,6 +123,22 @@ def test_a_run_knows_its_files_from_anywhere_and_streams_by_their_names(tmp_path
     monkeypatch.chdir(tmp_path / "folder")
     streams = ["-", "/dev/stdin", "/dev/fd/63"]
     assert absolute([*streams, "../a b.txt"]) == [*streams, str(tmp_path / "a b.txt")]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 15 GiB"),
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 15 bytes"),
+    ],
+)
+def test_memory_that_runs_out_all_the_same_is_one_line(capsys, error):
+    def run(arguments):
+        raise error
+
+    with pytest.raises(SystemExit, match="2"):
+        cli.run_command(argparse.ArgumentParser("try"), argparse.Namespace(), run)
+    assert capsys.readouterr().err == f"try: error: out of memory: {error}\n"
 
 
 def test_python_m_seqnets():

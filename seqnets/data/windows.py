@@ -16,12 +16,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from seqnets.checks import check_range
 from seqnets.data.errors import DataError
 from seqnets.data.series import Series
-from seqnets.data.source import WHOLE, Share, shapes_of
+from seqnets.data.source import WHOLE, Share
 from seqnets.typing import Float, Int
 
 __all__ = ["SeriesWindows", "Window", "WindowShape", "WindowSource"]
@@ -65,6 +66,13 @@ class WindowShape:
         """Reject sizes below 1."""
         for name in ("context", "horizon", "season", "profile"):
             check_range(name, getattr(self, name), 1)
+
+    def shapes(self, rows: int) -> Window:
+        """Shapes of B windows, as `jax.ShapeDtypeStruct`."""
+        W, H, K = self.context, self.horizon, self.profile
+        sizes = ((W, 3), (W,), (H, K + 3), (H,), (H,))
+        dtypes = (np.float32, np.bool_, np.float32, np.float32, np.float32)
+        return Window(*map(jax.ShapeDtypeStruct, ((rows, *size) for size in sizes), dtypes))
 
 
 class SeriesWindows:
@@ -220,7 +228,7 @@ class WindowSource:
     @property
     def shapes(self) -> tuple[Window, ...]:
         """The one shape of all batches."""
-        return (shapes_of(self.batch(0)),)
+        return (self._windows.shape.shapes(self.batch_size),)
 
     def batch(self, k: int, share: Share = WHOLE) -> Window:
         """Windows of batch number ``k``, from 0."""

@@ -15,6 +15,7 @@ from seqnets.applications.estimator import NotFittedError
 from seqnets.config import ConfigError
 from seqnets.data import DataError, Series
 from seqnets.data.cells import LARGEST
+from seqnets.devices import NotEnoughMemoryError
 
 SMALL_TEXT = {"hidden": 12, "embedding": 6, "batch_size": 4, "chunk_length": 16}
 SMALL_SERIES = {"hidden": 8, "batch_size": 8, "horizon": 6, "season": 6, "context": 12}
@@ -225,6 +226,34 @@ def test_keywords_are_shown_and_checked(kind):
 def test_mistakes_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("keywords", [{"hidden": 2_000_000}, {"embedding": 2**31 - 1}])
+def test_what_cannot_fit_into_memory_is_refused_before_it_is_tried(keywords):
+    with pytest.raises(NotEnoughMemoryError, match=r"^training needs [0-9.]+ [TP]B of memory, "):
+        LanguageModel(batch_size=2, chunk_length=8, **keywords).fit("to be " * 50, steps=1)
+
+
+def test_a_text_that_cannot_fit_into_memory_is_not_begun(writer):
+    for tokens in (10**12, 10**30):
+        with pytest.raises(NotEnoughMemoryError, match=f"tokens: a text of {tokens} tokens needs "):
+            writer.generate("the ", tokens=tokens)
+
+
+def test_seeds_that_would_be_others_are_refused(writer):
+    """JAX takes seeds modulo 2³²."""
+    for seed in (2**32, 10**30, -1):
+        with pytest.raises(ValueError, match=r"seed: expected a value in \[0, 4294967295\]"):
+            writer.generate("the ", tokens=3, seed=seed)
+    texts = {writer.generate("the ", tokens=30, temperature=4.0, seed=s) for s in (0, 2**32 - 1)}
+    assert len(texts) == 2
+
+
+def test_very_many_layers_are_refused_before_they_are_traced():
+    for layers in (257, 100_000, [{}] * 300):
+        model = LanguageModel(layers=layers)
+        with pytest.raises(ConfigError, match=r"model.layers: expected at most 256"):
+            model.fit("to be " * 500, steps=1)
 
 
 def test_wrong_levels_and_prompts(writer, forecaster):

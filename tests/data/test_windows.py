@@ -6,6 +6,7 @@ import pytest
 
 from seqnets.data.errors import DataError
 from seqnets.data.series import Series
+from seqnets.data.source import shapes_of
 from seqnets.data.windows import FAR, SeriesWindows, WindowShape, WindowSource
 
 SHAPE = WindowShape(context=10, horizon=5, season=3, profile=2)
@@ -28,6 +29,13 @@ def fill(values, m):
             phase = values[i - m] if i >= m else np.nan
             values[i] = values[i - 1] if np.isnan(phase) else phase
     return np.array(values)
+
+
+@pytest.mark.parametrize("shape", [WindowShape(5, 3, 2, 4), WindowShape(1, 1, 1, 1)])
+def test_shapes_are_known_without_a_window(rng, shape):
+    series = [Series("a", rng.normal(size=30))]
+    window = SeriesWindows(series, shape).windows(np.zeros(7, int), np.full(7, 20))
+    assert shape.shapes(7) == shapes_of(window)
 
 
 def test_targets_and_base_by_hand(rng):

@@ -120,6 +120,11 @@ def test_series(run, files, bad, tmp_path, file, word):
         ("", ["--set", "nonsense"], ["--set", "section.key=value"]),
         ("", ["--set", "train.seed=1\nsteps=5"], ["--set train.seed", "on one line"]),
         ("", ["--set", 'model.cell="""gru\n"""'], ["--set model.cell", "on one line"]),
+        ("", ["--set", "model.hidden=2000000"], ["training needs", "B of memory", "available"]),
+        ("", ["--set", "model.layers=100000"], ["model.layers", "at most 256 layers"]),
+        ("", ["--set", "train.batch_size=2000000000"], ["training needs", "a batch"]),
+        ("", ["--set", "data.context=2000000000"], ["training needs", "a batch"]),
+        ("", ["--set", "train.seed=123456789012345678901234567890"], ["train.seed", "<= "]),
         ("", ["--horizon", "0"], ["data.horizon", ">= 1"]),
         ("", ["--horizon", "six"], ["--horizon", "'six'"]),
         ("", ["--season", "-3"], ["data.season"]),
@@ -174,6 +179,8 @@ def test_runs_that_cannot_be_used(trained, run, files, bad):
     check(run("generate_text", text, *prompt, "--top-k", 0), "top_k")
     check(run("generate_text", text, *prompt, "--top-p", 1.5), "top_p")
     check(run("generate_text", text, *prompt, "--seed", -1), "seed")
+    check(run("generate_text", text, *prompt, "--seed", 10**30), "seed")
+    check(run("generate_text", text, *prompt, "--tokens", 10**12), "tokens", "TB of memory")
     check(run("generate_text", text), "--prompt")
     check(run("evaluate_text", text, "--data", bad / "none.txt"), "none.txt")
     check(run("evaluate_text", text, "--data", bad / "latin.txt"), "UTF-8")

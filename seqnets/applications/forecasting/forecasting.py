@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
@@ -35,7 +36,7 @@ from seqnets.metrics.series import evaluate_forecasts
 from seqnets.modules import apply
 from seqnets.runs import RunDirectory
 from seqnets.training import LossEvaluation, Share, Weights, make_train_step
-from seqnets.typing import Array, Float, PyTree
+from seqnets.typing import Array, Float, Key, PyTree
 
 __all__ = ["FORECASTING", "FittedForecaster", "Forecasting", "forecast_frame", "match_series"]
 
@@ -245,10 +246,12 @@ def _network(config: ForecastConfig) -> ForecastNetwork:
 def _model(
     network: ForecastNetwork, shape: WindowShape, series: Sequence[Series] | None
 ) -> Model[FittedForecaster]:
-    windows = SeriesWindows([Series("example", np.zeros(1))], shape)
-    example = windows.windows(np.array([0]), np.array([1]))
+    def init(key: Key) -> PyTree:
+        example = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape.shapes(1))
+        return network.init(key, example)["params"]
+
     return Model(
-        init=lambda key: network.init(key, example)["params"],
+        init=init,
         fitted=lambda weights: FittedForecaster(shape, network, weights, series),
     )
 
