@@ -135,10 +135,20 @@ def _report(parser: argparse.ArgumentParser, error: BaseException) -> int | None
     if isinstance(error, NonFiniteError):
         _say(parser, error)
         return 1
+    if _is_out_of_memory(error):
+        _say(parser, f"out of memory: {error}")
+        return 2
     if isinstance(error, MISTAKES) and not os.environ.get("SEQNETS_TRACEBACK"):
         _say(parser, error)
         return 2
     return None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out all the same: not all that is needed can be told before."""
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        return str(error).startswith("RESOURCE_EXHAUSTED")
+    return isinstance(error, MemoryError)
 
 
 def _connect(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> PeerMonitor | None:

@@ -176,7 +176,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     if not equals or not all(path.split(".")) or "." not in path:
         raise ConfigError(f"--set: expected section.key=value, got {text!r}")
     if "\n" in written:
-        raise ConfigError(f"--set: expected a value on one line, got {written!r}")
+        raise ConfigError(f"--set {path}: expected a value on one line, got {written!r}")
     try:
         return path, tomllib.loads(f"value = {written}")["value"]
     except (ValueError, RecursionError):

@@ -2,21 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
+import stat
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_at_most", "read_json", "write_atomically"]
+__all__ = [
+    "check_regular",
+    "descriptor_of",
+    "is_special",
+    "read_at_most",
+    "read_json",
+    "write_atomically",
+    "write_output",
+]
+
+LINKS = 40  # that a path may have, as on Linux
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Raise unless a path leads to a regular file: others may have no end, or nobody who writes.
+
+    Raises:
+      OSError: if there is no such file, or it is a directory, a device, a FIFO, or a socket.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        message = f"expected a regular file, got {_kind(mode)}"
+        raise OSError(errno.EINVAL, message, os.fspath(path))
 
 
 def read_at_most(path: str | os.PathLike[str], limit: int) -> bytes:
-    """Read a file of at most ``limit`` bytes; of a larger one nothing is kept.
+    """Read a regular file of at most ``limit`` bytes; of a larger one nothing is kept.
 
     Raises:
-      OSError: if it cannot be read.
+      OSError: if it cannot be read, or is no regular file.
       ValueError: if it is larger.
     """
+    check_regular(path)
     with open(path, "rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
@@ -28,7 +56,7 @@ def read_json(path: str | os.PathLike[str], limit: int) -> Any:
     """Read a JSON file of at most ``limit`` bytes.
 
     Raises:
-      OSError: if it cannot be read.
+      OSError: if it cannot be read, or is no regular file.
       ValueError: if it is larger, or not JSON that Python reads.
     """
     try:
@@ -40,8 +68,10 @@ def read_json(path: str | os.PathLike[str], limit: int) -> Any:
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file so that at every moment, whatever fails, it holds the old bytes or the new.
 
-    The bytes go to a new temporary file in the same folder, which then takes the place of ``path``;
-    a link that is there is replaced, not followed.
+    The bytes go to a new temporary file in the same folder, which then takes the place of ``path``,
+    with the permissions of a regular file that is there. A link that is there is replaced, not
+    followed: run directories may come from elsewhere. For files that a user names see
+    `write_output`.
 
     Raises:
       OSError: if the folder does not exist or the file cannot be written.
@@ -53,6 +83,10 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         with partial.open("xb") as file:
             file.write(data)
             file.flush()
+            with contextlib.suppress(OSError):  # a new file, or no permissions
+                before = os.lstat(path).st_mode
+                if stat.S_ISREG(before):
+                    partial.chmod(stat.S_IMODE(before))
             os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
@@ -62,3 +96,68 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def write_output(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file that a user names, whatever it is.
+
+    A regular file, or one that does not exist yet, is written by `write_atomically`; a link stays,
+    and what it points to is written. The bytes go into a device, a FIFO, and an open descriptor
+    such as ``/dev/stdout``, which stay what they are.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
+    descriptor = descriptor_of(path)
+    if descriptor is not None:
+        sys.stdout.flush()  # what was printed comes first
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(data)
+    elif is_special(path):
+        with open(path, "wb") as file:
+            file.write(data)
+    else:
+        write_atomically(os.path.realpath(path), data)
+
+
+def descriptor_of(path: str | os.PathLike[str]) -> int | None:
+    """The open descriptor that a path names: 1 for ``/dev/stdout``, 3 for ``/dev/fd/3``.
+
+    Args:
+      path: may be a link to such a path.
+
+    Returns:
+      The number of the descriptor, or None if the path is another one.
+    """
+    descriptors = os.path.realpath("/dev/fd")
+    for folder, name in _steps(os.fspath(path)):
+        if name.isdecimal() and os.path.realpath(folder) == descriptors:
+            return int(name)
+    return None
+
+
+def _steps(path: str) -> Iterator[tuple[str, str]]:
+    """Folder and name of a path, of what it links to, and so on."""
+    for _ in range(LINKS):
+        folder, name = os.path.split(path)
+        yield folder, name
+        try:
+            path = os.path.join(folder, os.readlink(path))
+        except (OSError, ValueError):  # no link, or no possible name
+            return
+
+
+def is_special(path: str | os.PathLike[str]) -> bool:
+    """Whether a path leads to a device, a FIFO, or an open descriptor, which must stay as it is."""
+    if descriptor_of(path) is not None:
+        return True
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # not there, or no possible name
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def _kind(mode: int) -> str:
+    kinds = ((stat.S_ISDIR, "a directory"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
+    return next((name for holds, name in kinds if holds(mode)), "a device")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,15 +10,19 @@ from typing import Any
 
 import numpy as np
 
+from seqnets.data.errors import DataError
+from seqnets.data.files import check_output, write_file
 from seqnets.data.series import Series, future_times
 from seqnets.extras import require
+from seqnets.files import is_special
 from seqnets.typing import Float
 
-__all__ = ["BANDS", "plot_forecasts"]
+__all__ = ["BANDS", "check_picture", "plot_forecasts"]
 
 BANDS = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Levels that a picture needs: the median and the central 50 % and 90 %."""
 
+FORMATS = ("png", "svg", "pdf", "jpg", "jpeg", "webp", "tif", "tiff", "eps", "ps")
 MOST = 6
 COLUMNS = 2
 COLOR = "tab:blue"
@@ -32,16 +37,16 @@ def plot_forecasts(
     """Draw the end of each history, the median, and bands of 50 % and 90 %.
 
     Args:
-      path: file to write; its ending says the format (png, svg, pdf).
+      path: file to write; its ending says the format, one of `FORMATS`.
       series: histories; of many, `MOST` evenly spaced ones are drawn.
       quantiles: [H, 5] forecasts at the levels `BANDS`, one a series.
       actuals: what came then, [at most H], drawn where given.
 
     Raises:
       ImportError: if matplotlib is not installed, naming the extra.
-      ValueError: if the file's ending is no format of a picture.
-      OSError: if the file cannot be written.
+      DataError: if the file's ending is no format of a picture, or it cannot be written.
     """
+    picture_format = check_picture(str(path), path)
     require("matplotlib", extra="plot")
     from matplotlib.figure import Figure
 
@@ -55,7 +60,28 @@ def plot_forecasts(
         _draw(axes, series[number], quantiles[number], actual)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False)
-    figure.savefig(path, dpi=120)
+    picture = io.BytesIO()
+    figure.savefig(picture, format=picture_format, dpi=120)
+    write_file(path, picture.getvalue())
+
+
+def check_picture(name: str, path: str | Path) -> str:
+    """The format of a picture, by the ending of its file; png for a device such as ``/dev/stdout``.
+
+    Args:
+      name: what begins a message: of the argument, or the path itself.
+      path: file to write.
+
+    Raises:
+      DataError: if the ending is no format of a picture, or the file cannot be written.
+    """
+    ending = Path(path).suffix[1:].lower()
+    if ending not in FORMATS and not is_special(path):
+        raise DataError(
+            f"{name}: expected a file that ends in .{', .'.join(FORMATS)}, got {str(path)!r}"
+        )
+    check_output(name, path)
+    return ending if ending in FORMATS else "png"
 
 
 def _draw(axes: Any, one: Series, quantiles: np.ndarray, actual: np.ndarray | None) -> None:

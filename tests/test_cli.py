@@ -1,12 +1,15 @@
 """The command ``seqnets``: the functions of the scripts, presets by name, one line a mistake."""
 
+import argparse
 import json
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from seqnets import cli
+from seqnets.applications.command import absolute
 from seqnets.presets import find_preset, preset_names
 
 SMALL = ("--set", "model.hidden=8", "--set", "train.batch_size=4", "--set", "data.chunk_length=8")
@@ -92,7 +95,7 @@ def test_presets_are_listed_and_found(run, group):
         (("text", "train"), "CONFIG"),
         (("text", "train", "shakespear"), "preset of text; did you mean 'shakespeare-2min'"),
         (("text", "train", "none.toml"), "none.toml"),
-        (("forecast", "train", "default", "--set", "train.seed=a\nb"), "on one line"),
+        (("forecast", "train", "default", "--set", "train.seed=a\nb"), "--set train.seed: "),
         (("text", "generate", "nowhere", "--prompt", "a"), "nowhere"),
         (("forecast", "predict", "nowhere", "--data", "none.csv"), "none.csv"),
     ],
@@ -113,6 +116,29 @@ def test_help(run, arguments):
     status, out, _ = run(*arguments, "--help")
     assert status == 0
     assert out.startswith("usage: seqnets")
+
+
+def test_a_run_knows_its_files_from_anywhere_and_streams_by_their_names(tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path / "folder")
+    streams = ["-", "/dev/stdin", "/dev/fd/63"]
+    assert absolute([*streams, "../a b.txt"]) == [*streams, str(tmp_path / "a b.txt")]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 15 GiB"),
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 15 bytes"),
+    ],
+)
+def test_memory_that_runs_out_all_the_same_is_one_line(capsys, error):
+    def run(arguments):
+        raise error
+
+    with pytest.raises(SystemExit, match="2"):
+        cli.run_command(argparse.ArgumentParser("try"), argparse.Namespace(), run)
+    assert capsys.readouterr().err == f"try: error: out of memory: {error}\n"
 
 
 def test_python_m_seqnets():

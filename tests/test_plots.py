@@ -1,5 +1,9 @@
 """Pictures of forecasts: what is drawn, and what is refused."""
 
+import os
+import re
+import stat
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +11,8 @@ from matplotlib.figure import Figure
 
 from seqnets import extras, plots
 from seqnets.data import Series
-from seqnets.plots import BANDS, MOST, plot_forecasts
+from seqnets.data.errors import DataError
+from seqnets.plots import BANDS, FORMATS, MOST, check_picture, plot_forecasts
 
 
 @pytest.fixture
@@ -61,10 +66,12 @@ def test_of_many_series_a_few_are_drawn(rng, tmp_path, figures):
 
 def test_what_is_refused(rng, tmp_path, monkeypatch):
     series, quantiles = make(rng, 1)
-    with pytest.raises(ValueError, match="xyz"):
-        plot_forecasts(tmp_path / "picture.xyz", series, quantiles)
-    with pytest.raises(OSError, match="no"):
+    for name in ("picture.xyz", "picture", ".png", "."):
+        with pytest.raises(DataError, match=re.escape("expected a file that ends in .png, ")):
+            plot_forecasts(tmp_path / name, series, quantiles)
+    with pytest.raises(DataError, match="there is no folder"):
         plot_forecasts(tmp_path / "no" / "picture.png", series, quantiles)
+    assert not list(tmp_path.iterdir())
 
     def missing(name):
         raise ModuleNotFoundError(name, name=name)
@@ -72,3 +79,19 @@ def test_what_is_refused(rng, tmp_path, monkeypatch):
     monkeypatch.setattr(extras.importlib, "import_module", missing)
     with pytest.raises(ImportError, match=r"seqnets\[plot\]"):
         plots.plot_forecasts(tmp_path / "picture.png", series, quantiles)
+
+
+def test_every_format_is_one_of_matplotlib():
+    assert set(FORMATS) <= set(Figure().canvas.get_supported_filetypes())
+
+
+def test_a_picture_goes_through_links_and_into_devices(rng, tmp_path):
+    series, quantiles = make(rng, 1)
+    link = tmp_path / "link.svg"
+    link.symlink_to("target")
+    plot_forecasts(link, series, quantiles)
+    assert link.is_symlink()
+    assert b"<svg" in (tmp_path / "target").read_bytes()
+    assert check_picture("--plot", "/dev/null") == "png"
+    plot_forecasts("/dev/null", series, quantiles)
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)

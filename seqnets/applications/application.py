@@ -22,7 +22,7 @@ from seqnets.config import (
     load,
     parse_toml,
 )
-from seqnets.devices import DataParallel, host_device
+from seqnets.devices import DataParallel, check_training_memory, host_device
 from seqnets.devices import peers as all_peers
 from seqnets.runs import (
     DirectoryStore,
@@ -214,6 +214,7 @@ def fit_work(
       ValueError: if the directory is not empty, or being trained in; or, when resuming, if there
         is nothing to resume, the data has changed, or the configuration differs in what a
         checkpoint depends on.
+      NotEnoughMemoryError: if the run needs more memory than is available, before it is taken.
       NonFiniteError: if a step is not finite and ``train.on_nonfinite`` does not say otherwise.
     """
     try:
@@ -228,6 +229,7 @@ def _fit(
 ) -> Trained:
     train_config, peers = work.config.train, work.layout.peers
     limits = train_config.limits()
+    _check_memory(work)
     snapshot = _begin(work, store, _initial_state(work, start), resume=resume)
     watching: list[Hook] = []
     if peers.lead:
@@ -281,6 +283,14 @@ def count_parameters(params: PyTree) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
+def _check_memory(work: Work[Any]) -> None:
+    """Raise where a run cannot fit into memory, before anything of it is allocated."""
+    key = jax.random.key(work.config.train.seed)
+    state = jax.eval_shape(lambda: _first(work, jax.jit(work.model.init)(key), key))
+    devices, sharded = work.layout.devices, work.layout.shard_optimizer
+    check_training_memory(state, work.source.shapes, devices, shard_optimizer=sharded)
+
+
 def _initial_state(work: Work[Any], start: Weights | None) -> TrainState:
     """On the host: the devices may hold no more than their part of the training's state."""
     key = jax.random.key(work.config.train.seed)
@@ -290,8 +300,12 @@ def _initial_state(work: Work[Any], start: Weights | None) -> TrainState:
         _check_weights(start, work.model.like())
         params, variables = start
     with jax.default_device(host_device()):
-        state = work.step.init(params, key, carry=work.carry(params))
+        state = _first(work, params, key)
         return to_host(state if start is None else state._replace(variables=variables))
+
+
+def _first(work: Work[Any], params: PyTree, key: Key) -> TrainState:
+    return work.step.init(params, key, carry=work.carry(params))
 
 
 def _check_weights(start: Weights, like: Weights) -> None:

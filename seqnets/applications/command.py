@@ -12,7 +12,9 @@ from typing import Any, NoReturn
 
 from seqnets.applications.application import Application, Trained, fit_work, prepare_work
 from seqnets.config import load, parse_setting
+from seqnets.data.files import STANDARD_INPUT
 from seqnets.devices import peers
+from seqnets.files import descriptor_of
 from seqnets.presets import find_preset
 from seqnets.runs import DirectoryStore, strict_json
 
@@ -106,10 +108,16 @@ def levels(text: str) -> tuple[float, ...]:
 
 
 def absolute(paths: Any) -> Any:
-    """Absolute paths of a path, a list of them, or None: a run finds its files from anywhere."""
+    """Absolute paths of a path, a list of them, or None: a run finds its files from anywhere.
+
+    Standard input and open descriptors, which end with the process, stay as they are.
+    """
     if paths is None:
         return None
-    return str(Path(paths).resolve()) if isinstance(paths, str) else [absolute(p) for p in paths]
+    if not isinstance(paths, str):
+        return [absolute(path) for path in paths]
+    stream = paths == STANDARD_INPUT or descriptor_of(paths) is not None
+    return paths if stream else str(Path(paths).resolve())
 
 
 def _add_training_arguments(parser: argparse.ArgumentParser, group: str) -> None:

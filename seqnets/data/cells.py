@@ -13,10 +13,13 @@ import numpy as np
 from seqnets.data.errors import DataError
 from seqnets.typing import Float
 
-__all__ = ["Cells", "is_missing", "is_number", "numbers", "rows", "shown"]
+__all__ = ["LARGEST", "Cells", "is_missing", "is_number", "numbers", "rows", "shown"]
 
 MAXIMUM_COLUMNS = 2**20
 """Rows of more cells are refused."""
+
+LARGEST = 1e150
+"""Numbers of a larger size are refused: their squares, and sums of them, are not finite."""
 
 MISSING = frozenset({"", "na", "nan", "n/a", "null", "none"})
 """What stands for a missing value, in any case."""
@@ -76,14 +79,20 @@ def numbers(cells: Cells) -> Float[np.ndarray, " n"]:
     """Parse cells to float64, NaN where a value is missing.
 
     Raises:
-      DataError: at the first cell that is neither a finite number nor a missing value.
+      DataError: at the first cell that is neither a missing value nor a number of at most
+        `LARGEST`, either sign.
     """
     values = np.array([_number(cell) for cell in cells.texts], np.float64)
-    for i in np.flatnonzero(~np.isfinite(values)).tolist():
+    for i in np.flatnonzero(~(np.abs(values) <= LARGEST)).tolist():
         if not is_missing(cells.texts[i]):
-            kind = "a finite number" if np.isinf(values[i]) else "a number"
-            raise cells.wrong(i, kind)
+            raise cells.wrong(i, _expected(values[i]))
     return values
+
+
+def _expected(value: float) -> str:
+    if math.isnan(value):
+        return "a number"
+    return "a finite number" if math.isinf(value) else f"a number of at most {LARGEST:g} in size"
 
 
 def is_missing(cell: str) -> bool:

@@ -1,4 +1,4 @@
-"""Bytes in and out: plain or gzip by content, strict UTF-8, replacement in one move."""
+"""Bytes in and out: plain or gzip by content, strict UTF-8, files that a user names."""
 
 from __future__ import annotations
 
@@ -6,15 +6,25 @@ import gzip
 import io
 import os
 import zlib
-from pathlib import Path
 
+from seqnets.data.encodings import likely_encoding
 from seqnets.data.errors import DataError
-from seqnets.files import write_atomically
+from seqnets.files import check_regular, descriptor_of, write_output
 
-__all__ = ["MAXIMUM_BYTES", "decode_utf8", "read_bytes", "write_file"]
+__all__ = [
+    "MAXIMUM_BYTES",
+    "STANDARD_INPUT",
+    "check_output",
+    "decode_utf8",
+    "read_bytes",
+    "write_file",
+]
 
 MAXIMUM_BYTES = 2**31
 """Files of more than 2 GiB, counted after decompression, are refused rather than read."""
+
+STANDARD_INPUT = "-"
+"""What stands for standard input where a file is read."""
 
 _PART = 2**20
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -24,14 +34,16 @@ def read_bytes(path: str | os.PathLike[str], limit: int = MAXIMUM_BYTES) -> byte
     """Read a whole file, decompressing it if its first two bytes say gzip, whatever its name.
 
     Args:
-      path: the file.
+      path: a regular file, or a link to one; ``-`` for standard input; or an open descriptor, as a
+        shell gives it for ``<(command)``.
       limit: the largest content accepted, in bytes after decompression.
 
     Raises:
-      DataError: if the file cannot be read, is empty, is damaged gzip or exceeds ``limit``.
+      DataError: if the file cannot be read, is empty, is damaged gzip or exceeds ``limit``; if it
+        is a folder, a device, or a FIFO, which may have no end.
     """
     try:
-        with open(path, "rb") as file:
+        with _open(path) as file:
             data = _content(file, limit)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path}: damaged gzip data: {error}") from error
@@ -42,6 +54,14 @@ def read_bytes(path: str | os.PathLike[str], limit: int = MAXIMUM_BYTES) -> byte
     if len(data) > limit:
         raise DataError(f"{path}: expected at most {limit} bytes of content, got more")
     return data
+
+
+def _open(path: str | os.PathLike[str]) -> io.BufferedReader:
+    descriptor = 0 if os.fspath(path) == STANDARD_INPUT else descriptor_of(path)
+    if descriptor is not None:
+        return open(descriptor, "rb", closefd=False)
+    check_regular(path)
+    return open(path, "rb")
 
 
 def _content(file: io.BufferedReader, limit: int) -> bytes:
@@ -65,30 +85,60 @@ def _reason(error: Exception) -> str:
 
 
 def decode_utf8(path: str | os.PathLike[str], data: bytes) -> str:
-    """Decode strictly; ``path`` is for the message.
+    """Decode strictly, without a byte order mark; ``path`` is for the message.
 
     Raises:
-      DataError: naming the first byte that is not UTF-8, its offset (from 0) and line (from 1).
+      DataError: naming the first byte that is not UTF-8, its offset (from 0), line (from 1), and
+        the encoding that the text probably has. Text in UTF-16 may be valid UTF-8 with zeros
+        between the characters, and is refused all the same.
     """
     try:
-        return data.decode("utf-8")
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
+        hint = _conversion(likely_encoding(data, error.start))
         raise DataError(
             f"{path}: line {line}: expected UTF-8 text, got byte 0x{data[error.start]:02x} "
-            f"at offset {error.start} ({error.reason})"
+            f"at offset {error.start} ({error.reason}){hint}"
         ) from error
+    if b"\0" in data[:_PART] and (encoding := likely_encoding(data)):
+        raise DataError(f"{path}: expected UTF-8 text, got zero bytes{_conversion(encoding)}")
+    return text.removeprefix("\N{BYTE ORDER MARK}")
+
+
+def _conversion(encoding: str | None) -> str:
+    """What to do about another encoding."""
+    if encoding is None:
+        return ""
+    return f"; it looks like {encoding}: convert it with iconv -f {encoding} -t UTF-8"
+
+
+def check_output(name: str, path: str | os.PathLike[str]) -> None:
+    """Raise where a file can certainly not be written: better before the work than after it.
+
+    Args:
+      name: what begins the message: of the argument, or the path itself.
+      path: the file.
+
+    Raises:
+      DataError: if it is a folder, or there is no folder to hold it.
+    """
+    text = os.fspath(path)
+    if not text or text.endswith(os.sep) or os.path.isdir(text):
+        raise DataError(f"{name}: cannot be written: expected the name of a file, got {text!r}")
+    folder = os.path.dirname(text) or os.curdir
+    if not os.path.isdir(folder):
+        raise DataError(f"{name}: cannot be written: there is no folder {folder}")
 
 
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file, whole or not at all.
+    """Write a file that a user names, see `seqnets.files.write_output`.
 
     Raises:
       DataError: if the folder does not exist or the file cannot be written.
     """
-    if not Path(path).parent.is_dir():
-        raise DataError(f"{path}: cannot be written: there is no folder {Path(path).parent}")
+    check_output(os.fspath(path), path)
     try:
-        write_atomically(path, data)
-    except OSError as error:
+        write_output(path, data)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise DataError(f"{path}: cannot be written: {_reason(error)}") from error

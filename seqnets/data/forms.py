@@ -86,7 +86,7 @@ def written_series(path: str, limit: int) -> list[Written]:
 def _open(path: str, limit: int) -> _Table:
     data = read_bytes(path, limit)
     _check_size(path, data)
-    text = decode_utf8(path, data).removeprefix("\N{BYTE ORDER MARK}")
+    text = decode_utf8(path, data)
     source = rows(path, text)
     head = list(itertools.islice(source, SAMPLE + 1))
     names = head.pop(0)[1] if head and _is_header(head[0][1]) else None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from seqnets.data.cells import Cells, numbers, shown
+from seqnets.data.cells import LARGEST, Cells, numbers, shown
 from seqnets.data.errors import DataError
 from seqnets.data.series import Series, on_grid
 from seqnets.data.times import parse_times
@@ -28,8 +28,8 @@ def series_from_frame(frame: pd.DataFrame, *, shortest: int = 2) -> list[Series]
 
     Args:
       frame: the columns or index levels ``unique_id`` (names), ``ds`` (dates, which become UTC
-        where they have a time zone; integers; or texts as in a CSV file), and ``y`` (finite
-        numbers, or NaN where missing), in any order; others are ignored.
+        where they have a time zone; integers; or texts as in a CSV file), and ``y`` (numbers of at
+        most 1e150 in size, or NaN where missing), in any order; others are ignored.
       shortest: fewest values of a series.
 
     Returns:
@@ -108,6 +108,6 @@ def _values(column: pd.Series) -> Float[np.ndarray, " n"]:
     kinds = pd.api.types
     if kinds.is_integer_dtype(column.dtype) or kinds.is_float_dtype(column.dtype):
         values = column.to_numpy(np.float64, na_value=np.nan)
-        if not np.isinf(values).any():
+        if not (np.abs(values) > LARGEST).any():
             return values
     return numbers(_cells(_texts(column), "y"))

@@ -88,9 +88,10 @@ def read_series(path: str | os.PathLike[str], shortest: int = 2) -> list[Series]
 
     Raises:
       DataError: if the file cannot be read; has no rows or rows of different length; has a cell
-        that is neither a finite number nor missing, or not a time where one belongs; if a time
-        comes twice in a series, or the times lie on no regular grid of at most ten times as many
-        times; if a series has fewer than ``shortest`` values, or none that is not missing.
+        that is neither a number of at most 1e150 in size nor missing, or not a time where one
+        belongs; if a time comes twice in a series, or the times lie on no regular grid of at most
+        ten times as many times; if a series has fewer than ``shortest`` values, or none that is not
+        missing.
     """
     name = os.fspath(path)
     found = written_series(name, MAXIMUM_SERIES_BYTES)

@@ -17,18 +17,21 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from seqnets.checks import check_range
 from seqnets.data.errors import DataError
 from seqnets.data.series import Series
-from seqnets.data.source import WHOLE, Share, shapes_of
+from seqnets.data.source import WHOLE, Share
 from seqnets.typing import Float, Int
 
 __all__ = ["SeriesWindows", "Window", "WindowShape", "WindowSource"]
 
 FAR = 8.0  # features beyond this many units are pressed together logarithmically
-LARGEST = 100.0  # a target further from the base counts as this far: the unit was no guide to it
+LARGEST_TARGET = (
+    100.0  # a target further from the base counts as this far: the unit was no guide to it
+)
 
 
 class Window(NamedTuple):
@@ -41,7 +44,7 @@ class Window(NamedTuple):
     future: Any
     """[B, H, K + 3] float32: what is known of the steps to come (see `WindowShape.profile`)."""
     target: Any
-    """[B, H] float32, in units of ``scale`` from ``base``, within ±``LARGEST``."""
+    """[B, H] float32, in units of ``scale`` from ``base``, within ±``LARGEST_TARGET``."""
     weight: Any
     """[B, H] float32: 1 where the target is observed, else 0."""
 
@@ -67,6 +70,13 @@ class WindowShape:
         """Reject sizes below 1."""
         for name in ("context", "horizon", "season", "profile"):
             check_range(name, getattr(self, name), 1)
+
+    def shapes(self, rows: int) -> Window:
+        """Shapes of B windows, as `jax.ShapeDtypeStruct`."""
+        W, H, K = self.context, self.horizon, self.profile
+        sizes = ((W, 3), (W,), (H, K + 3), (H,), (H,))
+        dtypes = (np.float32, np.bool_, np.float32, np.float32, np.float32)
+        return Window(*map(jax.ShapeDtypeStruct, ((rows, *size) for size in sizes), dtypes))
 
 
 class SeriesWindows:
@@ -156,7 +166,7 @@ class SeriesWindows:
             -1,
         )
         target, exists = self._take(self.values, rows, cuts, np.arange(H))
-        target = np.clip((target - base) / scale, -LARGEST, LARGEST)
+        target = np.clip((target - base) / scale, -LARGEST_TARGET, LARGEST_TARGET)
         weight = exists & np.isfinite(target)
         return Window(
             past=features.astype(np.float32),
@@ -231,7 +241,7 @@ class WindowSource:
     @property
     def shapes(self) -> tuple[Window, ...]:
         """The one shape of all batches."""
-        return (shapes_of(self.batch(0)),)
+        return (self._windows.shape.shapes(self.batch_size),)
 
     def batch(self, k: int, share: Share = WHOLE) -> Window:
         """Windows of batch number ``k``, from 0."""

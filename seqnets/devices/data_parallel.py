@@ -21,6 +21,7 @@ from jax.sharding import PartitionSpec as P
 
 from seqnets.checks import check_rows
 from seqnets.data.source import Share
+from seqnets.devices.available import compile_within
 from seqnets.devices.memory import memory_of
 from seqnets.devices.processes import peers
 from seqnets.training.layout import Layout, Memory, Peers, Program
@@ -131,8 +132,11 @@ class DataParallel:
           step: the step.
           state: from `place`.
           batch: from `split`.
+
+        Raises:
+          NotEnoughMemoryError: if activations and gradients do not fit into memory.
         """
-        compiled = self.lower(step, state, batch).compile()
+        compiled = compile_within("a training step", self.lower(step, state, batch), self._local)
         return _Compiled(self, compiled, memory_of(state, compiled))
 
     def lower(self, step: TrainStep, state: TrainState, batch: PyTree) -> Any:
@@ -210,7 +214,9 @@ class DataParallel:
     def evaluation_step(self, loss_fn: LossFn) -> EvaluationStep:
         """`make_evaluation_step` over the devices of this process, with sums of each, [N, ...].
 
-        The devices do not wait for each other, so any number of these steps may be in flight.
+        The devices do not wait for each other, so any number of these steps may be in flight. It
+        is compiled for each shape of the rows, and raises NotEnoughMemoryError before it is run
+        where what it computes with does not fit into memory.
         """
         step = jax.pmap(
             make_evaluation_step(loss_fn),
@@ -218,12 +224,17 @@ class DataParallel:
             in_axes=(None, None, 0, 0),
             devices=self.devices,
         )
-        if self.peers.count == 1:
-            return step
-        # Among several processes `pmap` takes arrays as they are only where they already lie so.
-        return lambda params, variables, *rows: step(
-            *jax.device_put((params, variables), self._sharding()), *rows
-        )
+        programs: dict[Any, Any] = {}
+
+        def run(params: PyTree, variables: PyTree, *rows: PyTree) -> Any:
+            shared = jax.device_put((params, variables), self._sharding())
+            shapes = tuple((x.shape, x.dtype) for x in jax.tree.leaves(rows))
+            if shapes not in programs:
+                lowered = step.lower(*shared, *rows)
+                programs[shapes] = compile_within("an evaluation step", lowered, self._local)
+            return programs[shapes](*shared, *rows)
+
+        return run
 
     def split(self, tree: PyTree) -> PyTree:
         """Host arrays [B, ...] as [N, B/N, ...]; of several processes each gives its own rows.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from seqnets.extras import require
-from seqnets.files import write_atomically
+from seqnets.files import check_regular, write_output
 from seqnets.interop.incoming import check_mapping, plain_array
 from seqnets.typing import Shaped
 
@@ -45,13 +45,14 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, Shaped[np.ndarra
 
     Raises:
       ImportError: if the package safetensors is not installed; the message says how to install it.
-      FileNotFoundError: if there is no such file.
+      OSError: if there is no such file, or it is a device or a FIFO.
       ValueError: if it is not of the format, not all there, or a folder.
       TypeError: if an array is of anything but bools, integers and floats of 16 to 64 bits.
     """
     package = require("safetensors", "interop")
     if Path(path).is_dir():
         raise ValueError(f"{path}: expected a file of safetensors, got a folder")
+    check_regular(path)
     try:
         with package.safe_open(path, framework="numpy") as file:
             return {name: _read(file, name) for name in file.keys()}  # noqa: SIM118 - no mapping
@@ -69,10 +70,10 @@ def _read(file: Any, name: str) -> np.ndarray:
 
 
 def write_safetensors(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
-    """Write named arrays, for instance those of `to_pytorch`, in whole or not at all.
+    """Write named arrays, for instance those of `to_pytorch`, as `seqnets.files.write_output` does.
 
     Args:
-      path: the file, by custom ``*.safetensors``; replaced where it is there already.
+      path: the file, by custom ``*.safetensors``; written over where it is there already.
       arrays: arrays, or what `numpy.asarray` takes, of bools, integers or floats of
         at most 64 bits.
 
@@ -92,4 +93,4 @@ def write_safetensors(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -
         if array.dtype.name not in DTYPES.values():
             listed = ", ".join(DTYPES.values())
             raise TypeError(f"{name}: expected one of {listed}, got {array.dtype}")
-    write_atomically(path, package.save(plain))
+    write_output(path, package.save(plain))

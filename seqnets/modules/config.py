@@ -12,6 +12,9 @@ from seqnets.recurrence import Execution, Regularization
 
 __all__ = ["LayerConfig", "RecurrentConfig"]
 
+MAXIMUM_LAYERS = 256
+"""More are refused: each takes its time to trace and to compile."""
+
 Options = dict[str, bool | int | float | str]
 
 
@@ -69,8 +72,14 @@ class RecurrentConfig:
         """The layers, from the input up.
 
         Raises:
-          ConfigError: if a cell or an option does not exist, or there is no layer.
+          ConfigError: if a cell or an option does not exist, or there is no layer, or more than
+            `MAXIMUM_LAYERS`.
         """
+        number = self.layers if isinstance(self.layers, int) else len(self.layers)
+        if number > MAXIMUM_LAYERS:
+            raise ConfigError(
+                f"model.layers: expected at most {MAXIMUM_LAYERS} layers, got {number}"
+            )
         if isinstance(self.layers, int):
             return (self._layer("model", LayerConfig()),) * self.layers
         if not self.layers:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from seqnets.data.checksums import check_same_data
 from seqnets.data.errors import DataError
-from seqnets.files import read_json, write_atomically
+from seqnets.files import is_special, read_json, write_atomically
 from seqnets.runs.file_checksums import check_checksums, with_checksums
 from seqnets.runs.json_text import strict_json
 from seqnets.runs.lock import NAME
@@ -87,7 +87,8 @@ class RunDirectory:
         Raises:
           ValueError: if it is not there, has no ``config.toml``, a file that a checksum is kept of
             has changed, or there is a link in it: through one a run from elsewhere could make this
-            one write or remove files outside the folder.
+            one write or remove files outside the folder; or a device or a FIFO, which would be
+            waited for.
         """
         run = cls(Path(path))
         if not run.path.is_dir():
@@ -98,6 +99,8 @@ class RunDirectory:
             for part in (os.path.join(folder, name) for name in (*folders, *files)):
                 if os.path.islink(part):
                     raise ValueError(f"{path}: expected a folder without links, got {part}")
+                if is_special(part):
+                    raise ValueError(f"{path}: expected a folder of regular files, got {part}")
         check_checksums(run.config_file)
         return run
 

@@ -29,6 +29,7 @@ __all__ = [
     "Memory",
     "Peers",
     "Program",
+    "readable",
 ]
 
 T = TypeVar("T")
@@ -48,19 +49,19 @@ class Memory(NamedTuple):
 
     def __str__(self) -> str:
         parts = [
-            f"parameters {_readable(self.parameters)}",
-            f"optimizer {_readable(self.optimizer)}",
+            f"parameters {readable(self.parameters)}",
+            f"optimizer {readable(self.optimizer)}",
         ]
         if self.step is not None:
-            parts.append(f"activations and gradients {_readable(self.step)}")
+            parts.append(f"activations and gradients {readable(self.step)}")
         return ", ".join(parts)
 
 
-def _readable(number: int) -> str:
-    """Three digits and a unit, powers of 1000."""
-    value, units = float(number), iter(("B", "kB", "MB", "GB", "TB"))
+def readable(number: int) -> str:
+    """A number of bytes with three digits and a unit, powers of 1000."""
+    value, units = float(number), iter(("B", "kB", "MB", "GB", "TB", "PB", "EB"))
     unit = next(units)
-    while value >= 999.5 and unit != "TB":
+    while value >= 999.5 and unit != "EB":
         value, unit = value / 1000, next(units)
     return f"{value:.3g} {unit}"
 

@@ -15,7 +15,9 @@ from seqnets.applications.estimator import NotFittedError
 from seqnets.applications.forecasting import forecasting
 from seqnets.applications.language import language
 from seqnets.config import ConfigError
-from seqnets.data import DataError
+from seqnets.data import DataError, Series
+from seqnets.data.cells import LARGEST
+from seqnets.devices import NotEnoughMemoryError
 from seqnets.modules import apply
 
 SMALL_TEXT = {"hidden": 12, "embedding": 6, "batch_size": 4, "chunk_length": 16}
@@ -139,6 +141,30 @@ def test_two_programs_generate_any_length_from_any_prompt(writer, monkeypatch):
         writer.generate("the ", tokens=3, top_k=4)
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        [LARGEST, -LARGEST],
+        [0.0, LARGEST],
+        [1e-300, 2e-300],
+        [1.0, LARGEST, 1.0, 1e-150],
+        [5e-324, 0],
+    ],
+)
+def test_values_of_any_size_are_forecast(forecaster, pattern):
+    values = np.resize(pattern, 60)
+    days = pd.date_range("2024-01-01", periods=60)
+    table = forecaster.predict(pd.DataFrame({"unique_id": "a", "ds": days, "y": values}))
+    chex.assert_tree_all_finite(table[["0.1", "0.5", "0.9"]].to_numpy())
+
+
+def test_forecasts_that_are_not_finite_are_an_error(forecaster):
+    """Series made by hand have passed no check."""
+    huge = Series("huge", np.resize([1.7e308, -1.7e308], 60))
+    with pytest.raises(DataError, match="series 'huge': the forecasts are not finite"):
+        forecaster.fitted.predict([Series("a", np.arange(60.0)), huge], (0.1, 0.5))
+
+
 def test_score_is_what_evaluate_prints(forecaster):
     actual = frame(steps=6, start=64)
     figures = forecaster.score(actual)
@@ -255,6 +281,34 @@ def test_keywords_are_shown_and_checked(kind):
 def test_mistakes_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("keywords", [{"hidden": 2_000_000}, {"embedding": 2**31 - 1}])
+def test_what_cannot_fit_into_memory_is_refused_before_it_is_tried(keywords):
+    with pytest.raises(NotEnoughMemoryError, match=r"^training needs [0-9.]+ [TP]B of memory, "):
+        LanguageModel(batch_size=2, chunk_length=8, **keywords).fit("to be " * 50, steps=1)
+
+
+def test_a_text_that_cannot_fit_into_memory_is_not_begun(writer):
+    for tokens in (10**12, 10**30):
+        with pytest.raises(NotEnoughMemoryError, match=f"tokens: a text of {tokens} tokens needs "):
+            writer.generate("the ", tokens=tokens)
+
+
+def test_seeds_that_would_be_others_are_refused(writer):
+    """JAX takes seeds modulo 2³²."""
+    for seed in (2**32, 10**30, -1):
+        with pytest.raises(ValueError, match=r"seed: expected a value in \[0, 4294967295\]"):
+            writer.generate("the ", tokens=3, seed=seed)
+    texts = {writer.generate("the ", tokens=30, temperature=4.0, seed=s) for s in (0, 2**32 - 1)}
+    assert len(texts) == 2
+
+
+def test_very_many_layers_are_refused_before_they_are_traced():
+    for layers in (257, 100_000, [{}] * 300):
+        model = LanguageModel(layers=layers)
+        with pytest.raises(ConfigError, match=r"model.layers: expected at most 256"):
+            model.fit("to be " * 500, steps=1)
 
 
 def test_wrong_levels_and_prompts(writer, forecaster):

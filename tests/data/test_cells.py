@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqnets.data.cells import Cells, is_missing, is_number, numbers, rows
+from seqnets.data.cells import LARGEST, Cells, is_missing, is_number, numbers, rows
 from seqnets.data.errors import DataError
 
 
@@ -11,7 +11,7 @@ def cells(*texts):
     return Cells("f.csv", texts, lambda i: f"line {i + 1}")
 
 
-@given(st.lists(st.floats(allow_nan=False, allow_infinity=False)))
+@given(st.lists(st.floats(-LARGEST, LARGEST)))
 def test_numbers_are_read_exactly(values):
     np.testing.assert_array_equal(numbers(cells(*map(repr, values))), values)
 
@@ -35,6 +35,13 @@ def test_infinite_numbers(text):
     assert is_number(text)
     with pytest.raises(DataError, match=r"f.csv: line 1: expected a finite number, got "):
         numbers(cells(text))
+
+
+@pytest.mark.parametrize("text", ["1.7e308", "-1.7e308", "1.01e150"])
+def test_numbers_too_large_to_calculate_with(text):
+    message = r"f.csv: line 2: expected a number of at most 1e\+150 in size, got "
+    with pytest.raises(DataError, match=message):
+        numbers(cells("", text, "x"))
 
 
 def test_a_long_cell_is_shown_shortened():

@@ -47,6 +47,10 @@ WRONG = {
         "line 2, column 'y': expected a finite number, got 'inf'",
     ),
     "beyond float64": ("1\n1e999\n", "line 2, column 1: expected a finite number, got '1e999'"),
+    "beyond calculation": (
+        LONG + "a,1,1\na,2,-1.7e308\n",
+        "line 3, column 'y': expected a number of at most 1e+150 in size, got '-1.7e308'",
+    ),
     "NaN everywhere": ("y\nNaN\nNaN\nNaN\n", "series 'y': expected a value, got 3 missing ones"),
     "one column NaN": ("a,b\n1.5,NaN\n2.5,\n", "series 'b': expected a value, got 2 missing ones"),
     "blank line inside": ("1\n2\n\n4\n", "line 3: expected a value, got a blank line; write NaN"),

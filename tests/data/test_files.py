@@ -1,14 +1,17 @@
+import codecs
 import contextlib
 import errno
 import gzip
 import os
+import shutil
 import stat
+import subprocess
 import tracemalloc
 
 import pytest
 
 from seqnets.data.errors import DataError
-from seqnets.data.files import decode_utf8, read_bytes, write_file
+from seqnets.data.files import check_output, decode_utf8, read_bytes, write_file
 
 CONTENT = "zwölf Boxkämpfer\r\njagen\n".encode()
 PACKED = gzip.compress(CONTENT, mtime=0)  # without the time: it names tests, the same everywhere
@@ -101,6 +104,52 @@ def test_no_permission_is_a_data_error(stored, monkeypatch):
         read_bytes(path)
 
 
+@pytest.mark.parametrize(("make", "kind"), [(os.mkfifo, "a FIFO"), (os.mkdir, "a directory")])
+def test_what_may_have_no_end_is_refused_unread(tmp_path, monkeypatch, make, kind):
+    path = tmp_path / "data"
+    make(path)
+
+    def opened(*args, **kwargs):
+        raise AssertionError("opened")
+
+    monkeypatch.setattr("builtins.open", opened)
+    with pytest.raises(DataError, match="cannot be read: expected a regular file, got ") as caught:
+        read_bytes(path)
+    assert str(caught.value).endswith(kind)
+    with pytest.raises(DataError, match="expected a regular file, got a device"):
+        read_bytes("/dev/zero")
+
+
+@pytest.fixture
+def given(tmp_path):
+    """``given(file)``: standard input comes from there."""
+    kept = os.dup(0)
+    opened = []
+
+    def give(path):
+        opened.append(os.open(path, os.O_RDONLY))
+        os.dup2(opened[-1], 0)
+
+    yield give
+    os.dup2(kept, 0)
+    for descriptor in (kept, *opened):
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin", "/dev/fd/0", "link"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_standard_input(tmp_path, stored, given, name, pack):
+    (tmp_path / "link").symlink_to("/dev/stdin")
+    path = name if name != "link" else tmp_path / name
+    given(stored(pack(CONTENT)))
+    assert read_bytes(path, 100) == CONTENT
+    with pytest.raises(DataError, match="got an empty file"):
+        read_bytes(path)
+    given("/dev/zero")
+    with pytest.raises(DataError, match=f"{name}: expected at most 100 bytes of content, got more"):
+        read_bytes(path, 100)
+
+
 @pytest.mark.parametrize(
     ("data", "told"),
     [
@@ -115,6 +164,53 @@ def test_what_is_not_utf8_is_told_with_offset_and_line(data, told):
     with pytest.raises(DataError) as caught:
         decode_utf8("f", data)
     assert told in str(caught.value)
+
+
+LINES = "unique_id,ds,y\nä,2024-01-01,3\n" * 3
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding"),
+    [
+        *((LINES.encode(name), name.upper()) for name in ("utf-16", "utf-32")),
+        *((codecs.BOM_UTF16_BE + LINES.encode("utf-16be"), "UTF-16") for _ in range(1)),
+        *((LINES.encode(f"utf-{end}"), f"UTF-{end.upper()}") for end in ("16le", "16be")),
+        *((LINES.encode(f"utf-{end}"), f"UTF-{end.upper()}") for end in ("32le", "32be")),
+        ("plain ASCII".encode("utf-16le"), "UTF-16LE"),  # valid as UTF-8, with zeros
+        (LINES.encode("latin-1"), "ISO-8859-1"),
+        (b"x" * 10_001 + "für".encode("latin-1"), "ISO-8859-1"),
+        ("„für“ 5 €".encode("cp1252") + b" x" * 20, "WINDOWS-1252"),
+    ],
+)
+def test_the_likely_encoding_is_named(data, encoding):
+    with pytest.raises(DataError) as caught:
+        decode_utf8("f", data)
+    hint = f"; it looks like {encoding}: convert it with iconv -f {encoding} -t UTF-8"
+    assert str(caught.value).endswith(hint)
+    if iconv := shutil.which("iconv"):
+        done = subprocess.run([iconv, "-f", encoding, "-t", "UTF-8"], input=data, stdout=-1)
+        assert decode_utf8("f", done.stdout) == data.decode(encoding)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        LINES.encode()[:20] + b"\xff" + LINES.encode(),  # damaged
+        "日本語の文".encode("shift-jis") * 9,  # which of many it is, the bytes do not say
+        bytes(range(256)),
+    ],
+)
+def test_no_encoding_is_named_where_none_is_likely(data):
+    with pytest.raises(DataError, match=r"expected UTF-8 text, got byte 0x.. at .*\)$"):
+        decode_utf8("f", data)
+
+
+def test_zeros_in_a_text_are_characters():
+    assert decode_utf8("f", b"a\0b c d e f g h\0") == "a\0b c d e f g h\0"
+
+
+def test_a_byte_order_mark_is_no_text():
+    assert decode_utf8("f", codecs.BOM_UTF8 + CONTENT) == CONTENT.decode()
 
 
 def test_decoding_keeps_line_ends():
@@ -158,3 +254,12 @@ def test_a_failed_write_keeps_the_old_content(tmp_path, monkeypatch):
         write_file(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_is_told_before_the_work(tmp_path):
+    for name in (".", "absent/file", "", f"{tmp_path}", f"{tmp_path}/new/"):
+        with pytest.raises(DataError, match="--output: cannot be written: "):
+            check_output("--output", name and os.path.join(tmp_path, name))
+    check_output("--output", tmp_path / "file")
+    check_output("--output", "/dev/null")
+    assert not list(tmp_path.iterdir())

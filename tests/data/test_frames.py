@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seqnets.data.cells import LARGEST
 from seqnets.data.errors import DataError
 from seqnets.data.frames import series_from_frame
 from seqnets.data.series import read_series
@@ -39,7 +40,7 @@ def outcome(call):
         return error
 
 
-VALUES = st.lists(st.floats(allow_infinity=False) | st.just(NAN), min_size=1, max_size=6)
+VALUES = st.lists(st.floats(-LARGEST, LARGEST) | st.just(NAN), min_size=1, max_size=6)
 DATES = st.sampled_from(["h", "D", "W-SAT", "MS", "ME", "15min", "B"]).map(
     lambda frequency: lambda T: pd.date_range("2024-01-31", periods=T, freq=frequency)
 )
@@ -105,6 +106,7 @@ def frame(**columns):
             frame(ds=np.array(["2024", "2025", "3000"], "M8[s]")),
             "row 2, column 'ds': expected a dat",
         ),
+        (frame(y=[1, -1.7e308, 2]), "row 1, column 'y': expected a number of at most 1e"),
         (frame(y=[1, np.inf, 2]), "row 1, column 'y': expected a finite number, got 'inf'"),
         (frame(y=[True, False, True]), "row 0, column 'y': expected a number, got 'True'"),
         (frame(y=[1, "two", 3]), "row 1, column 'y': expected a number, got 'two'"),

@@ -6,7 +6,8 @@ import pytest
 
 from seqnets.data.errors import DataError
 from seqnets.data.series import Series
-from seqnets.data.windows import FAR, LARGEST, SeriesWindows, WindowShape, WindowSource
+from seqnets.data.source import shapes_of
+from seqnets.data.windows import FAR, LARGEST_TARGET, SeriesWindows, WindowShape, WindowSource
 
 SHAPE = WindowShape(context=10, horizon=5, season=3, profile=2)
 
@@ -38,6 +39,13 @@ def fill(values, m):
             phase = values[i - m] if i >= m else np.nan
             values[i] = values[i - 1] if np.isnan(phase) else phase
     return np.array(values)
+
+
+@pytest.mark.parametrize("shape", [WindowShape(5, 3, 2, 4), WindowShape(1, 1, 1, 1)])
+def test_shapes_are_known_without_a_window(rng, shape):
+    series = [Series("a", rng.normal(size=30))]
+    window = SeriesWindows(series, shape).windows(np.zeros(7, int), np.full(7, 20))
+    assert shape.shapes(7) == shapes_of(window)
 
 
 def test_targets_and_base_by_hand(rng):
@@ -181,7 +189,9 @@ def test_a_target_far_from_the_base_is_bounded():
     """A series that stands still and then jumps: its unit says nothing of the jump."""
     values = np.array([0.0] * 10 + [1e9, -1e9, 1e300, -1e300, 50.0])
     window = SeriesWindows([Series("a", values)], SHAPE).windows(np.array([0]), np.array([10]))
-    np.testing.assert_array_equal(window.target[0], [LARGEST, -LARGEST, LARGEST, -LARGEST, 50])
+    np.testing.assert_array_equal(
+        window.target[0], [LARGEST_TARGET, -LARGEST_TARGET, LARGEST_TARGET, -LARGEST_TARGET, 50]
+    )
     np.testing.assert_array_equal(window.weight[0], 1)
 
 

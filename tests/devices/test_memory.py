@@ -1,11 +1,14 @@
 """Bytes of a run: counted from the state, and asked of the compiler."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
-from seqnets.devices import memory_of
+from seqnets.devices import NotEnoughMemoryError, available, check_training_memory, memory_of
 from seqnets.runs import MemoryReport
 from seqnets.training import Memory, make_train_step
 
@@ -36,6 +39,31 @@ def test_a_compiler_that_does_not_tell():
 
     state = state_of({"w": jnp.zeros(3)}, optax.sgd(0.1))
     assert memory_of(state, Silent()).step is None
+
+
+@pytest.mark.parametrize("number", [1, 4])
+@pytest.mark.parametrize("sharded", [True, False])
+def test_a_training_is_refused_by_its_shapes_alone(monkeypatch, number, sharded):
+    """By the byte, against the arrays themselves."""
+    devices = jax.devices()[:number]
+    params, carry = {"w": jnp.zeros((40, 8)), "b": jnp.zeros(8, "bfloat16")}, jnp.zeros((12, 8))
+    step = make_train_step(lambda params, batch: None, optax.adam(0.1))
+    state = step.init(params, jax.random.key(0), carry=carry, variables={"mean": jnp.zeros(40)})
+    batches = [np.zeros((12, 7), np.float32), np.zeros((12, 70), np.int8)]
+    moments = [2 * (40 * 8 * 4 + 8 * 2), 4]  # and a counter
+    each = 2 * (40 * 8 * 4 + 8 * 2) + 40 * 4 + sum(moments) // (number if sharded else 1)
+    needed = number * (each + (carry.nbytes + 12 * 70) // number)
+    shapes = jax.eval_shape(lambda: (state, batches))
+    for memory in (needed, needed - 1):
+        monkeypatch.setattr(available, "host_memory", lambda memory=memory: memory)
+        context = contextlib.nullcontext()
+        if memory < needed:
+            words = (
+                rf"training needs .* \(parameters and .*, on each of {number} devices\); a smaller"
+            )
+            context = pytest.raises(NotEnoughMemoryError, match=words)
+        with context:
+            check_training_memory(*shapes, devices, shard_optimizer=sharded)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections import OrderedDict
 
 import jax
@@ -140,3 +141,14 @@ def test_a_run_with_links_is_refused(tmp_path, link):
     (tmp_path / "short").symlink_to(run.path)  # the way to the run may have some
     (run.path / link).unlink()
     RunDirectory.open(tmp_path / "short")
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "metrics.jsonl", "checkpoints/7/header"])
+def test_a_run_that_would_be_waited_for_is_refused(tmp_path, name):
+    run = RunDirectory.create(tmp_path / "run")
+    run.write_config("")
+    fifo = run.path / name
+    fifo.parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(fifo)
+    with pytest.raises(ValueError, match=rf"expected a folder of regular files, got .*{name}"):
+        RunDirectory.open(run.path)

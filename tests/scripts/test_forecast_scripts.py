@@ -42,6 +42,16 @@ def test_from_training_to_picture(train_forecast, run, files, tmp_path):
     printed = run("forecast", out, "--data", files / "history.csv")
     assert printed.out == table_file.read_text()
 
+    links = [tmp_path / "link.csv", tmp_path / "link.png"]
+    for link, name in zip(links, ("linked", "drawn"), strict=True):
+        link.symlink_to(name)
+    done = run("forecast", out, "--data", files / "history.csv",
+               "--output", links[0], "--plot", links[1])  # fmt: skip
+    assert done.status == 0, done.err
+    assert all(link.is_symlink() for link in links)
+    assert (tmp_path / "linked").read_text() == printed.out
+    assert (tmp_path / "drawn").read_bytes() == picture.read_bytes()
+
 
 def test_resuming_is_going_straight_on(train_forecast, tmp_path):
     straight, halved = tmp_path / "straight", tmp_path / "halved"

@@ -1,6 +1,7 @@
 """What a user may get wrong: one line that names it, exit status 2, and nothing written over."""
 
 import gzip
+import os
 import shutil
 
 import pytest
@@ -28,6 +29,9 @@ def bad(tmp_path_factory):
         "empty.txt": b"",
         "short.txt": b"ab",
         "latin.txt": "für".encode("latin-1") * 100,
+        "utf16.txt": ("the cat sat on the mat. " * 9).encode("utf-16"),
+        "utf16.csv": "unique_id,ds,y\na,1,2\na,2,3\n".encode("utf-16"),
+        "huge.csv": b"unique_id,ds,y\na,1,2\na,2,1.7e308\na,3,4\n",
         "broken.gz": gzip.compress(b"a" * 1000)[:-9],
         "header.csv": b"unique_id,ds,y\n",
         "wrong_column.csv": b"unique_id,ds,value\na,1,2\na,2,3\n",
@@ -46,6 +50,7 @@ def bad(tmp_path_factory):
     }
     for name, content in contents.items():
         (folder / name).write_bytes(content)
+    os.mkfifo(folder / "fifo")
     return folder
 
 
@@ -55,9 +60,12 @@ def bad(tmp_path_factory):
         ("none.txt", "none.txt"),
         ("empty.txt", "empty"),
         ("short.txt", "expected at least"),
-        ("latin.txt", "UTF-8"),
+        ("latin.txt", "ISO-8859-1"),
+        ("utf16.txt", "iconv -f UTF-16 -t UTF-8"),
         ("broken.gz", "broken.gz"),
         (".", "directory"),
+        ("fifo", "a FIFO"),
+        ("/dev/zero", "a device"),
     ],
 )
 def test_texts(run, files, bad, tmp_path, file, word):
@@ -77,6 +85,10 @@ def test_texts(run, files, bad, tmp_path, file, word):
         ("nan.csv", "'a'"),
         ("one_row.csv", "at least 2"),
         ("infinite.csv", "inf"),
+        ("huge.csv", "line 3, column 'y'"),
+        ("utf16.csv", "it looks like UTF-16"),
+        ("fifo", "a FIFO"),
+        ("/dev/zero", "a device"),
         ("twice.csv", "twice"),
         ("ragged.csv", "ragged.csv"),
         ("brief.csv", "no series is long enough"),
@@ -106,6 +118,13 @@ def test_series(run, files, bad, tmp_path, file, word):
         ("", ["--set", "optimizer.schedule=cos"], ["optimizer.schedule", "cosine"]),
         ("", ["--set", "optimizer.learning_rate=fast"], ["optimizer.learning_rate", "float"]),
         ("", ["--set", "nonsense"], ["--set", "section.key=value"]),
+        ("", ["--set", "train.seed=1\nsteps=5"], ["--set train.seed", "on one line"]),
+        ("", ["--set", 'model.cell="""gru\n"""'], ["--set model.cell", "on one line"]),
+        ("", ["--set", "model.hidden=2000000"], ["training needs", "B of memory", "available"]),
+        ("", ["--set", "model.layers=100000"], ["model.layers", "at most 256 layers"]),
+        ("", ["--set", "train.batch_size=2000000000"], ["training needs", "a batch"]),
+        ("", ["--set", "data.context=2000000000"], ["training needs", "a batch"]),
+        ("", ["--set", "train.seed=123456789012345678901234567890"], ["train.seed", "<= "]),
         ("", ["--horizon", "0"], ["data.horizon", ">= 1"]),
         ("", ["--horizon", "six"], ["--horizon", "'six'"]),
         ("", ["--season", "-3"], ["data.season"]),
@@ -159,6 +178,8 @@ def test_runs_that_cannot_be_used(trained, run, files, bad):
     check(run("generate_text", text, *prompt, "--top-k", 0), "top_k")
     check(run("generate_text", text, *prompt, "--top-p", 1.5), "top_p")
     check(run("generate_text", text, *prompt, "--seed", -1), "seed")
+    check(run("generate_text", text, *prompt, "--seed", 10**30), "seed")
+    check(run("generate_text", text, *prompt, "--tokens", 10**12), "tokens", "TB of memory")
     check(run("generate_text", text), "--prompt")
     check(run("evaluate_text", text, "--data", bad / "none.txt"), "none.txt")
     check(run("evaluate_text", text, "--data", bad / "latin.txt"), "UTF-8")
@@ -169,12 +190,24 @@ def test_runs_that_cannot_be_used(trained, run, files, bad):
     check(run("forecast", forecast, "--data", bad / "words.csv"), "one")
     check(run("forecast", forecast, "--data", history, "--quantiles", "0.5,2"), "levels")
     check(run("forecast", forecast, "--data", history, "--quantiles", "half"), "half")
-    check(run("forecast", forecast, "--data", history, "--output", bad / "no" / "f.csv"), "no")
-    check(run("forecast", forecast, "--data", history, "--plot", bad / "picture.xyz"), "xyz")
     check(run("evaluate_forecast", forecast, "--data", history, "--actual", history), "'a'", "64")
     other = bad / "other.csv"
     other.write_text(future.read_text().replace("b,", "q,"))
     check(run("evaluate_forecast", forecast, "--data", history, "--actual", other), "'b'")
+
+
+def test_outputs_that_cannot_be_written(run, bad):
+    """They are told before anything is read: neither the run nor the data exist."""
+    before = tree(bad)
+    predict = ("forecast", bad / "no run", "--data", bad / "none.csv")
+    for name in ("no/f.png", "", ".", "header.csv/", "new.png/"):
+        check(run(*predict, "--output", f"{bad}/{name}"), "--output: cannot be written: ")
+    for name in ("no/f.png", "new.png/", "", ".", "header.csv/", "picture", "picture.xyz", ".png"):
+        check(run(*predict, "--plot", f"{bad}/{name}"), "--plot: ")
+    for option in ("--output", "--plot"):
+        check(run(*predict, option, ""), f"{option}: ")
+    check(run(*predict, "--plot", "."), "expected a file that ends in .png, .svg", "got '.'")
+    assert tree(bad) == before
 
 
 def test_checkpoints_that_cannot_be_used(trained, run, train_text):

@@ -8,8 +8,10 @@ import sys
 from seqnets.applications.application import load_run
 from seqnets.applications.command import Command, absolute, levels, print_json, train_command
 from seqnets.applications.forecasting.forecasting import FORECASTING, forecast_frame
+from seqnets.data.files import check_output
 from seqnets.data.forecasts import write_forecasts
 from seqnets.data.series import read_series
+from seqnets.plots import BANDS, check_picture, plot_forecasts
 
 __all__ = ["COMMANDS"]
 
@@ -18,7 +20,8 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="FILE.csv",
-        help="series, plain or gzip (default: the weekly CO2 record of Mauna Loa)",
+        help="series, plain or gzip, - for standard input (default: the weekly CO2 record of "
+        "Mauna Loa)",
     )
     parser.add_argument("--horizon", type=int, metavar="H", help="time steps to forecast")
     parser.add_argument(
@@ -42,13 +45,15 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
+    if arguments.output is not None:
+        check_output("--output", arguments.output)
+    if arguments.plot is not None:
+        check_picture("--plot", arguments.plot)
     series = read_series(arguments.data)
     fitted = load_run(FORECASTING, arguments.run).fitted
     names = [f"q{level:g}" for level in arguments.quantiles]
     table = forecast_frame(series, fitted.predict(series, arguments.quantiles), names)
     if arguments.plot:
-        from seqnets.plots import BANDS, plot_forecasts
-
         try:
             plot_forecasts(arguments.plot, series, fitted.predict(series, BANDS))
         except ImportError as error:

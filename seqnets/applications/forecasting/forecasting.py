@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
@@ -37,7 +38,7 @@ from seqnets.metrics.series import evaluate_forecasts
 from seqnets.modules import apply
 from seqnets.runs import RunDirectory
 from seqnets.training import LossEvaluation, Weights, make_train_step
-from seqnets.typing import Array, Float, PyTree
+from seqnets.typing import Array, Float, Key, PyTree
 
 __all__ = ["FORECASTING", "FittedForecaster", "Forecasting", "forecast_frame", "match_series"]
 
@@ -55,6 +56,7 @@ class FittedForecaster:
     series: Sequence[Series] | None = None
     """Those that it was fitted to, where they are at hand."""
 
+    @np.errstate(all="ignore")  # what is not finite is told in the end
     def predict(
         self, series: Sequence[Series], levels: Sequence[float]
     ) -> list[Float[np.ndarray, "H Q"]]:
@@ -65,7 +67,8 @@ class FittedForecaster:
           levels: levels of the quantiles, increasing, in (0, 1).
 
         Raises:
-          ValueError: if the levels do not increase in (0, 1), or a series has no observed value.
+          ValueError: if the levels do not increase in (0, 1), a series has no observed value, or
+            its forecasts are not finite.
         """
         levels = tuple(check_levels("levels", levels).tolist())
         windows = SeriesWindows(series, self.shape)
@@ -76,6 +79,7 @@ class FittedForecaster:
             window = rows_of(windows.windows(rows, cuts), slice(0, ROWS))
             quantiles = _quantiles(self.network, levels, self.weights.params, window)
             forecasts.extend(windows.restore(rows, cuts, np.asarray(quantiles)[: len(rows)]))
+        _check_finite(series, forecasts)
         return forecasts
 
     def evaluate(self, histories: Sequence[Series], futures: Sequence[Series]) -> dict[str, Any]:
@@ -175,6 +179,15 @@ def forecast_frame(
     return pd.concat(parts, ignore_index=True)
 
 
+def _check_finite(series: Sequence[Series], forecasts: Sequence[np.ndarray]) -> None:
+    for one, quantiles in zip(series, forecasts, strict=True):
+        if not np.isfinite(quantiles).all():
+            raise DataError(
+                f"series {one.id!r}: the forecasts are not finite: its values are too large or "
+                "differ too much in size, or the model is broken"
+            )
+
+
 def match_series(
     histories: Sequence[Series], futures: Sequence[Series], horizon: int
 ) -> list[Float[np.ndarray, "H"]]:
@@ -233,9 +246,11 @@ def _network(config: ForecastConfig) -> ForecastNetwork:
 def _model(
     network: ForecastNetwork, shape: WindowShape, series: Sequence[Series] | None
 ) -> Model[FittedForecaster]:
-    windows = SeriesWindows([Series("example", np.zeros(1))], shape)
-    example = windows.windows(np.array([0]), np.array([1]))
+    def init(key: Key) -> PyTree:
+        example = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape.shapes(1))
+        return network.init(key, example)["params"]
+
     return Model(
-        init=lambda key: network.init(key, example)["params"],
+        init=init,
         fitted=lambda weights: FittedForecaster(shape, network, weights, series),
     )

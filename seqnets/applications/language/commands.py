@@ -18,7 +18,8 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         "--data",
         nargs="+",
         metavar="FILE",
-        help="UTF-8 text, plain or gzip (default: the source of Python's standard library)",
+        help="UTF-8 text, plain or gzip, - for standard input (default: the source of Python's "
+        "standard library)",
     )
 
 

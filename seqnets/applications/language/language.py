@@ -29,7 +29,7 @@ from seqnets.data.text import Excerpt, evaluation_batches
 from seqnets.data.tokenizers import Tokenizer, read_tokenizer
 from seqnets.decoding import Sampling, compile_rollout, sampler, start_rollout, stream
 from seqnets.decoding.stream import Chunk
-from seqnets.devices import DataParallel, data_parallel
+from seqnets.devices import DataParallel, check_memory, data_parallel
 from seqnets.metrics.text import bits_per_character, perplexity
 from seqnets.modules import apply
 from seqnets.reduction import Weighted
@@ -41,6 +41,7 @@ __all__ = ["LANGUAGE", "FittedLanguageModel", "Language"]
 
 TOKENIZER_FILE = "tokenizer.json"
 EVALUATION_LENGTH = 256
+BYTES_PER_TOKEN = 32  # its number in parts and joined, then as many characters of text
 CHUNK = 64  # tokens of a prompt read, or of a continuation written, by one call of a program
 
 
@@ -101,13 +102,16 @@ class FittedLanguageModel:
           The continuation, without the prompt.
 
         Raises:
-          ValueError: if ``tokens`` is below 1, or ``seed`` negative.
+          ValueError: if ``tokens`` is below 1, or so many that they do not fit into memory; or if
+            ``seed`` is not in [0, 2³²), where the seeds differ.
 
         Warns:
           UserWarning: if the prompt holds characters that did not occur in training.
         """
         check_range("tokens", tokens, 1)
-        check_range("seed", seed, 0)
+        check_memory(f"tokens: a text of {tokens} tokens", BYTES_PER_TOKEN * tokens)
+        check_range("tokens", tokens, 1, 2**31 - 1)
+        check_range("seed", seed, 0, 2**32 - 1)
         read = self.tokenizer.encode(prompt) if prompt else np.array([self.tokenizer.beginning])
         warn_of_unseen("prompt", self.tokenizer.unseen(prompt))
         params, last = self.weights.params, np.asarray(read[-1:], np.int32)

@@ -1,0 +1,64 @@
+"""What encoding a text that is not UTF-8 probably has, told from its bytes."""
+
+from __future__ import annotations
+
+import codecs
+
+__all__ = ["likely_encoding"]
+
+MARKS = (  # that of UTF-32 begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+ZEROS = {  # which bytes of four are 0 in text that is mostly of the first 256 characters
+    (False, True, True, True): "UTF-32LE",
+    (True, True, True, False): "UTF-32BE",
+    (False, True, False, True): "UTF-16LE",
+    (True, False, True, False): "UTF-16BE",
+}
+SAMPLE = 2**12
+MOST, FEW = 0.6, 0.1  # share of zeros in a column of bytes that is one of zeros, and is none
+FOREIGN = 0.4  # share of bytes beyond ASCII in other scripts
+
+
+def likely_encoding(data: bytes, at: int = 0) -> str | None:
+    """The encoding of a text, as ``iconv`` calls it: by a byte order mark, zeros, or high bytes.
+
+    Args:
+      data: the text.
+      at: where it is looked at for zeros and high bytes.
+
+    Returns:
+      A name; None for what may be UTF-8, damaged or not, and where nothing is likely.
+
+    Example:
+      >>> likely_encoding("naïve".encode("utf-16"))
+      'UTF-16'
+    """
+    for mark, name in MARKS:
+        if data.startswith(mark):
+            return name
+    start = at - at % 4
+    sample = data[start : start + SAMPLE]
+    return _by_zeros(sample) or _by_high_bytes(sample)
+
+
+def _by_zeros(sample: bytes) -> str | None:
+    """UTF-16 or UTF-32 without a mark."""
+    columns = [sample[start::4] for start in range(4)]
+    shares = [column.count(0) / max(len(column), 1) for column in columns]
+    if any(FEW < share < MOST for share in shares):
+        return None
+    return ZEROS.get(tuple(share >= MOST for share in shares))  # type: ignore[arg-type]
+
+
+def _by_high_bytes(sample: bytes) -> str | None:
+    """A Western encoding of one byte a character, of whose bytes few are beyond ASCII."""
+    high = sum(byte >= 0x80 for byte in sample)
+    if not 0 < high < FOREIGN * len(sample) or 0 in sample:
+        return None
+    if not sample.decode("utf-8", "ignore").isascii():
+        return None  # some characters are UTF-8: then all are meant to be
+    return "WINDOWS-1252" if any(0x80 <= byte < 0xA0 for byte in sample) else "ISO-8859-1"
