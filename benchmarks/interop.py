@@ -33,11 +33,13 @@ from seqnets.interop import (
     from_flax_conv_lstm,
     from_keras,
     from_keras_bidirectional,
+    from_keras_conv_lstm,
     from_pytorch,
     to_flax,
     to_flax_conv_lstm,
     to_keras,
     to_keras_bidirectional,
+    to_keras_conv_lstm,
     to_pytorch,
 )
 from seqnets.modules import RNN
@@ -56,6 +58,7 @@ class Case:
     seed: int
     image: tuple[int, ...] = ()
     """Inputs are [B, T, *image, D]."""
+    ragged: bool = True
 
     def normal(self, name: str, shape: tuple[int, ...], scale: float = 1.0) -> np.ndarray:
         """Numbers that are the same for one name, whoever asks."""
@@ -73,6 +76,8 @@ class Case:
     @functools.cached_property
     def lengths(self) -> np.ndarray:
         B, T, _, _ = self.shape
+        if not self.ragged:
+            return np.full(B, T)
         return np.random.default_rng(self.seed).integers(1, T + 1, B)  # PyTorch packs none of 0
 
     @functools.cached_property
@@ -140,6 +145,7 @@ def torch_pair(case: Case, kind: str, **options: Any) -> tuple[Results, Results]
     stack, params = from_pytorch(state, activation=activation)
     mine = ours(case, stack, params)
     mine["weights"] = to_pytorch(stack, mine["weights"])
+    mine["weights"] = {key: mine["weights"][key] for key in weights}  # without biases, fewer
     if kind != "GRU":  # our one bias is the sum of PyTorch's two, and has the gradient of each
         keys = [key for key in weights if key.startswith("bias_hh")]
         mine["weights"] |= {k: mine["weights"][k.replace("_hh_", "_ih_")] for k in keys}
@@ -166,14 +172,38 @@ def keras_pair(
         return results | {key: jnp.stack(states[k::kinds]) for k, key in enumerate("hc"[:kinds])}
 
     theirs = differentiate(case, run, [jnp.asarray(w) for w in weights])
-    activation = jax.nn.relu if options.get("activation") == "relu" else jnp.tanh
+    known = {
+        "activation": jax.nn.relu if options.get("activation") == "relu" else jnp.tanh,
+        "reset_after": options.get("reset_after"),
+    }
     if both:
-        module, params = from_keras_bidirectional(weights, activation=activation)
+        module, params = from_keras_bidirectional(weights, **known)
         mine = ours(case, module, params)
         return theirs, mine | {"weights": to_keras_bidirectional(module, mine["weights"])}
-    cell, params = from_keras(weights, activation=activation)
+    cell, params = from_keras(weights, **known)
     mine = ours(case, RNN(cell), {"cell": params})
-    return theirs, mine | {"weights": to_keras(cell, mine["weights"]["cell"])}
+    return theirs, mine | {"weights": to_keras(cell, mine["weights"]["cell"])[: len(weights)]}
+
+
+def keras_conv_pair(case: Case, **options: Any) -> tuple[Results, Results]:
+    import keras
+
+    # On JAX, Keras' masks do not fit its images.
+    case = dataclasses.replace(case, image=(4, 5), ragged=False)
+    options |= {"padding": "same", "return_sequences": True, "return_state": True}
+    layer = keras.layers.ConvLSTM2D(case.shape[3], (3, 2), **options)
+    layer.build(case.xs.shape)
+    weights = [case.weight(str(k), w.shape) for k, w in enumerate(layer.get_weights())]
+
+    def run(weights: list, xs: jax.Array) -> Results:
+        (ys, h, c), _ = layer.stateless_call(weights, layer.non_trainable_variables, xs)
+        return {"outputs": case.shown(ys), "h": h[None], "c": c[None]}
+
+    theirs = differentiate(case, run, [jnp.asarray(w) for w in weights])
+    cell, params = from_keras_conv_lstm(weights, image=case.image)
+    mine = ours(case, RNN(cell), {"cell": params})
+    by_weights = to_keras_conv_lstm(cell, mine["weights"]["cell"])
+    return theirs, mine | {"weights": by_weights[: len(weights)]}
 
 
 def flax_results(case: Case, cell: nn.RNNCellBase) -> tuple[Results, Any]:
@@ -222,6 +252,8 @@ LAYERS: dict[str, dict[str, Callable[[Case], tuple[Results, Results]]]] = {
         "LSTM": lambda c: torch_pair(c, "LSTM"),
         "GRU": lambda c: torch_pair(c, "GRU"),
         "LSTM proj_size": lambda c: torch_pair(c, "LSTM", proj_size=(c.shape[3] + 1) // 2),
+        "LSTM bias=False": lambda c: torch_pair(c, "LSTM", bias=False),
+        "GRU bias=False": lambda c: torch_pair(c, "GRU", bias=False),
         "GRU 2 layers, both": lambda c: torch_pair(c, "GRU", num_layers=2, bidirectional=True),
         "LSTM 2 layers, both": lambda c: torch_pair(c, "LSTM", num_layers=2, bidirectional=True),
     },
@@ -231,6 +263,9 @@ LAYERS: dict[str, dict[str, Callable[[Case], tuple[Results, Results]]]] = {
         "LSTM": lambda c: keras_pair(c, "LSTM"),
         "GRU": lambda c: keras_pair(c, "GRU"),
         "GRU reset before": lambda c: keras_pair(c, "GRU", reset_after=False),
+        "LSTM use_bias=False": lambda c: keras_pair(c, "LSTM", use_bias=False),
+        "GRU use_bias=False": lambda c: keras_pair(c, "GRU", use_bias=False, reset_after=True),
+        "ConvLSTM2D": keras_conv_pair,
         "LSTM both": lambda c: keras_pair(c, "LSTM", both=True),
         "GRU both": lambda c: keras_pair(c, "GRU", both=True),
     },

@@ -29,9 +29,7 @@ from seqnets.typing import Float, Int
 __all__ = ["SeriesWindows", "Window", "WindowShape", "WindowSource"]
 
 FAR = 8.0  # features beyond this many units are pressed together logarithmically
-LARGEST_TARGET = (
-    100.0  # a target further from the base counts as this far: the unit was no guide to it
-)
+LARGEST_TARGET = 100.0  # one further from the base counts as this far: its unit was wrong
 
 
 class Window(NamedTuple):

@@ -1,70 +1,49 @@
-"""Parameters of Flax Linen's own recurrent cells: one Dense layer a gate and product.
+"""Parameters of Flax's own recurrent cells, of Linen and of NNX.
 
-    SimpleCell          i,           h             bias in i
-    OptimizedLSTMCell   ii if ig io, hi hf hg ho   biases in the four of h
-    GRUCell             ir iz in,    hr hz hn      biases in the three of i, and in hn
-    MGUCell             if in,       hf hn         biases in the two of i, and in hn
-
-``params`` is the tree below ``variables["params"]``. LSTMCell has the tree and the mathematics of
+``params`` is the tree below ``variables["params"]`` in Linen, and ``nnx.state(cell, nnx.Param)`` in
+NNX; see `flax_linen` and `flax_nnx` for their arrays. LSTMCell has the mathematics of
 OptimizedLSTMCell. The GRUCell resets after the product, as our `GRU`, and the MGUCell is our
 `MGUResetAfter`. A SimpleCell must have been made without ``residual``, an MGUCell with
 ``reset_gate=True``, and the gates of all with Flax's default activations. For ConvLSTMCell see
-`from_flax_conv_lstm`.
+`from_flax_conv_lstm`, for whole layers `from_flax_rnn`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from flax.traverse_util import unflatten_dict
 
-from seqnets.cells import GRU, LSTM, Elman, GatedParams, MGUResetAfter
-from seqnets.checks import check_rank, check_shape
-from seqnets.interop.incoming import check_keys, flatten, float_array
+from seqnets.cells import GatedParams
+from seqnets.checks import did_you_mean
+from seqnets.interop.flax_linen import LINEN_KINDS, read_linen, write_linen
+from seqnets.interop.flax_nnx import NNX_KINDS, is_nnx, read_nnx, write_nnx
+from seqnets.interop.incoming import flatten
 from seqnets.interop.layout import PortableCell, export_params, import_params, make_cell
 from seqnets.typing import Activation, Float
 
-__all__ = ["from_flax", "to_flax"]
+__all__ = ["API", "check_api", "export_flax", "from_flax", "import_flax", "to_flax"]
 
+API = Literal["linen", "nnx"]
+"""Which of Flax's two families of modules."""
 
-class _Names(NamedTuple):
-    """How one of Flax's cells names what we hold side by side."""
-
-    gates: tuple[str, ...]
-    """Last letters of the Dense layers, in our order of gates."""
-    bias_side: str
-    """First letter of the layers whose biases make our ``b``."""
-    biased: frozenset[str]
-    """Layers that have a bias."""
-
-    def paths(self) -> list[str]:
-        """Paths of all arrays: ``"hi/kernel"``."""
-        layers = [side + gate for side in "ih" for gate in self.gates]
-        return [f"{x}/{leaf}" for x in layers for leaf in self.leaves(x)]
-
-    def leaves(self, layer: str) -> tuple[str, ...]:
-        """Names of the arrays of one Dense layer."""
-        return ("kernel", "bias") if layer in self.biased else ("kernel",)
-
-
-CELLS = {
-    1: _Names(("",), "i", frozenset({"i"})),
-    4: _Names(("i", "f", "g", "o"), "h", frozenset({"hi", "hf", "hg", "ho"})),
-    3: _Names(("r", "z", "n"), "i", frozenset({"ir", "iz", "in", "hn"})),
-    2: _Names(("f", "n"), "i", frozenset({"if", "in", "hn"})),
-}
-KINDS = (Elman, LSTM, GRU, MGUResetAfter)
+OTHERS = (
+    ({"cell", "forward_rnn", "backward_rnn", "layers", "layers_0"}, "a layer", "from_flax_rnn"),
+    ({"ih", "hh"}, "a ConvLSTMCell", "from_flax_conv_lstm"),
+)
+"""Trees that are none of a cell of this file, by their first names."""
 
 
 def from_flax(
     params: Mapping[str, Any], *, activation: Activation | None = None
 ) -> tuple[PortableCell, GatedParams]:
-    """Cell and parameters of a SimpleCell, OptimizedLSTMCell, GRUCell or MGUCell of Linen.
+    """Cell and parameters of a SimpleCell, LSTMCell, OptimizedLSTMCell, GRUCell, or MGUCell.
 
     Args:
-      params: ``variables["params"]`` of the cell.
+      params: ``variables["params"]`` of a cell of Linen, or ``nnx.state(cell, nnx.Param)`` of one
+        of NNX; the keys tell which.
       activation: ``activation_fn`` of a SimpleCell, which is not part of its parameters and must
         be given; the other kinds have their own.
 
@@ -79,69 +58,63 @@ def from_flax(
       TypeError: if params is not a mapping, or an array not of floats.
     """
     flat = flatten("params", params)
-    gates = max(CELLS, key=lambda gates: len(flat.keys() & set(CELLS[gates].paths())))
-    names = CELLS[gates]
-    check_keys("params", flat, names.paths())
-    arrays = {key: float_array(key, value) for key, value in flat.items()}
-    features = _check_shapes(arrays, names)
-
-    def joined(side: str, leaf: str) -> np.ndarray:
-        absent = np.zeros(features, arrays[f"h{names.gates[0]}/kernel"].dtype)
-        return np.concatenate(
-            [arrays.get(f"{side}{gate}/{leaf}", absent) for gate in names.gates], axis=-1
-        )
-
-    b_h = joined("h", "bias") if gates in (2, 3) else None
-    imported = import_params(
-        joined("i", "kernel"), joined("h", "kernel"), joined(names.bias_side, "bias"), b_h
-    )
-    return make_cell(gates, features, activation), imported
+    for names, what, function in OTHERS:
+        if found := sorted(names & {key.partition("/")[0] for key in flat}):
+            raise ValueError(
+                f"params: expected the tree of a cell, got that of {what} ({found[0]!r}), for "
+                f"which there is {function}"
+            )
+    return import_flax(flat, activation)
 
 
 def to_flax(
-    cell: PortableCell, params: GatedParams
+    cell: PortableCell, params: GatedParams, *, api: API = "linen"
 ) -> dict[str, dict[str, Float[np.ndarray, "*S"]]]:
-    """Tree for ``{"params": tree}`` of the Flax Linen cell of the same kind and size.
+    """Tree of the Flax cell of the same kind and size.
 
-    Flax's GRUCell has one bias for each of r and z, its MGUCell one for f: the sum of our two,
+    Flax's GRUCell has one bias for each of r and z, Linen's MGUCell one for f: the sum of our two,
     which is all that their equations see. So these biases come back from `from_flax` summed.
 
     Args:
       cell: `Elman` for SimpleCell, `LSTM` for OptimizedLSTMCell, `GRU` for GRUCell, or
-        `MGUResetAfter` for MGUCell.
+        `MGUResetAfter` for MGUCell, which NNX lacks.
       params: its parameters.
+      api: ``"linen"`` for ``cell.apply({"params": tree}, ...)``, ``"nnx"`` for
+        ``nnx.update(cell, tree)``.
 
     Raises:
-      ValueError: if the parameters do not have the arrays and shapes of the cell.
+      ValueError: if the parameters do not have the arrays and shapes of the cell, api is none of
+        the two, or a GRU has a recurrent bias of the candidate, which NNX lacks.
       TypeError: if the cell is of another kind, or the parameters are not `GatedParams`.
     """
-    w_x, w_h, b, b_h, _ = export_params("params", cell, params, KINDS)
-    names = CELLS[w_h.shape[1] // cell.features]
-    if b_h is not None:
-        own = b.size - cell.features  # the candidate, last of the gates, has both biases
-        b = np.concatenate([(b + b_h)[:own], b[own:]])
-    other = b if b_h is None else b_h  # biases of the side that is not ``bias_side``
-    flat: dict[str, np.ndarray] = {}
-    for side, kernel in (("i", w_x), ("h", w_h)):
-        bias = b if side == names.bias_side else other
-        parts = zip(*(np.split(x, len(names.gates), axis=-1) for x in (kernel, bias)), strict=True)
-        for gate, (kernel_part, bias_part) in zip(names.gates, parts, strict=True):
-            flat[f"{side}{gate}/kernel"] = kernel_part
-            flat[f"{side}{gate}/bias"] = bias_part
+    check_api(api)
     tree: dict[str, dict[str, np.ndarray]] = unflatten_dict(
-        {key: flat[key] for key in names.paths()}, sep="/"
+        export_flax("params", cell, params, api), sep="/"
     )
     return tree
 
 
-def _check_shapes(arrays: Mapping[str, np.ndarray], names: _Names) -> int:
-    """Check every array against the first kernel of either side; return the hidden size."""
-    first_x, first_h = (f"{side}{names.gates[0]}/kernel" for side in "ih")
-    check_rank(first_x, arrays[first_x], 2, "D H")
-    check_rank(first_h, arrays[first_h], 2, "H H")
-    in_features, features = arrays[first_x].shape[0], arrays[first_h].shape[0]
-    for key, array in arrays.items():
-        rows = in_features if key.startswith("i") else features
-        shape = (rows, features) if key.endswith("kernel") else (features,)
-        check_shape(key, array, shape, f"hidden size {features} of {first_h}")
-    return features
+def check_api(api: str) -> None:
+    """Raise ValueError unless it is one of the two names."""
+    if api not in ("linen", "nnx"):
+        raise ValueError(f"api: {did_you_mean(str(api), ('linen', 'nnx'))}, got {api!r}")
+
+
+def import_flax(
+    flat: Mapping[str, Any], activation: Activation | None, *, path: str = ""
+) -> tuple[PortableCell, GatedParams]:
+    """A cell from its arrays by their paths; ``path`` comes before those in messages."""
+    read = read_nnx if is_nnx(flat) else read_linen
+    name, prefix = (f"params[{path!r}]", f"{path}/") if path else ("params", "")
+    gates, arrays = read(name, flat, prefix)
+    cell = make_cell(gates, arrays.w_h.shape[0], activation)
+    return cell, import_params(*arrays)
+
+
+def export_flax(name: str, cell: Any, params: Any, api: API) -> dict[str, Float[np.ndarray, "*S"]]:
+    """The arrays of a cell by their paths; ``name`` is where its parameters come from."""
+    kinds = LINEN_KINDS if api == "linen" else NNX_KINDS
+    arrays = export_params(name, cell, params, kinds)
+    if api == "linen":
+        return write_linen(arrays, cell.features)
+    return write_nnx(name, arrays, cell.features)

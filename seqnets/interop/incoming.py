@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict
 
 from seqnets.checks import check_dtype
 from seqnets.typing import Float, Shaped
@@ -60,19 +60,27 @@ def flatten(name: str, tree: Any) -> dict[str, Any]:
     """
     check_mapping(name, tree)
     flat: dict[str, Any] = {}
-    for path, leaf in flatten_dict(dict(tree)).items():
-        check_mapping(name, dict.fromkeys(path))
-        flat["/".join(path)] = leaf
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}/{rest}": leaf for rest, leaf in flatten(name, value).items()}
+        else:
+            flat[key] = value
     return flat
 
 
 def plain_array(name: str, value: Any) -> Shaped[np.ndarray, "*S"]:
-    """Anything that `numpy.asarray` takes, as a row-major array; TypeError for anything else."""
+    """Anything that `numpy.asarray` takes, as a row-major array; TypeError for anything else.
+
+    A tensor of a dtype that NumPy itself lacks (bfloat16) is read through DLPack.
+    """
     try:
         return np.asarray(value, order="C")
     except (RuntimeError, TypeError, ValueError) as error:  # the last for rows of unequal length
         kind = type(value).__name__
-        raise TypeError(f"{name}: expected an array, got {kind} ({error})") from error
+        try:
+            return np.asarray(jnp.from_dlpack(value), order="C")
+        except Exception:  # what an exporter raises is its own affair
+            raise TypeError(f"{name}: expected an array, got {kind} ({error})") from error
 
 
 def float_array(name: str, value: Any) -> Float[np.ndarray, "*S"]:

@@ -18,15 +18,22 @@ from seqnets.cells import (
 )
 from seqnets.checks import check_shape
 from seqnets.interop.incoming import check_keys, float_array
-from seqnets.typing import Activation, Float
+from seqnets.modules import Stack
+from seqnets.modules.layer import as_layers
+from seqnets.recurrence import Regularization
+from seqnets.typing import Activation, Cell, Float
 
 __all__ = [
     "Exported",
     "PortableCell",
+    "cells_of",
+    "check_no_bias",
+    "check_no_zoneout",
     "export_params",
     "gates_from_width",
     "import_params",
     "make_cell",
+    "zero_bias",
 ]
 
 PortableCell = Elman | LSTM | ProjectedLSTM | GRU | GRUResetBefore | MGUResetAfter
@@ -110,7 +117,51 @@ def import_params(
     return GatedParams(jnp.array(w_x), jnp.array(w_h), jnp.array(b), second, w_p=projection)
 
 
-def export_params(name: str, cell: Any, params: Any, kinds: tuple[type, ...]) -> Exported:
+def cells_of(stack: Any) -> list[Cell]:
+    """The cells of a stack that is nothing but layers one on the other.
+
+    Raises:
+      ValueError: if there are residual connections, or a zoneout, which evaluation sees too.
+      TypeError: if it is not a `Stack`.
+    """
+    if not isinstance(stack, Stack):
+        raise TypeError(f"stack: expected a Stack, got {type(stack).__name__}")
+    if stack.residual:
+        raise ValueError(
+            "stack: expected no residual connections, which the target lacks, got residual=True"
+        )
+    layers = as_layers(stack.layers)
+    for number, layer in enumerate(layers):
+        check_no_zoneout(f"stack.layers[{number}]", layer.regularization)
+    return [layer.cell for layer in layers]
+
+
+def check_no_zoneout(name: str, regularization: Regularization) -> None:
+    """Raise ValueError if there is a zoneout, whose expectation is part of evaluation."""
+    if regularization.zoneout:
+        raise ValueError(
+            f"{name}: expected no zoneout, which the target lacks, got {regularization.zoneout}"
+        )
+
+
+def zero_bias(kernel: Float[np.ndarray, "*S G"]) -> Float[np.ndarray, " G"]:
+    """The bias of a product that has none there: a zero for each column of its weights."""
+    return np.zeros(kernel.shape[-1], kernel.dtype)
+
+
+def check_no_bias(name: str, bias: Float[np.ndarray, "*S"]) -> None:
+    """Raise ValueError unless a bias that has no place on the other side is zero."""
+    if np.any(bias != 0):
+        greatest = float(np.abs(bias.astype(np.float64)).max())
+        raise ValueError(
+            f"{name}: expected zeros, since the target has no such bias, got values up to "
+            f"{greatest:.3g}"
+        )
+
+
+def export_params(
+    name: str, cell: Any, params: Any, kinds: tuple[type, ...], *, bias: bool = True
+) -> Exported:
     """Parameters of one of our cells as writable NumPy arrays, checked against the cell.
 
     Args:
@@ -118,9 +169,11 @@ def export_params(name: str, cell: Any, params: Any, kinds: tuple[type, ...]) ->
       cell: one of ``kinds``, a child of them is not; it may have other equations.
       params: its `GatedParams`.
       kinds: those `PortableCell` that there are on the other side.
+      bias: whether there are biases on the other side.
 
     Raises:
-      ValueError: if an array is missing, too many, or not of the shape that the cell has.
+      ValueError: if an array is missing, too many, or not of the shape that the cell has, or a
+        bias that has no place is not zero.
       TypeError: if the cell is of another kind, or ``params`` is not a `GatedParams` of floats.
     """
     if type(cell) not in kinds:
@@ -135,6 +188,8 @@ def export_params(name: str, cell: Any, params: Any, kinds: tuple[type, ...]) ->
     arrays = {key: float_array(f"{name}.{key}", getattr(params, key)).copy() for key in shapes}
     for key, shape in shapes.items():
         check_shape(f"{name}.{key}", arrays[key], shape, f"of {_sized(cell)}")
+        if key in ("b", "b_h") and not bias:
+            check_no_bias(f"{name}.{key}", arrays[key])
     return Exported(**arrays)
 
 

@@ -1,82 +1,52 @@
-"""Weights of PyTorch's ``nn.RNN``, ``nn.LSTM`` and ``nn.GRU``: the arrays of a ``state_dict``.
+"""Weights of PyTorch's recurrent modules and cells: the arrays of a ``state_dict``.
 
     weight_ih_l0 [G·H, D]   weight_hh_l0 [G·H, H]   bias_ih_l0 [G·H]   bias_hh_l0 [G·H]
 
-and so on for the layers l1, l2, ..., with ``_reverse`` at the end for the backward direction. The
-gates have our order (LSTM i, f, g, o; GRU r, z, n); the matrices are ours transposed. RNN and
-LSTM only use the sum of the two biases, which is our ``b``; the GRU needs both. An LSTM with
-``proj_size=P`` has ``weight_hr_l0`` [P, H] beside them and ``weight_hh_l0`` [G·H, P], and is our
-`ProjectedLSTM`. Modules must have been made with ``bias=True``. PyTorch itself is not imported.
+and so on for the layers l1, l2, ..., with ``_reverse`` at the end for the backward direction; a
+cell (RNNCell, LSTMCell, GRUCell) has the four names alone. The gates have our order (LSTM i, f, g,
+o; GRU r, z, n); the matrices are ours transposed. RNN and LSTM only use the sum of the two biases,
+which is our ``b``; the GRU needs both. An LSTM with ``proj_size=P`` has ``weight_hr_l0`` [P, H]
+beside them and ``weight_hh_l0`` [G·H, P], and is our `ProjectedLSTM`. The biases that a module with
+``bias=False`` lacks are zeros here. PyTorch itself is not imported.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from flax.traverse_util import unflatten_dict
 
 from seqnets.cells import GRU, LSTM, Elman, GatedParams, ProjectedLSTM
-from seqnets.checks import check_rank, check_shape
 from seqnets.interop.incoming import check_keys, check_mapping, flatten, float_array
 from seqnets.interop.layout import (
-    Exported,
     PortableCell,
+    cells_of,
     export_params,
-    gates_from_width,
     import_params,
     make_cell,
+    zero_bias,
+)
+from seqnets.interop.pytorch_keys import (
+    BIASES,
+    PROJECTION,
+    WEIGHTS,
+    Form,
+    Sizes,
+    cell_form,
+    check_shapes,
+    form_of_cell,
+    form_of_module,
+    module_form,
 )
 from seqnets.modules import Stack
-from seqnets.modules.layer import as_layers
 from seqnets.typing import Activation, Float
 
-__all__ = ["from_pytorch", "to_pytorch"]
+__all__ = ["from_pytorch", "from_pytorch_cell", "to_pytorch", "to_pytorch_cell"]
 
-NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-PROJECTION = "weight_hr"
-KEY = re.compile(rf"({'|'.join((*NAMES, PROJECTION))})_l(\d+)(_reverse)?$")
 KINDS = (Elman, LSTM, ProjectedLSTM, GRU)
-
-
-class _Layers(NamedTuple):
-    """What the keys say: how many layers, in which directions, with a projection or not."""
-
-    number: int
-    bidirectional: bool
-    projected: bool
-    prefix: str
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Those of the arrays of one direction of one layer, in PyTorch's order."""
-        return (*NAMES, PROJECTION) if self.projected else NAMES
-
-    def ends(self) -> dict[str, str]:
-        """For every direction of every layer, its path in our tree and what its keys end in."""
-        if not self.bidirectional:
-            return {f"layer_{k}/cell": f"_l{k}" for k in range(self.number)}
-        suffixes = {"forward": "", "backward": "_reverse"}
-        return {
-            f"layer_{k}/{direction}/cell": f"_l{k}{suffix}"
-            for k in range(self.number)
-            for direction, suffix in suffixes.items()
-        }
-
-    def keys(self, end: str) -> list[str]:
-        """Those of one direction of one layer."""
-        return [self.prefix + name + end for name in self.names]
-
-
-class _Sizes(NamedTuple):
-    """What the shapes say."""
-
-    gates: int
-    hidden: int
-    features: int
-    """Size of the output: that of the projection, else the hidden size."""
+CELL_KINDS = (Elman, LSTM, GRU)
 
 
 def from_pytorch(
@@ -87,7 +57,8 @@ def from_pytorch(
     The kind is told by the ratio of rows to hidden size: 1 for RNN, 3 for GRU, 4 for LSTM.
 
     Args:
-      state_dict: ``module.state_dict()``: arrays, or what `numpy.asarray` takes.
+      state_dict: ``module.state_dict()``: tensors, bfloat16 ones too, or what `numpy.asarray`
+        takes. The parameters have its dtypes.
       prefix: what the keys of the module start with where it is part of a larger one,
         ``"encoder.lstm."``; all other keys are then ignored.
       activation: the nonlinearity of an RNN, which is not part of its weights: `jax.numpy.tanh`
@@ -100,7 +71,8 @@ def from_pytorch(
 
     Raises:
       ValueError: if no recurrent weights have the prefix, a key is missing or unknown, an array
-        has another shape than the others ask, or an RNN comes without its activation.
+        has another shape than the others ask, an RNN comes without its activation, or it is a
+        cell.
       TypeError: if it is not a mapping with strings as keys, or an array is not of floats.
 
     Example:
@@ -111,56 +83,102 @@ def from_pytorch(
       ('GRU', (2, 12))
     """
     check_mapping("state_dict", state_dict)
-    layers = _layers_of(state_dict, prefix)
-    ends = layers.ends()
-    expected = [key for end in ends.values() for key in layers.keys(end)]
-    check_keys("state_dict", (key for key in state_dict if key.startswith(prefix)), expected)
-    arrays = {key: float_array(key, state_dict[key]) for key in expected}
-    sizes = _check_shapes(arrays, layers)
-    flat = {path: _import([arrays[k] for k in layers.keys(e)], sizes) for path, e in ends.items()}
+    form = form_of_module(state_dict, prefix)
+    flat, sizes = _import(state_dict, form)
     params: dict[str, Any] = unflatten_dict(flat, sep="/")
-    cells = (_cell(sizes, activation, projected=layers.projected),) * layers.number
-    return Stack(cells, bidirectional=layers.bidirectional), params
+    if form.projected:
+        cell: PortableCell = ProjectedLSTM(sizes.features, hidden=sizes.hidden)
+    else:
+        cell = make_cell(sizes.gates, sizes.features, activation)
+    layers = (cell,) * len(params)
+    return Stack(layers, bidirectional=form.bidirectional), params
 
 
 def to_pytorch(
-    stack: Stack, params: Mapping[str, Any], *, prefix: str = ""
+    stack: Stack, params: Mapping[str, Any], *, prefix: str = "", bias: bool = True
 ) -> dict[str, Float[np.ndarray, "*S"]]:
     """Arrays for ``module.load_state_dict``, once each is made a tensor.
 
     For RNN and LSTM our one bias becomes ``bias_ih`` and zeros become ``bias_hh``: the outputs
     only know the sum, so weights that came from PyTorch go back with their two biases added.
+    ``torch.tensor`` takes no bfloat16 array: ``torch.from_dlpack(jax.numpy.asarray(array))`` does.
 
     Args:
       stack: layers without residual connections, of cells of one kind and size: `Elman` (of one
         activation), `LSTM`, `ProjectedLSTM` (``proj_size=features, hidden_size=hidden``) or `GRU`.
       params: its parameters, ``variables["params"]``.
       prefix: put before every key, ``"encoder.lstm."``.
+      bias: False for a module that was made with ``bias=False``; ours must then be zeros.
 
     Raises:
       ValueError: if the stack has residual connections or unequal cells, a key of the parameters
-        is missing or unknown, or an array does not have the shape that the layer has.
+        is missing or unknown, an array does not have the shape that the layer has, or a bias that
+        the module lacks is not zero.
       TypeError: if it is not a `Stack`, the cells are of another kind, or their parameters not
         `GatedParams` in a mapping.
     """
-    if not isinstance(stack, Stack):
-        raise TypeError(f"stack: expected a Stack, got {type(stack).__name__}")
-    if stack.residual:
-        raise ValueError("stack: PyTorch has no residual connections, got residual=True")
-    cells = [layer.cell for layer in as_layers(stack.layers)]
+    cells = cells_of(stack)
     if len({_equations(cell) for cell in cells}) != 1:
         raise ValueError(f"stack: expected cells of one kind and size, got {cells}")
-    cell = cells[0]
-    projected = isinstance(cell, ProjectedLSTM)
-    layers = _Layers(len(cells), stack.bidirectional, projected, prefix)
+    form = module_form(
+        len(cells),
+        bidirectional=stack.bidirectional,
+        bias=bias,
+        projected=isinstance(cells[0], ProjectedLSTM),
+        prefix=prefix,
+    )
     flat = flatten("params", params)
-    check_keys("params", flat, layers.ends())
+    check_keys("params", flat, form.ends)
     state: dict[str, np.ndarray] = {}
-    for path, end in layers.ends().items():
-        arrays = _export(export_params(f"params[{path!r}]", cell, flat[path], KINDS))
-        state |= zip(layers.keys(end), arrays, strict=True)
-    _check_shapes(state, layers)
+    for path, end in form.ends.items():
+        arrays = _export(f"params[{path!r}]", cells[0], flat[path], KINDS, bias=bias)
+        state |= zip(form.keys(end), (arrays[name] for name in form.names), strict=True)
+    check_shapes(state, form)
     return state
+
+
+def from_pytorch_cell(
+    state_dict: Mapping[str, Any], *, prefix: str = "", activation: Activation | None = None
+) -> tuple[PortableCell, GatedParams]:
+    """Cell and parameters of an RNNCell, LSTMCell, or GRUCell of PyTorch.
+
+    Args:
+      state_dict: ``cell.state_dict()``; see `from_pytorch`.
+      prefix: what its keys start with where the cell is part of a larger module.
+      activation: the nonlinearity of an RNNCell, which is not part of its weights and must be
+        given; the other kinds have their own.
+
+    Returns:
+      ``(cell, params)``, for `seqnets.recurrence.unroll` or, as ``{"cell": params}``, for
+      `seqnets.modules.RNN`.
+
+    Raises:
+      ValueError, TypeError: as `from_pytorch`.
+    """
+    check_mapping("state_dict", state_dict)
+    flat, sizes = _import(state_dict, form_of_cell(state_dict, prefix))
+    return make_cell(sizes.gates, sizes.features, activation), flat["cell"]
+
+
+def to_pytorch_cell(
+    cell: PortableCell, params: GatedParams, *, prefix: str = "", bias: bool = True
+) -> dict[str, Float[np.ndarray, "*S"]]:
+    """Arrays for ``cell.load_state_dict``, once each is made a tensor; see `to_pytorch`.
+
+    Args:
+      cell: `Elman` for RNNCell, `LSTM` for LSTMCell, or `GRU` for GRUCell.
+      params: its parameters.
+      prefix: put before every key.
+      bias: False for a cell that was made with ``bias=False``; ours must then be zeros.
+
+    Raises:
+      ValueError: if the parameters do not have the arrays and shapes of the cell, or a bias that
+        has no place is not zero.
+      TypeError: if the cell is of another kind, or the parameters are not `GatedParams`.
+    """
+    arrays = _export("params", cell, params, CELL_KINDS, bias=bias)
+    form = cell_form(bias=bias, prefix=prefix)
+    return dict(zip(form.keys(""), (arrays[name] for name in form.names), strict=True))
 
 
 def _equations(cell: Any) -> tuple[Any, ...]:
@@ -168,81 +186,36 @@ def _equations(cell: Any) -> tuple[Any, ...]:
     return type(cell), *(getattr(cell, name, None) for name in ("features", "hidden", "activation"))
 
 
-def _layers_of(state_dict: Mapping[str, Any], prefix: str) -> _Layers:
-    """Read the keys; ValueError if those of a recurrent module start with something else."""
-    found = [match for key in state_dict if (match := _matched(key, prefix))]
-    elsewhere = {match.string[: match.start()] for match in map(KEY.search, state_dict) if match}
-    if not found and (prefix or elsewhere):
-        listed = (
-            ", ".join(map(repr, sorted(elsewhere))) or "none, as there are no recurrent weights"
-        )
-        raise ValueError(f"prefix: expected {listed}, got {prefix!r}, with which none starts")
-    return _Layers(
-        # Not the greatest number: one stray key would ask for a million layers.
-        number=max(1, len({match[2] for match in found})),
-        bidirectional=any(match[3] for match in found),
-        projected=any(match[1] == PROJECTION for match in found),
-        prefix=prefix,
-    )
+def _import(state_dict: Mapping[str, Any], form: Form) -> tuple[dict[str, GatedParams], Sizes]:
+    """The parameters by their paths in our tree, and what the shapes say."""
+    expected = [key for end in form.ends.values() for key in form.keys(end)]
+    check_keys("state_dict", (key for key in state_dict if key.startswith(form.prefix)), expected)
+    arrays = {key: float_array(key, state_dict[key]) for key in expected}
+    sizes = check_shapes(arrays, form)
+    flat = {}
+    for path, end in form.ends.items():
+        named = dict(zip(form.names, (arrays[key] for key in form.keys(end)), strict=True))
+        flat[path] = _import_direction(named, two_biases=sizes.gates == GRU.gates)
+    return flat, sizes
 
 
-def _matched(key: str, prefix: str) -> re.Match[str] | None:
-    return KEY.fullmatch(key, len(prefix)) if key.startswith(prefix) else None
+def _import_direction(named: Mapping[str, np.ndarray], *, two_biases: bool) -> GatedParams:
+    """One direction of one layer, its arrays by PyTorch's names."""
+    w_x, w_h = (named[name].T for name in WEIGHTS)
+    b, b_h = (named.get(name, zero_bias(w_x)) for name in BIASES)
+    if two_biases:
+        return import_params(w_x, w_h, b, b_h)
+    projection = named[PROJECTION].T if PROJECTION in named else None
+    return import_params(w_x, w_h, b + b_h, w_p=projection)
 
 
-def _cell(sizes: _Sizes, activation: Activation | None, *, projected: bool) -> PortableCell:
-    if projected:
-        return ProjectedLSTM(sizes.features, hidden=sizes.hidden)
-    return make_cell(sizes.gates, sizes.features, activation)
-
-
-def _check_shapes(arrays: Mapping[str, np.ndarray], layers: _Layers) -> _Sizes:
-    """Check every array against those of the first layer."""
-    sizes = _sizes(arrays, layers)
-    width = sizes.gates * sizes.hidden
-    shapes: dict[str, tuple[int, ...]] = {
-        "weight_hh": (width, sizes.features),
-        "bias_ih": (width,),
-        "bias_hh": (width,),
-        PROJECTION: (sizes.features, sizes.hidden),
-    }
-    lowest = arrays[f"{layers.prefix}weight_ih_l0"].shape[1]
-    higher = sizes.features * (2 if layers.bidirectional else 1)
-    for end in layers.ends().values():
-        shapes["weight_ih"] = (width, lowest if end.startswith("_l0") else higher)
-        for name, key in zip(layers.names, layers.keys(end), strict=True):
-            why = "as the first layer and the number of directions ask"
-            check_shape(key, arrays[key], shapes[name], why)
-    return sizes
-
-
-def _sizes(arrays: Mapping[str, np.ndarray], layers: _Layers) -> _Sizes:
-    """Sizes of the first layer."""
-    inputs, recurrent, projection = (
-        f"{layers.prefix}{name}_l0" for name in ("weight_ih", "weight_hh", PROJECTION)
-    )
-    check_rank(inputs, arrays[inputs], 2, "G·H D")
-    check_rank(recurrent, arrays[recurrent], 2, "G·H P" if layers.projected else "G·H H")
-    if not layers.projected:
-        width, features = arrays[recurrent].shape
-        gates = gates_from_width(recurrent, (width, features), width, features)
-        return _Sizes(gates, features, features)
-    check_rank(projection, arrays[projection], 2, "P H")
-    features, hidden = arrays[projection].shape
-    return _Sizes(LSTM.gates, hidden, features)
-
-
-def _import(arrays: list[np.ndarray], sizes: _Sizes) -> GatedParams:
-    """One direction of one layer, its arrays in PyTorch's order."""
-    w_x, w_h, b, b_h, *projection = arrays
-    if sizes.gates == GRU.gates:
-        return import_params(w_x.T, w_h.T, b, b_h)
-    return import_params(w_x.T, w_h.T, b + b_h, w_p=projection[0].T if projection else None)
-
-
-def _export(exported: Exported) -> list[np.ndarray]:
-    """The reverse of `_import`; zeros are the second bias of cells that have but one."""
-    w_x, w_h, b, b_h, w_p = exported
-    second = np.zeros_like(b) if b_h is None else b_h
-    projection = [] if w_p is None else [np.ascontiguousarray(w_p.T)]
-    return [np.ascontiguousarray(w_x.T), np.ascontiguousarray(w_h.T), b, second, *projection]
+def _export(
+    name: str, cell: Any, params: Any, kinds: tuple[type, ...], *, bias: bool
+) -> dict[str, np.ndarray]:
+    """The reverse of `_import_direction`; zeros are the second bias of cells that have but one."""
+    w_x, w_h, b, b_h, projection = export_params(name, cell, params, kinds, bias=bias)
+    named = {"weight_ih": w_x.T, "weight_hh": w_h.T, "bias_ih": b}
+    named["bias_hh"] = np.zeros_like(b) if b_h is None else b_h
+    if projection is not None:
+        named[PROJECTION] = projection.T
+    return {key: np.ascontiguousarray(array) for key, array in named.items()}

@@ -130,6 +130,15 @@ def test_whole_variables_are_one_level_too_many(rng):
         from_flax([])
 
 
+def test_trees_of_layers_and_images_name_the_function_for_them(rng):
+    params = draw(nn.GRUCell(H), rng)
+    for tree in ({"cell": params}, {"forward_rnn": {"cell": params}}, {"layers_0": params}):
+        with pytest.raises(ValueError, match=r"^params: .* a cell.* there is from_flax_rnn$"):
+            from_flax(tree)
+    with pytest.raises(ValueError, match=r"^params: .* there is from_flax_conv_lstm$"):
+        from_flax({"ih": {"kernel": 0}, "hh": {"kernel": 0}})
+
+
 @pytest.mark.parametrize(
     ("layer", "leaf", "shape", "expected"),
     [

@@ -68,6 +68,26 @@ def test_plain_array():
             plain_array("w", Unreadable(error))
 
 
+def test_dtypes_that_numpy_lacks_come_through_dlpack():
+    class Tensor(Unreadable):
+        def __dlpack__(self, **options):
+            return jnp.ones(2, jnp.bfloat16).__dlpack__(**options)
+
+        def __dlpack_device__(self):
+            return jnp.ones(2, jnp.bfloat16).__dlpack_device__()
+
+    got = plain_array("w", Tensor(TypeError("unsupported")))
+    assert type(got) is np.ndarray
+    assert got.dtype == jnp.bfloat16
+
+    class Elsewhere(Unreadable):
+        def __dlpack__(self, **options):
+            raise BufferError("on another device")
+
+    with pytest.raises(TypeError, match=r"^w: expected an array, got Elsewhere \(copy it first\)"):
+        plain_array("w", Elsewhere(TypeError("copy it first")))
+
+
 def test_float_array():
     assert float_array("w", [[1.0, 2.0]]).shape == (1, 2)
     assert float_array("w", jnp.ones(2, jnp.bfloat16)).dtype == jnp.bfloat16

@@ -1,146 +1,110 @@
 """Keras' recurrent layers: outputs, states and gradients of golden.npz, and round trips."""
 
-from pathlib import Path
-
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from golden_cases import CLOSE, gradients, listed, stacked
 
 from seqnets.cells import GRU, LSTM, Elman, GRUResetBefore, ProjectedLSTM
-from seqnets.interop import (
-    from_keras,
-    from_keras_bidirectional,
-    to_keras,
-    to_keras_bidirectional,
-)
-from seqnets.modules import Bidirectional
+from seqnets.interop import from_keras, to_keras
 from seqnets.recurrence import unroll
 
-GOLDEN = dict(np.load(Path(__file__).with_name("golden.npz")))
 CELLS = {
     "rnn": Elman(5),
     "rnn_relu": Elman(5, activation=jax.nn.relu),
     "lstm": LSTM(5),
     "gru_after": GRU(5),
     "gru_before": GRUResetBefore(5),
+    "lstm_unbiased": LSTM(5),
+    "gru_after_unbiased": GRU(5),
 }
-BOTH = {"lstm_both": LSTM(5), "gru_before_both": GRUResetBefore(5)}
 EVERY_CELL = pytest.mark.parametrize("case", CELLS)
-EVERY_WRAPPER = pytest.mark.parametrize("case", BOTH)
-
-# Both sides are float32, with sums of a few dozen terms of order 1 in another order.
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 
-def golden(case, key):
-    return GOLDEN[f"keras/{case}/{key}"]
-
-
-def listed(case, group):
-    number = 6 if case in BOTH else 3
-    return [golden(case, f"{group}/{k}") for k in range(number)]
-
-
-def gradients(case, run, params):
-    """Gradients of golden.py's loss; ``run(params, xs, mask)`` gives its carries and outputs."""
-    mask = golden(case, "mask")
-    assert (~mask).any(axis=1).sum() == 3  # ragged, a gap, and a row of nothing
-
-    def loss(params, xs):
-        carries, ys = run(params, xs, mask)
-        states = {k: jnp.stack([getattr(c, k) for c in carries]) for k in carries[0]._fields}
-        results = {"ys": ys} | states
-        pulled = (jnp.sum(x * golden(case, f"pull_{key}")) for key, x in results.items())
-        return sum(pulled), results
-
-    gradient = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
-    (by_params, by_xs), results = gradient(params, golden(case, "xs"))
-    for key, got in results.items():
-        np.testing.assert_allclose(got, golden(case, key), err_msg=key, **CLOSE)
-    np.testing.assert_allclose(by_xs, golden(case, "gradient_xs"), **CLOSE)
-    return by_params
+def imported(case):
+    """`from_keras`, with what the weights do not know."""
+    unknown = {"gru_after_unbiased": True}
+    activation = jax.nn.relu if "relu" in case else jnp.tanh
+    return from_keras(listed(case, "weights"), activation=activation, reset_after=unknown.get(case))
 
 
 @EVERY_CELL
 def test_outputs_states_and_gradients(case):
-    activation = jax.nn.relu if "relu" in case else jnp.tanh
-    cell, params = from_keras(listed(case, "weights"), activation=activation)
+    cell, params = imported(case)
     assert cell == CELLS[case]
 
     def run(params, xs, mask):
+        assert (~mask).any(axis=1).sum() == 3  # ragged, a gap, and a row of nothing
         carry, ys = unroll(cell, params, None, xs, mask=mask)
-        return [carry], ys
+        return {"ys": ys, **stacked([carry])}
 
-    got = to_keras(cell, gradients(case, run, params))
-    for by_weight, want in zip(got, listed(case, "gradients"), strict=True):
-        np.testing.assert_allclose(by_weight, want, **CLOSE)
-
-
-@EVERY_WRAPPER
-def test_outputs_states_and_gradients_of_both_directions(case):
-    module, params = from_keras_bidirectional(listed(case, "weights"))
-    assert module == Bidirectional(BOTH[case], BOTH[case])
-
-    def run(params, xs, mask):
-        return module.apply({"params": params}, xs, mask=mask)
-
-    got = to_keras_bidirectional(module, gradients(case, run, params))
-    for by_weight, want in zip(got, listed(case, "gradients"), strict=True):
-        np.testing.assert_allclose(by_weight, want, **CLOSE)
+    got = to_keras(cell, gradients(f"keras/{case}", run, params))
+    expected = listed(case, "gradients")
+    chex.assert_trees_all_close(got[: len(expected)], expected, **CLOSE)
 
 
-@pytest.mark.parametrize("case", [*CELLS, *BOTH])
+@EVERY_CELL
 def test_round_trip(case):
     weights = listed(case, "weights")
-    if case in BOTH:
-        back = to_keras_bidirectional(*from_keras_bidirectional(weights))
-    else:
-        back = to_keras(*from_keras(weights, activation=jnp.tanh))
-    for got, want in zip(back, weights, strict=True):
-        np.testing.assert_array_equal(got, want)
-        assert got.dtype == want.dtype
+    back = to_keras(*imported(case), bias="unbiased" not in case)
+    chex.assert_trees_all_equal(back, weights)
+    chex.assert_trees_all_equal_dtypes(back, weights)
+
+
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_absent_biases_are_zeros(reset_after):
+    weights = listed("gru_after_unbiased", "weights")
+    cell, params = from_keras(weights, reset_after=reset_after)
+    assert cell == (GRU(5) if reset_after else GRUResetBefore(5))
+    chex.assert_trees_all_equal_shapes_and_dtypes(params, cell.init(jax.random.key(0), 3))
+    bias = to_keras(cell, params)[2]
+    np.testing.assert_array_equal(bias, np.zeros((2, 15) if reset_after else 15, "float32"))
+    chex.assert_trees_all_equal(from_keras([*weights, bias]), (cell, params))
 
 
 def test_activation_is_that_of_the_simple_rnn():
     cell, _ = from_keras(listed("rnn", "weights"), activation=jax.nn.relu)
     assert cell == Elman(5, activation=jax.nn.relu)
     assert from_keras(listed("lstm", "weights"), activation=jax.nn.relu)[0] == LSTM(5)
-    both = listed("rnn", "weights") * 2
-    module, _ = from_keras_bidirectional(both, activation=jax.nn.relu)
-    assert module == Bidirectional(cell, cell)
-
-
-def test_directions_of_two_kinds():
-    weights = listed("lstm", "weights") + listed("gru_after", "weights")
-    module, params = from_keras_bidirectional(weights)
-    assert module == Bidirectional(LSTM(5), GRU(5))
-    assert params["backward"]["cell"].b_h.shape == (15,)
-    for got, want in zip(to_keras_bidirectional(module, params), weights, strict=True):
-        np.testing.assert_array_equal(got, want)
 
 
 # --- mistakes --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("weights", [None, {"kernel": 1, "bias": 2, "recurrent": 3}])
-@pytest.mark.parametrize("take", [from_keras, from_keras_bidirectional])
-def test_no_list(weights, take):
+def test_no_list(weights):
     with pytest.raises(TypeError, match=r"weights: expected a list of arrays, got (None|dict)"):
-        take(weights)
+        from_keras(weights)
 
 
 def test_a_simple_rnn_without_its_activation():
-    for take, times in ((from_keras, 1), (from_keras_bidirectional, 2)):
-        with pytest.raises(ValueError, match="activation: a plain RNN's is not part of its"):
-            take(listed("rnn", "weights") * times)
+    with pytest.raises(ValueError, match="activation: a plain RNN's is not part of its"):
+        from_keras(listed("rnn", "weights"))
 
 
 def test_number_of_arrays():
-    with pytest.raises(ValueError, match=r"3 \(kernel, recurrent_kernel, bias\), got 2 arrays"):
-        from_keras(listed("lstm", "weights")[:2])
-    with pytest.raises(ValueError, match=r"weights: expected 6 \(forward kernel, .*, got 3 arrays"):
-        from_keras_bidirectional(listed("lstm", "weights"))
+    weights = listed("lstm", "weights")
+    expected = r"3 \(kernel, recurrent_kernel, bias\), or 2 without a bias, got {} arrays"
+    for number in (1, 4):
+        with pytest.raises(ValueError, match=expected.format(number)):
+            from_keras([*weights, *weights][:number])
+
+
+def test_a_gru_without_biases_does_not_say_where_it_resets():
+    with pytest.raises(ValueError, match=r"^reset_after: that of a GRU without biases.*got None"):
+        from_keras(listed("gru_after_unbiased", "weights"))
+    with pytest.raises(ValueError, match=r"^bias: expected shape \(15,\).*without reset_after"):
+        from_keras(listed("gru_after", "weights"), reset_after=False)
+
+
+@pytest.mark.parametrize("field", ["b", "b_h"])
+def test_a_bias_without_a_place_is_named(field):
+    cell, params = imported("gru_after_unbiased")
+    params = params._replace(**{field: params.b.at[2].set(0.5)})
+    with pytest.raises(ValueError, match=rf"^params.{field}: expected zeros.* up to 0.5$"):
+        to_keras(cell, params, bias=False)
 
 
 @pytest.mark.parametrize(
@@ -183,39 +147,3 @@ def test_export_checks_the_parameters():
     projected = ProjectedLSTM(5, hidden=6)
     with pytest.raises(TypeError, match=r"\(Elman, LSTM, GRU, GRUResetBefore\), got ProjectedLS"):
         to_keras(projected, projected.init(jax.random.key(0), 3))
-
-
-@pytest.mark.parametrize(
-    ("number", "shape", "expected"),
-    [
-        (0, (3, 19), r"^forward kernel: expected shape \(3, 20\).*got \(3, 19\)"),
-        (2, (19,), r"^forward bias: expected shape \(20,\).*got \(19,\)"),
-        (3, (4, 20), r"^backward kernel: expected shape \(3, 20\).*forward.*got \(4, 20\)"),
-        (4, (5, 19), r"^backward recurrent_kernel: .*5, 15 or 20 .*got 19"),
-        (5, (2, 20), r"^backward bias: expected shape \(20,\).*got \(2, 20\)"),
-    ],
-)
-def test_shapes_of_both_directions(number, shape, expected):
-    weights = listed("lstm_both", "weights")
-    weights[number] = np.zeros(shape, "float32")
-    with pytest.raises(ValueError, match=expected):
-        from_keras_bidirectional(weights)
-
-
-def test_export_checks_both_directions():
-    module, params = from_keras_bidirectional(listed("lstm_both", "weights"))
-    with pytest.raises(ValueError, match=r"params: missing 'backward/cell'; expected exactly"):
-        to_keras_bidirectional(module, {"forward": params["forward"]})
-    with pytest.raises(TypeError, match="params: expected a mapping of arrays, got list"):
-        to_keras_bidirectional(module, [params])
-    inner = params["backward"]["cell"]
-    broken = {**params, "backward": {"cell": inner._replace(w_h=inner.w_h[:4])}}
-    with pytest.raises(ValueError, match=r"params\['backward/cell'\].w_h: .*got \(4, 20\)"):
-        to_keras_bidirectional(module, broken)
-    broken["backward"]["cell"] = inner._replace(w_x=inner.w_x[:2])
-    with pytest.raises(ValueError, match=r"backward kernel: expected shape \(3, 20\).*\(2, 20\)"):
-        to_keras_bidirectional(module, broken)
-    with pytest.raises(TypeError, match="module: expected a Bidirectional, got LSTM"):
-        to_keras_bidirectional(LSTM(5), params)
-    with pytest.raises(TypeError, match=r"cell: expected one .*got str"):
-        to_keras_bidirectional(module.clone(backward_cell="lstm"), params)

@@ -1,79 +1,62 @@
 """PyTorch's recurrent modules: outputs, states and gradients of golden.npz, and round trips."""
 
-from pathlib import Path
-
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from golden_cases import CLOSE, arrays, gradients, names, stacked
 
 from seqnets.cells import GRU, LSTM, Elman, GRUResetBefore, ProjectedLSTM
 from seqnets.interop import from_pytorch, to_pytorch
-from seqnets.modules import Stack
+from seqnets.modules import Layer, Stack
+from seqnets.recurrence import Regularization
 
-GOLDEN = dict(np.load(Path(__file__).with_name("golden.npz")))
-CASES = sorted({name.split("/")[1] for name in GOLDEN if name.startswith("torch/")})
-
-# Both sides are float32, with sums of a few dozen terms of order 1 in another order.
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+CASES = [name for name in names("torch") if not name.endswith("cell")]
 
 
 def golden(case, group=""):
-    """Arrays of one case below ``group``, without their prefix."""
-    prefix = f"torch/{case}/{group}"
-    return {k.removeprefix(prefix): v for k, v in GOLDEN.items() if k.startswith(prefix)}
+    return arrays(f"torch/{case}", group)
 
 
 def activation_of(case):
     return jax.nn.relu if "relu" in case else jnp.tanh
 
 
-def states(carry):
-    """``{"h": [layers and directions, B, H]}``, and ``"c"`` of an LSTM, as PyTorch stacks them."""
-    is_carry = lambda node: hasattr(node, "h")  # noqa: E731
-    carries = jax.tree.leaves(carry, is_leaf=is_carry)
-    return {key: jnp.stack([getattr(c, key) for c in carries]) for key in carries[0]._fields}
-
-
-def run(stack, params, arrays):
-    """Loss of golden.py, and the results that it pulls."""
-
-    def loss(params, xs):
-        carry, ys = stack.apply({"params": params}, xs, mask=arrays.get("mask"))
-        results = {"ys": ys, **states(carry)}
-        return sum(jnp.sum(x * arrays[f"pull_{k}"]) for k, x in results.items()), results
-
-    return jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(params, arrays["xs"])
+def has_biases(case):
+    return "unbiased" not in case
 
 
 def test_every_case_is_there():
-    assert len(CASES) == 14
+    assert len(CASES) == 16
+    assert sum(not has_biases(case) for case in CASES) == 2
     assert sum("mask" in golden(case) for case in CASES) == 5
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_outputs_states_and_gradients(case):
-    arrays = golden(case)
     stack, params = from_pytorch(golden(case, "weights/"), activation=activation_of(case))
-    (by_params, by_xs), results = run(stack, params, arrays)
-    for key, got in results.items():
-        np.testing.assert_allclose(got, arrays[key], err_msg=key, **CLOSE)
-    np.testing.assert_allclose(by_xs, arrays["gradient_xs"], **CLOSE)
-    gradients = to_pytorch(stack, by_params)
+
+    def run(params, xs, mask):
+        carry, ys = stack.apply({"params": params}, xs, mask=mask)
+        carries = jax.tree.leaves(carry, is_leaf=lambda node: hasattr(node, "h"))
+        return {"ys": ys, **stacked(carries)}
+
+    got = to_pytorch(stack, gradients(f"torch/{case}", run, params))
     expected = golden(case, "gradients/")
-    assert gradients.keys() == expected.keys()
+    assert got.keys() >= expected.keys()
+    assert (got.keys() == expected.keys()) == has_biases(case)
     for key, want in expected.items():
         if "gru" not in case:  # both biases of a sum have its gradient, and ours is one
             key = key.replace("bias_hh", "bias_ih")
-        np.testing.assert_allclose(gradients[key], want, err_msg=key, **CLOSE)
+        np.testing.assert_allclose(got[key], want, err_msg=key, **CLOSE)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_round_trip(case):
     weights = golden(case, "weights/")
     stack, params = from_pytorch(weights, activation=activation_of(case))
-    back = to_pytorch(stack, params)
+    back = to_pytorch(stack, params, bias=has_biases(case))
     if "gru" not in case:
         for key in [key for key in weights if key.startswith("bias_hh")]:
             weights[key.replace("_hh_", "_ih_")] += weights[key]
@@ -113,6 +96,45 @@ def test_takes_nested_lists():
     params = from_pytorch(weights)[1]
     want = from_pytorch(golden("gru", "weights/"))[1]
     chex.assert_trees_all_equal(params, want, strict=True)
+
+
+@pytest.mark.parametrize("case", ["lstm_unbiased_layers", "gru_unbiased_both"])
+def test_absent_biases_are_zeros(case):
+    weights = golden(case, "weights/")
+    stack, params = from_pytorch(weights)
+    like = jax.eval_shape(stack.init, jax.random.key(0), jnp.zeros((2, 4, 3)))["params"]
+    chex.assert_trees_all_equal_shapes_and_dtypes(params, like)
+    with_biases = to_pytorch(stack, params)
+    zeros = {key: array for key, array in with_biases.items() if "bias" in key}
+    assert len(zeros) == len(weights)  # two of each
+    chex.assert_trees_all_equal(zeros, jax.tree.map(np.zeros_like, zeros))
+    chex.assert_trees_all_equal(from_pytorch(with_biases)[1], params)
+
+
+class Bfloat16Tensor:
+    """As a tensor of PyTorch: NumPy has no such dtype, and refuses it; DLPack does not."""
+
+    def __init__(self, array):
+        self.array = jnp.asarray(array, jnp.bfloat16)
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("Got unsupported ScalarType BFloat16")
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+def test_bfloat16_tensors():
+    weights = golden("gru_layers", "weights/")
+    stack, params = from_pytorch({key: Bfloat16Tensor(x) for key, x in weights.items()})
+    want = jax.tree.map(lambda x: x.astype(jnp.bfloat16), from_pytorch(weights)[1])
+    chex.assert_trees_all_equal(params, want)
+    chex.assert_type(jax.tree.leaves(params), jnp.bfloat16)
+    back = to_pytorch(stack, params)
+    chex.assert_trees_all_equal(back, {k: x.astype(jnp.bfloat16) for k, x in weights.items()})
 
 
 def test_part_of_a_larger_module():
@@ -271,8 +293,37 @@ def test_what_pytorch_lacks(weights):
         to_pytorch(stack.clone(layers=cells), params)
     with pytest.raises(TypeError, match=r"\(Elman, LSTM, ProjectedLSTM, GRU\), got GRUResetB"):
         to_pytorch(Stack((GRUResetBefore(5),)), {"layer_0": {"cell": None}})
-    with pytest.raises(TypeError, match=r"layers\[0\]: expected a cell or a Layer, got object"):
+    with pytest.raises(TypeError, match=r"layers\[0\]: expected a cell \(init, .*\), got object"):
         to_pytorch(Stack((object(),)), {"layer_0": {"cell": None}})
+
+
+def test_a_zoneout_is_no_part_of_pytorch(weights):
+    stack, params = from_pytorch(weights)
+    layers = (LSTM(5), Layer(LSTM(5), Regularization(zoneout=0.1)))
+    with pytest.raises(ValueError, match=r"^stack.layers\[1\]: expected no zoneout.*got 0.1"):
+        to_pytorch(stack.clone(layers=layers), params)
+
+
+def test_a_bias_without_a_place_is_named():
+    stack, params = from_pytorch(golden("gru_unbiased_both", "weights/"))
+    inner = params["layer_0"]["backward"]["cell"]
+    for field in ("b", "b_h"):
+        biased = inner._replace(**{field: inner.b.at[3].set(-0.25)})
+        tree = {"layer_0": {**params["layer_0"], "backward": {"cell": biased}}}
+        expected = rf"^params\['layer_0/backward/cell'\].{field}: expected zeros.* up to 0.25$"
+        with pytest.raises(ValueError, match=expected):
+            to_pytorch(stack, tree, bias=False)
+
+
+def test_one_bias_asks_for_all():
+    weights = golden("lstm_unbiased_layers", "weights/") | {"bias_hh_l1": np.ones(20)}
+    with pytest.raises(ValueError, match="missing 'bias_ih_l0', 'bias_hh_l0', 'bias_ih_l1'; exp"):
+        from_pytorch(weights)
+
+
+def test_a_cell_is_no_module():
+    with pytest.raises(ValueError, match=r"^state_dict: .*got those of a cell.* from_pytorch_cell"):
+        from_pytorch(golden("lstm_cell", "weights/"))
 
 
 def test_parameters_of_another_module(weights):

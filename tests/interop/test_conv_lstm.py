@@ -1,13 +1,20 @@
-"""Flax Linen's ConvLSTMCell, run beside ours: outputs, states, gradients and round trips."""
+"""Flax's ConvLSTMCell, run beside ours, and Keras' layers of golden.npz; round trips."""
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from golden_cases import CLOSE, gradients, listed, stacked
 
 from seqnets.cells import LSTM, ConvLSTM
-from seqnets.interop import from_flax_conv_lstm, to_flax_conv_lstm
+from seqnets.interop import (
+    from_flax_conv_lstm,
+    from_keras_conv_lstm,
+    to_flax_conv_lstm,
+    to_keras_conv_lstm,
+)
 from seqnets.recurrence import lengths_to_mask, unroll
 
 B, T, D, H = 3, 4, 2, 3
@@ -15,15 +22,17 @@ LENGTHS = np.array([4, 2, 1])  # Flax's RNN has no row of length 0
 SIZES = {1: ((5,), (3,)), 2: ((4, 5), (3, 2)), 3: ((2, 3, 4), (1, 2, 3))}
 EVERY_SIZE = pytest.mark.parametrize("axes", SIZES)
 
-# Both sides are float32, with sums of a few dozen terms of order 1 in another order; the 1 of the
-# forget gate is added to the bias here and to the gate there.
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+# Keras' cases of golden.npz: the cell, and whether it has a bias.
+KERAS = {
+    "conv_lstm": (ConvLSTM(2, image=(3, 4), kernel=(3, 2)), True),
+    "conv_lstm_unbiased": (ConvLSTM(2, image=(3,), kernel=(2,)), False),
+}
 
 
-def draw(axes, rng):
+def draw(axes, rng, **options):
     """Random parameters of the shapes of `init`, biases too."""
     image, kernel = SIZES[axes]
-    cell = nn.ConvLSTMCell(H, kernel)
+    cell = nn.ConvLSTMCell(H, kernel, **options)
     xs = jnp.zeros((B, *image, D))
     carry = cell.initialize_carry(jax.random.key(0), xs.shape)
     like = jax.eval_shape(cell.init, jax.random.key(0), carry, xs)["params"]
@@ -89,6 +98,41 @@ def test_round_trip(axes, rng):
     assert jax.tree.map(jnp.shape, ours) == jax.tree.map(jnp.shape, like)
 
 
+def test_a_flax_cell_without_biases(rng):
+    flax_cell, params = draw(1, rng, use_bias=False)
+    cell, ours = from_flax_conv_lstm(params, image=(5,))
+    np.testing.assert_array_equal(ours.b, np.repeat([0, 1, 0, 0], H).astype("float32"))
+    xs = jnp.asarray(rng.normal(size=(B, T, 5, D)), "float32")
+    want = nn.RNN(flax_cell).apply({"params": {"cell": params}}, xs)
+    chex.assert_trees_all_close(unroll(cell, ours, None, xs)[1], want, **CLOSE)
+    chex.assert_trees_all_equal(to_flax_conv_lstm(cell, ours, bias=False), params)
+    with pytest.raises(ValueError, match=r"^params.b, less 1 for the forget gate: expected zeros"):
+        to_flax_conv_lstm(cell, ours._replace(b=jnp.zeros(4 * H)), bias=False)
+
+
+@pytest.mark.parametrize("case", KERAS)
+def test_outputs_states_and_gradients_of_keras(case):
+    expected, _ = KERAS[case]
+    weights = listed(case, "weights")
+    cell, params = from_keras_conv_lstm(weights, image=expected.image)
+    assert cell == expected
+
+    def run(params, xs, mask):
+        carry, ys = unroll(cell, params, None, xs, mask=mask)
+        return {"ys": ys, **stacked([carry])}
+
+    by_weights = to_keras_conv_lstm(cell, gradients(f"keras/{case}", run, params))
+    chex.assert_trees_all_close(by_weights[: len(weights)], listed(case, "gradients"), **CLOSE)
+
+
+@pytest.mark.parametrize("case", KERAS)
+def test_round_trip_of_keras(case):
+    (expected, biased), weights = KERAS[case], listed(case, "weights")
+    cell, params = from_keras_conv_lstm(weights, image=expected.image)
+    chex.assert_trees_all_equal_shapes_and_dtypes(params, cell.init(jax.random.key(0), 3))
+    chex.assert_trees_all_equal(to_keras_conv_lstm(cell, params, bias=biased), weights)
+
+
 # --- mistakes --------------------------------------------------------------------------------
 
 
@@ -150,3 +194,32 @@ def test_export_checks_kinds():
         to_flax_conv_lstm(LSTM(H), cell.init(jax.random.key(0), D))
     with pytest.raises(TypeError, match="params: expected ConvLSTMParams, got GatedParams"):
         to_flax_conv_lstm(cell, LSTM(H).init(jax.random.key(0), D))
+
+
+@pytest.mark.parametrize(
+    ("number", "shape", "expected"),
+    [
+        (0, (3, 2, 8), r"^kernel: expected shape \[Y, X, D, 4·H\].*got \(3, 2, 8\)"),
+        (0, (2, 2, 3, 8), r"^kernel: expected shape \(3, 2, 3, 8\).*got \(2, 2, 3, 8\)"),
+        (1, (3, 2, 2, 7), r"^recurrent_kernel: expected shape \(3, 2, 2, 8\).*got \(3, 2, 2, 7\)"),
+        (2, (7,), r"^bias: expected shape \(8,\).*got \(7,\)"),
+    ],
+)
+def test_shapes_of_keras(number, shape, expected):
+    weights = listed("conv_lstm", "weights")
+    weights[number] = np.zeros(shape, "float32")
+    with pytest.raises(ValueError, match=expected):
+        from_keras_conv_lstm(weights, image=(3, 4))
+
+
+def test_keras_lists_and_biases():
+    weights = listed("conv_lstm", "weights")
+    with pytest.raises(ValueError, match=r"^weights: expected 3 .* or 2 .*, got 1 arrays"):
+        from_keras_conv_lstm(weights[:1], image=(3, 4))
+    with pytest.raises(ValueError, match=r"^kernel: expected shape \[X, D, 4·H\] \(3 axes\)"):
+        from_keras_conv_lstm(weights, image=(3,))
+    cell, params = from_keras_conv_lstm(weights, image=(3, 4))
+    with pytest.raises(ValueError, match=r"^params.b: expected zeros, since the target"):
+        to_keras_conv_lstm(cell, params, bias=False)
+    with pytest.raises(TypeError, match=r"^cell: expected a ConvLSTM, got LSTM"):
+        to_keras_conv_lstm(LSTM(H), params)

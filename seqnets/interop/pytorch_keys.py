@@ -1,0 +1,192 @@
+"""What the keys and shapes of a PyTorch ``state_dict`` say of a recurrent module or cell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seqnets.cells import LSTM
+from seqnets.checks import check_rank, check_shape
+from seqnets.interop.layout import gates_from_width
+from seqnets.typing import Float
+
+__all__ = [
+    "BIASES",
+    "PROJECTION",
+    "WEIGHTS",
+    "Form",
+    "Sizes",
+    "cell_form",
+    "check_shapes",
+    "form_of_cell",
+    "form_of_module",
+    "module_form",
+]
+
+WEIGHTS = ("weight_ih", "weight_hh")
+BIASES = ("bias_ih", "bias_hh")
+PROJECTION = "weight_hr"
+CELL_KEY = re.compile(rf"({'|'.join(WEIGHTS + BIASES)})()()$")
+MODULE_KEY = re.compile(rf"({'|'.join((*WEIGHTS, *BIASES, PROJECTION))})_l(\d+)(_reverse)?$")
+
+
+class Form(NamedTuple):
+    """Which arrays there are, and what their keys are."""
+
+    names: tuple[str, ...]
+    """The arrays of one direction of one layer, in PyTorch's order."""
+    ends: dict[str, str]
+    """For every direction of every layer, its path in our tree and what its keys end in."""
+    prefix: str
+    """What all keys start with."""
+
+    @property
+    def bidirectional(self) -> bool:
+        """Whether there is a backward direction."""
+        return any(end.endswith("_reverse") for end in self.ends.values())
+
+    @property
+    def projected(self) -> bool:
+        """Whether the LSTMs have a projection."""
+        return PROJECTION in self.names
+
+    def keys(self, end: str) -> list[str]:
+        """Those of one direction of one layer."""
+        return [self.prefix + name + end for name in self.names]
+
+
+class Sizes(NamedTuple):
+    """What the shapes say."""
+
+    gates: int
+    hidden: int
+    features: int
+    """Size of the output: that of the projection, else the hidden size."""
+
+
+def module_form(
+    layers: int, *, bidirectional: bool, bias: bool, projected: bool, prefix: str
+) -> Form:
+    """The form of a module ``nn.RNN``, ``nn.LSTM``, or ``nn.GRU``."""
+    suffixes = {"/forward": "", "/backward": "_reverse"} if bidirectional else {"": ""}
+    ends = {
+        f"layer_{k}{direction}/cell": f"_l{k}{suffix}"
+        for k in range(layers)
+        for direction, suffix in suffixes.items()
+    }
+    projection = (PROJECTION,) if projected else ()
+    return Form((*WEIGHTS, *(BIASES if bias else ()), *projection), ends, prefix)
+
+
+def cell_form(*, bias: bool, prefix: str) -> Form:
+    """The form of a cell ``nn.RNNCell``, ``nn.LSTMCell``, or ``nn.GRUCell``."""
+    return Form((*WEIGHTS, *(BIASES if bias else ())), {"cell": ""}, prefix)
+
+
+def form_of_module(state_dict: Mapping[str, Any], prefix: str) -> Form:
+    """Read the keys of a module.
+
+    Raises:
+      ValueError: if they are those of a cell, or start with something else.
+    """
+    found = _matches(state_dict, prefix, MODULE_KEY)
+    if not found and _matches(state_dict, prefix, CELL_KEY):
+        raise ValueError(
+            "state_dict: expected the keys of a module, 'weight_ih_l0' and so on, got those of a "
+            "cell, for which there is from_pytorch_cell"
+        )
+    _check_prefix(state_dict, prefix, MODULE_KEY, found)
+    return module_form(
+        # Not the greatest number: one stray key would ask for a million layers.
+        max(1, len({match[2] for match in found})),
+        bidirectional=any(match[3] for match in found),
+        bias=_have_biases(found),
+        projected=any(match[1] == PROJECTION for match in found),
+        prefix=prefix,
+    )
+
+
+def form_of_cell(state_dict: Mapping[str, Any], prefix: str) -> Form:
+    """Read the keys of a cell.
+
+    Raises:
+      ValueError: if they are those of a module, or start with something else.
+    """
+    found = _matches(state_dict, prefix, CELL_KEY)
+    if not found and _matches(state_dict, prefix, MODULE_KEY):
+        raise ValueError(
+            "state_dict: expected the keys of a cell, 'weight_ih' and so on, got those of a "
+            "module, for which there is from_pytorch"
+        )
+    _check_prefix(state_dict, prefix, CELL_KEY, found)
+    return cell_form(bias=_have_biases(found), prefix=prefix)
+
+
+def check_shapes(arrays: Mapping[str, Float[np.ndarray, "*S"]], form: Form) -> Sizes:
+    """Check every array against those of the first layer."""
+    first, *_ = form.ends.values()
+    sizes = _sizes(arrays, form, first)
+    width = sizes.gates * sizes.hidden
+    shapes: dict[str, tuple[int, ...]] = {
+        "weight_hh": (width, sizes.features),
+        "bias_ih": (width,),
+        "bias_hh": (width,),
+        PROJECTION: (sizes.features, sizes.hidden),
+    }
+    lowest = arrays[f"{form.prefix}weight_ih{first}"].shape[1]
+    higher = sizes.features * (2 if form.bidirectional else 1)
+    for end in form.ends.values():
+        shapes["weight_ih"] = (width, lowest if end.startswith(first) else higher)
+        for name, key in zip(form.names, form.keys(end), strict=True):
+            why = "as the first layer and the number of directions ask"
+            check_shape(key, arrays[key], shapes[name], why)
+    return sizes
+
+
+def _matches(
+    state_dict: Mapping[str, Any], prefix: str, pattern: re.Pattern[str]
+) -> list[re.Match[str]]:
+    """The keys that are the prefix and one of the names."""
+    keys = (key for key in state_dict if key.startswith(prefix))
+    return [match for key in keys if (match := pattern.fullmatch(key, len(prefix)))]
+
+
+def _have_biases(found: list[re.Match[str]]) -> bool:
+    """One bias asks for all; where there is nothing at all, biases are missing too."""
+    return not found or any(match[1] in BIASES for match in found)
+
+
+def _check_prefix(
+    state_dict: Mapping[str, Any],
+    prefix: str,
+    pattern: re.Pattern[str],
+    found: list[re.Match[str]],
+) -> None:
+    """Raise ValueError if all recurrent weights start with something else."""
+    elsewhere = {
+        match.string[: match.start()] for match in map(pattern.search, state_dict) if match
+    }
+    if not found and (prefix or elsewhere):
+        listed = (
+            ", ".join(map(repr, sorted(elsewhere))) or "none, as there are no recurrent weights"
+        )
+        raise ValueError(f"prefix: expected {listed}, got {prefix!r}, with which none starts")
+
+
+def _sizes(arrays: Mapping[str, np.ndarray], form: Form, first: str) -> Sizes:
+    """Sizes of the first layer, whose keys end in ``first``."""
+    inputs, recurrent, projection = (
+        f"{form.prefix}{name}{first}" for name in (*WEIGHTS, PROJECTION)
+    )
+    check_rank(inputs, arrays[inputs], 2, "G·H D")
+    check_rank(recurrent, arrays[recurrent], 2, "G·H P" if form.projected else "G·H H")
+    if not form.projected:
+        width, features = arrays[recurrent].shape
+        gates = gates_from_width(recurrent, (width, features), width, features)
+        return Sizes(gates, features, features)
+    check_rank(projection, arrays[projection], 2, "P H")
+    features, hidden = arrays[projection].shape
+    return Sizes(LSTM.gates, hidden, features)
