@@ -1,12 +1,14 @@
 """Checks of arguments: mistakes of the caller become ValueError or TypeError that name them.
 
 Every check looks only at static facts (shape, dtype, Python values), so under `jax.jit` it
-runs once, at trace time, and costs nothing afterwards.
+runs once, at trace time, and costs nothing afterwards. Of a traced number nothing but its shape
+and dtype is known; its range is not checked.
 """
 
 from __future__ import annotations
 
 import difflib
+import numbers
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NoReturn
 
@@ -14,13 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqnets.typing import Float, PyTree
+from seqnets.typing import Array, Float, PyTree
 
 __all__ = [
     "check_cell",
     "check_dtype",
     "check_levels",
     "check_like",
+    "check_number",
     "check_range",
     "check_rank",
     "check_rows",
@@ -116,19 +119,37 @@ def check_dtype(name: str, x: Any, kind: Literal["float", "int", "bool"]) -> Non
         raise TypeError(f"{name}: expected an array of {kind}s, got dtype {dtype}")
 
 
+def check_number(name: str, value: Any) -> None:
+    """Raise TypeError unless ``value`` is a real number, or an array without axes of one.
+
+    True, "1", and None are no numbers. A traced number is one.
+    """
+    if isinstance(value, numbers.Real):
+        number = not isinstance(value, bool)
+    else:
+        dtype = getattr(value, "dtype", np.bool_)
+        real = jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating)
+        number = real and np.shape(value) == ()
+    if not number:
+        raise TypeError(f"{name}: expected a number, got {value!r}")
+
+
 def check_range(
     name: str,
-    value: float,
+    value: float | Float[Array, ""],
     low: float = -np.inf,
     high: float = np.inf,
     *,
     closed: Literal["both", "left", "right", "neither"] = "both",
 ) -> None:
-    """Raise unless ``value`` lies between ``low`` and ``high``.
+    """Raise TypeError unless ``value`` is a number, ValueError unless between ``low`` and ``high``.
 
     ``closed`` names the ends that belong to the range: ``"both"``, ``"left"``, ``"right"`` or
-    ``"neither"``. NaN is never in range.
+    ``"neither"``. NaN is never in range. A traced number always is.
     """
+    check_number(name, value)
+    if isinstance(value, jax.core.Tracer):
+        return
     above = value >= low if closed in ("both", "left") else value > low
     below = value <= high if closed in ("both", "right") else value < high
     if not (above and below):

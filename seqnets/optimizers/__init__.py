@@ -1,4 +1,11 @@
-"""Optimizers as Optax gradient transformations, schedules over progress, and their composition."""
+"""Optimizers as Optax gradient transformations, schedules over progress, and their composition.
+
+Hyperparameters are numbers, checked where they are concrete; traced ones are taken as they are, so
+that `jax.jit`, `jax.vmap`, and `optax.inject_hyperparams` work. (The latter rounds them to the
+dtype of the parameters; give it ``hyperparam_dtype=jnp.float32`` where that is a narrow one.)
+Learning rates may also be schedules of Optax. State and arithmetic of float16 and bfloat16
+parameters are float32.
+"""
 
 from seqnets.optimizers.adaptive import adadelta as adadelta
 from seqnets.optimizers.adaptive import adagrad as adagrad
@@ -6,11 +13,13 @@ from seqnets.optimizers.adaptive import rmsprop as rmsprop
 from seqnets.optimizers.composition import make_optimizer as make_optimizer
 from seqnets.optimizers.composition import scale_by_progress as scale_by_progress
 from seqnets.optimizers.config import OptimizerConfig as OptimizerConfig
+from seqnets.optimizers.decay import DecayMask as DecayMask
 from seqnets.optimizers.decay import decay_mask as decay_mask
 from seqnets.optimizers.decay import decoupled_decay as decoupled_decay
 from seqnets.optimizers.descent import momentum as momentum
 from seqnets.optimizers.descent import nesterov as nesterov
 from seqnets.optimizers.descent import sgd as sgd
+from seqnets.optimizers.hyperparameters import LearningRate as LearningRate
 from seqnets.optimizers.moments import adam as adam
 from seqnets.optimizers.moments import adamax as adamax
 from seqnets.optimizers.moments import adamw as adamw

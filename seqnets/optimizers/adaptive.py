@@ -14,14 +14,15 @@ import jax.numpy as jnp
 import optax
 
 from seqnets.checks import check_range
-from seqnets.optimizers.descent import sgd
+from seqnets.optimizers.hyperparameters import LearningRate, is_zero, scale_by_rate
+from seqnets.optimizers.precision import in_float32
 from seqnets.typing import Array
 
 __all__ = ["adadelta", "adagrad", "rmsprop"]
 
 
 def adagrad(
-    learning_rate: float, *, initial_accumulator: float = 0.0, epsilon: float = 1e-10
+    learning_rate: LearningRate, *, initial_accumulator: float = 0.0, epsilon: float = 1e-10
 ) -> optax.GradientTransformation:
     """Adagrad: every step divided by the root of all squared gradients so far.
 
@@ -41,11 +42,12 @@ def adagrad(
     """
     check_range("initial_accumulator", initial_accumulator, 0, math.inf, closed="left")
     check_range("epsilon", epsilon, 0, closed="neither")
-    return optax.chain(_scale_by_total(initial_accumulator, epsilon), sgd(learning_rate))
+    scale = _scale_by_total(initial_accumulator, epsilon)
+    return in_float32(optax.chain(scale, scale_by_rate(learning_rate)))
 
 
 def rmsprop(
-    learning_rate: float,
+    learning_rate: LearningRate,
     *,
     decay: float = 0.99,
     momentum: float = 0.0,
@@ -81,12 +83,12 @@ def rmsprop(
         if centred
         else optax.scale_by_rms(decay, epsilon, eps_in_sqrt=False)
     )
-    trace = [optax.trace(momentum)] if momentum else []
-    return optax.chain(scale, *trace, sgd(learning_rate))
+    trace = [] if is_zero("momentum", momentum) else [optax.trace(momentum)]
+    return in_float32(optax.chain(scale, *trace, scale_by_rate(learning_rate)))
 
 
 def adadelta(
-    learning_rate: float = 1.0, *, decay: float = 0.9, epsilon: float = 1e-6
+    learning_rate: LearningRate = 1.0, *, decay: float = 0.9, epsilon: float = 1e-6
 ) -> optax.GradientTransformation:
     """Adadelta: RMSprop with the step measured in the parameters' own units.
 
@@ -107,7 +109,8 @@ def adadelta(
     """
     check_range("decay", decay, 0, 1, closed="left")
     check_range("epsilon", epsilon, 0, closed="neither")
-    return optax.chain(optax.scale_by_adadelta(decay, epsilon), sgd(learning_rate))
+    scale = optax.scale_by_adadelta(decay, epsilon)
+    return in_float32(optax.chain(scale, scale_by_rate(learning_rate)))
 
 
 class _TotalState(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,58 +11,95 @@ import optax
 
 from seqnets.checks import check_range, check_shape
 from seqnets.optimizers.decay import decoupled_decay
+from seqnets.optimizers.hyperparameters import LearningRate, is_zero, scale_by_rate
 from seqnets.optimizers.plateau import Plateau, reduce_on_plateau
-from seqnets.optimizers.schedules import Schedule, constant
-from seqnets.typing import Array
+from seqnets.optimizers.precision import in_float32
+from seqnets.optimizers.schedules import Schedule
+from seqnets.typing import Array, Float, Int
 
-__all__ = ["make_optimizer", "scale_by_progress"]
+__all__ = ["ProgressState", "make_optimizer", "scale_by_progress"]
+
+
+class ProgressState(NamedTuple):
+    """How far a run is that tells no progress."""
+
+    updates: Int[Array, ""]
+    """Number of updates so far, int32."""
 
 
 def scale_by_progress(
-    learning_rate: float, schedule: Schedule
+    learning_rate: float | Float[Array, ""], schedule: Schedule, steps: int | None = None
 ) -> optax.GradientTransformationExtraArgs:
     """Multiply updates by ``learning_rate * schedule(progress)``; their sign is kept.
 
-    ``update`` takes the extra argument ``progress``, a float scalar, clipped to [0, 1]; there is
-    no state, so that resuming, or changing the length of a run, needs no counter put right.
+    Progress is the extra argument ``progress`` of ``update``, a float scalar, clipped to [0, 1].
+    Where it is not given, as by Flax's ``TrainState``, it is the number of updates so far divided
+    by ``steps``; likewise where ``progress_known`` is False, by which a caller says that progress
+    is 0 for want of a better value. Without ``steps`` there is no state, so that resuming, or
+    changing the length of a run, needs no counter put right.
+
+    Args:
+      learning_rate: peak learning rate.
+      schedule: progress to a factor of it.
+      steps: number of updates from progress 0 to 1, for calls of ``update`` without ``progress``.
 
     Raises:
-      ValueError: if learning_rate is negative or not finite; when updating, if ``progress`` is
-        missing or not a scalar.
+      TypeError: if learning_rate or steps is not a number, or schedule not a function.
+      ValueError: if learning_rate is negative or not finite, or steps is below 1; when updating,
+        if there is neither ``progress`` nor ``steps``, or ``progress`` is not a scalar.
     """
     check_range("learning_rate", learning_rate, 0, math.inf, closed="left")
+    if not callable(schedule):
+        raise TypeError(
+            f"schedule: expected a function of progress, got {schedule!r}; "
+            "optax.inject_hyperparams needs static_args='schedule'"
+        )
+    if steps is not None:
+        check_range("steps", steps, 1)
 
-    def init(params: optax.Params) -> optax.EmptyState:
+    def init(params: optax.Params) -> optax.EmptyState | ProgressState:
         del params
-        return optax.EmptyState()
+        return optax.EmptyState() if steps is None else ProgressState(jnp.zeros((), jnp.int32))
 
     def update(
         updates: optax.Updates,
-        state: optax.EmptyState,
+        state: Any,
         params: optax.Params | None = None,
         *,
         progress: Array | None = None,
+        progress_known: bool = True,
         **extra: Any,
-    ) -> tuple[optax.Updates, optax.EmptyState]:
+    ) -> tuple[optax.Updates, Any]:
         del params, extra
-        if progress is None:
-            raise ValueError(
-                "progress: expected the fraction of the run done as a keyword, got nothing; "
-                "call optimizer.update(grads, state, params, progress=...)"
-            )
+        if progress is None or (steps is not None and not progress_known):
+            progress = _counted(state, steps)
         check_shape("progress", progress, ())
         done = jnp.clip(jnp.asarray(progress, jnp.float32), 0, 1)
         rate = learning_rate * jnp.asarray(schedule(done), jnp.float32)
-        return jax.tree.map(lambda u: u * rate.astype(u.dtype), updates), state
+        if steps is not None:
+            state = ProgressState(optax.safe_increment(state.updates))
+        return jax.tree.map(lambda u: (u * rate).astype(u.dtype), updates), state
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _counted(state: Any, steps: int | Array | None) -> Array:
+    """The progress of a run that is ``steps`` updates long."""
+    if steps is None:
+        raise ValueError(
+            "progress: expected the fraction of the run done, got nothing; give the optimizer "
+            "steps=, the number of updates of the run, or call "
+            "optimizer.update(grads, state, params, progress=...)"
+        )
+    return state.updates / jnp.asarray(steps, jnp.float32)
 
 
 def make_optimizer(
     algorithm: optax.GradientTransformation,
     *,
-    learning_rate: float,
+    learning_rate: LearningRate,
     schedule: Schedule | None = None,
+    steps: int | None = None,
     clip_norm: float | None = None,
     clip_value: float | None = None,
     weight_decay: float = 0.0,
@@ -77,14 +114,20 @@ def make_optimizer(
         u ← u · factor                                        factor falls on a plateau
         θ ← θ + u
 
-    The state is a pytree of arrays. ``update(grads, state, params, progress=..., value=...)``
-    needs ``params`` for the decay, ``progress`` always, and ``value`` for the plateau.
+    The state is a pytree of arrays. Gradients and parameters of fewer than 32 bits are converted
+    to float32 first, and the update is rounded at the end.
+
+    Of ``update(grads, state, params, progress=..., value=...)``, weight decay needs ``params``,
+    and a plateau ``value``. A schedule needs ``progress`` or, where the caller does not know it
+    (Flax's ``TrainState``, or `seqnets.training.make_train_step` without ``steps``), ``steps``.
 
     Args:
       algorithm: any Optax transformation with a learning rate of 1, as ``adam(1.0)``. `adamw`
         decays by itself: give either it or ``weight_decay``.
-      learning_rate: peak learning rate.
-      schedule: factor of the peak learning rate; None is `constant`.
+      learning_rate: peak learning rate; without ``schedule``, also a schedule of Optax, which is
+        a function of the number of updates.
+      schedule: progress to a factor of the peak learning rate; None is 1.
+      steps: number of updates from progress 0 to 1, for calls of ``update`` without ``progress``.
       clip_norm: largest global norm of the gradient (PyTorch's ``clip_grad_norm_`` divides by
         ‖g‖ + 1e-6, this by ‖g‖).
       clip_value: largest magnitude of a gradient's element.
@@ -92,8 +135,10 @@ def make_optimizer(
       plateau: see `Plateau`.
 
     Raises:
-      ValueError: if learning_rate or weight_decay is negative or not finite, or clip_norm or
-        clip_value is not positive; when updating, if an argument named above is missing.
+      TypeError: if a number is not one, or learning_rate is a function beside a schedule.
+      ValueError: if learning_rate or weight_decay is negative or not finite, clip_norm or
+        clip_value is not positive, or steps is below 1; when updating, if an argument named above
+        is missing.
 
     References:
       Pascanu, Mikolov, Bengio, On the difficulty of training recurrent neural networks, 2013,
@@ -107,9 +152,12 @@ def make_optimizer(
         check_range("clip_norm", clip_norm, 0, closed="neither")
         parts.append(optax.clip_by_global_norm(clip_norm))
     parts.append(algorithm)
-    if weight_decay:
+    if not is_zero("weight_decay", weight_decay):
         parts.append(decoupled_decay(weight_decay))
-    parts.append(scale_by_progress(learning_rate, schedule or constant()))
+    if schedule is None:
+        parts.append(scale_by_rate(learning_rate, flip_sign=False))
+    else:
+        parts.append(scale_by_progress(learning_rate, schedule, steps))
     if plateau is not None:
         parts.append(reduce_on_plateau(plateau))
-    return optax.chain(*parts)
+    return in_float32(optax.chain(*parts))

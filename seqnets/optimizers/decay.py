@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,15 @@ import optax
 from seqnets.checks import check_range
 from seqnets.typing import PyTree
 
-__all__ = ["decay_mask", "decoupled_decay"]
+__all__ = ["DecayMask", "decay_mask", "decoupled_decay"]
+
+DecayMask: TypeAlias = Callable[[PyTree], PyTree] | Literal["weights"] | None
+"""Which parameters decay: parameters to a tree of the same structure, True where to decay;
+``"weights"`` is `decay_mask`, None all.
+
+A name and no function is the default, since `optax.inject_hyperparams` takes functions for
+schedules.
+"""
 
 
 def decay_mask(params: PyTree) -> PyTree:
@@ -30,7 +39,7 @@ def decay_mask(params: PyTree) -> PyTree:
 
 
 def decoupled_decay(
-    weight_decay: float, mask: Callable[[PyTree], PyTree] | None = decay_mask
+    weight_decay: float, mask: DecayMask = "weights"
 ) -> optax.GradientTransformation:
     """Subtract ``weight_decay * params`` from finished updates, those to be *added* to params.
 
@@ -38,8 +47,11 @@ def decoupled_decay(
     ``update`` needs ``params``.
 
     Raises:
-      ValueError: if weight_decay is negative or not finite; when updating, if no params are
-        given.
+      ValueError: if weight_decay is negative or not finite, or mask is another name than
+        ``"weights"``; when updating, if no params are given.
     """
     check_range("weight_decay", weight_decay, 0, math.inf, closed="left")
+    if isinstance(mask, str) and mask != "weights":
+        raise ValueError(f"mask: expected 'weights', a function, or None, got {mask!r}")
+    mask = decay_mask if mask == "weights" else mask
     return optax.add_decayed_weights(-weight_decay, mask)

@@ -5,26 +5,25 @@ In the formulas θ is a parameter, g its gradient, η the learning rate and μ t
 
 from __future__ import annotations
 
-import math
-
 import optax
 
 from seqnets.checks import check_range
+from seqnets.optimizers.hyperparameters import LearningRate, scale_by_rate
+from seqnets.optimizers.precision import in_float32
 
 __all__ = ["momentum", "nesterov", "sgd"]
 
 
-def sgd(learning_rate: float) -> optax.GradientTransformation:
+def sgd(learning_rate: LearningRate) -> optax.GradientTransformation:
     """Gradient descent, ``θ ← θ - η g``: the same in PyTorch and Keras.
 
     Raises:
       ValueError: if learning_rate is negative or not finite.
     """
-    check_range("learning_rate", learning_rate, 0, math.inf, closed="left")
-    return optax.scale(-learning_rate)
+    return in_float32(scale_by_rate(learning_rate))
 
 
-def momentum(learning_rate: float, *, momentum: float = 0.9) -> optax.GradientTransformation:
+def momentum(learning_rate: LearningRate, *, momentum: float = 0.9) -> optax.GradientTransformation:
     """Gradient descent with a heavy ball.
 
         v ← μ v + g
@@ -43,7 +42,7 @@ def momentum(learning_rate: float, *, momentum: float = 0.9) -> optax.GradientTr
     return _with_trace(learning_rate, momentum, nesterov=False)
 
 
-def nesterov(learning_rate: float, *, momentum: float = 0.9) -> optax.GradientTransformation:
+def nesterov(learning_rate: LearningRate, *, momentum: float = 0.9) -> optax.GradientTransformation:
     """Gradient descent with Nesterov's momentum, the gradient taken at θ itself.
 
         v ← μ v + g
@@ -62,6 +61,8 @@ def nesterov(learning_rate: float, *, momentum: float = 0.9) -> optax.GradientTr
     return _with_trace(learning_rate, momentum, nesterov=True)
 
 
-def _with_trace(rate: float, momentum: float, *, nesterov: bool) -> optax.GradientTransformation:
+def _with_trace(
+    rate: LearningRate, momentum: float, *, nesterov: bool
+) -> optax.GradientTransformation:
     check_range("momentum", momentum, 0, 1, closed="left")
-    return optax.chain(optax.trace(momentum, nesterov), sgd(rate))
+    return in_float32(optax.chain(optax.trace(momentum, nesterov), scale_by_rate(rate)))

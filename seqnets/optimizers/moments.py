@@ -6,8 +6,6 @@ of the step, 1 for the first; all operations are element-wise, m and s start at 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -15,15 +13,20 @@ import jax.numpy as jnp
 import optax
 
 from seqnets.checks import check_range
-from seqnets.optimizers.decay import decay_mask, decoupled_decay
-from seqnets.optimizers.descent import sgd
-from seqnets.typing import Array, PyTree
+from seqnets.optimizers.decay import DecayMask, decoupled_decay
+from seqnets.optimizers.hyperparameters import LearningRate, scale_by_rate
+from seqnets.optimizers.precision import in_float32
+from seqnets.typing import Array
 
 __all__ = ["adam", "adamax", "adamw", "nadam"]
 
 
 def adam(
-    learning_rate: float, *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
+    learning_rate: LearningRate,
+    *,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
 ) -> optax.GradientTransformation:
     """Adam.
 
@@ -43,17 +46,18 @@ def adam(
       Kingma, Ba, Adam: A Method for Stochastic Optimization, ICLR 2015, arXiv:1412.6980.
     """
     _check(beta1, beta2, epsilon)
-    return optax.chain(optax.scale_by_adam(beta1, beta2, epsilon), sgd(learning_rate))
+    scale = optax.scale_by_adam(beta1, beta2, epsilon)
+    return in_float32(optax.chain(scale, scale_by_rate(learning_rate)))
 
 
 def adamw(
-    learning_rate: float,
+    learning_rate: LearningRate,
     *,
     beta1: float = 0.9,
     beta2: float = 0.999,
     epsilon: float = 1e-8,
     weight_decay: float = 0.01,
-    mask: Callable[[PyTree], PyTree] | None = decay_mask,
+    mask: DecayMask = "weights",
 ) -> optax.GradientTransformation:
     """Adam with decoupled weight decay λ.
 
@@ -61,7 +65,7 @@ def adamw(
 
     As in PyTorch the learning rate scales the decay as well (in the paper only its schedule
     does), and ε is where `adam` has it. PyTorch and Keras decay every parameter; here ``mask``
-    leaves biases and norms alone unless it is None. Keras' default λ is 0.004.
+    by default leaves biases and norms alone. Keras' default λ is 0.004.
 
     Args:
       learning_rate: η.
@@ -69,7 +73,7 @@ def adamw(
       beta2: decay of the second moment.
       epsilon: ε.
       weight_decay: λ.
-      mask: parameters to a tree of the same structure, True where to decay; None decays all.
+      mask: which parameters decay, see `DecayMask`.
 
     Raises:
       ValueError: as `adam`, or if weight_decay is negative or not finite; when updating, if no
@@ -78,16 +82,21 @@ def adamw(
     References:
       Loshchilov, Hutter, Decoupled Weight Decay Regularization, ICLR 2019, arXiv:1711.05101.
     """
-    check_range("learning_rate", learning_rate, 0, math.inf, closed="left")
-    return optax.chain(
-        adam(1.0, beta1=beta1, beta2=beta2, epsilon=epsilon),
-        decoupled_decay(weight_decay, mask),
-        optax.scale(learning_rate),
+    return in_float32(
+        optax.chain(
+            adam(1.0, beta1=beta1, beta2=beta2, epsilon=epsilon),
+            decoupled_decay(weight_decay, mask),
+            scale_by_rate(learning_rate, flip_sign=False),
+        )
     )
 
 
 def adamax(
-    learning_rate: float, *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
+    learning_rate: LearningRate,
+    *,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
 ) -> optax.GradientTransformation:
     """Adamax: Adam with a running maximum instead of the second moment.
 
@@ -106,11 +115,12 @@ def adamax(
       Kingma, Ba, Adam: A Method for Stochastic Optimization, ICLR 2015, arXiv:1412.6980, 7.1.
     """
     _check(beta1, beta2, epsilon)
-    return optax.chain(optax.scale_by_adamax(beta1, beta2, epsilon), sgd(learning_rate))
+    scale = optax.scale_by_adamax(beta1, beta2, epsilon)
+    return in_float32(optax.chain(scale, scale_by_rate(learning_rate)))
 
 
 def nadam(
-    learning_rate: float,
+    learning_rate: LearningRate,
     *,
     beta1: float = 0.9,
     beta2: float = 0.999,
@@ -137,7 +147,8 @@ def nadam(
     """
     _check(beta1, beta2, epsilon)
     check_range("momentum_decay", momentum_decay, 0)
-    return optax.chain(_scale_by_nadam(beta1, beta2, epsilon, momentum_decay), sgd(learning_rate))
+    scale = _scale_by_nadam(beta1, beta2, epsilon, momentum_decay)
+    return in_float32(optax.chain(scale, scale_by_rate(learning_rate)))
 
 
 def _check(beta1: float, beta2: float, epsilon: float) -> None:

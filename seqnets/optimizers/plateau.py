@@ -100,7 +100,7 @@ def reduce_on_plateau(plateau: Plateau) -> optax.GradientTransformationExtraArgs
             raise ValueError("value: expected the loss of the step as a keyword, got nothing")
         check_shape("value", value, ())
         state = _observe(plateau, state, value)
-        updates = jax.tree.map(lambda u: u * state.factor.astype(u.dtype), updates)
+        updates = jax.tree.map(lambda u: (u * state.factor).astype(u.dtype), updates)
         return updates, state
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -58,7 +58,7 @@ def exponential(final: float = 0.01) -> Schedule:
       ValueError: if final is not in (0, 1].
     """
     check_range("final", final, 0, 1, closed="right")
-    return lambda progress: jnp.exp(math.log(final) * progress)
+    return lambda progress: jnp.power(final, progress)
 
 
 def one_cycle(peak_at: float = 0.3, initial: float = 1 / 25, final: float = 1e-4 / 25) -> Schedule:

@@ -73,9 +73,10 @@ class Objective:
 
     Attributes:
       loss_fn: see `LossFn`.
-      optimizer: Optax transformation. It is given the extra arguments ``progress`` (fraction of
-        the run that is done), ``value`` (the mean loss), and ``stale`` (evaluations since the
-        best).
+      optimizer: Optax transformation, or `optax.MultiSteps`. It is given the extra arguments
+        ``progress`` (fraction of the run that is done), ``progress_known`` (False where nothing
+        says how long the run is, and progress is 0), ``value`` (the mean loss), and ``stale``
+        (evaluations since the best).
       trains: top-level keys of the parameters. Gradient, clipping, and optimizer state exist for
         these only. None trains all.
       when: whether the objective takes part in a step, see `every` and `between`. None: always.
@@ -105,6 +106,20 @@ class Objective:
             if key not in params:
                 raise ValueError(f"trains: no parameters {key!r}; {did_you_mean(key, params)}")
         return {key: params[key] for key in self.trains}
+
+    def updates(
+        self, grads: PyTree, state: PyTree, params: PyTree, **extra: Any
+    ) -> tuple[PyTree, PyTree]:
+        """What the optimizer adds to the trained parameters, and its next state.
+
+        The extra arguments are left out if its ``update`` cannot take them. That is asked of its
+        signature and not of its type, since `optax.MultiSteps` takes them and lacks the type.
+        """
+        update = self.optimizer.update
+        parameters = inspect.signature(update).parameters.values()
+        if not any(one.kind is one.VAR_KEYWORD for one in parameters):
+            return update(grads, state, params)
+        return update(grads, state, params, **extra)
 
     def merged(self, trained: PyTree, params: PyTree) -> PyTree:
         """All parameters, with another trained part."""

@@ -111,13 +111,14 @@ class TrainStep:
         rows = check_rows("batch", batch)
         check_rows("carry", state.carry, rows, "the batch")
         over_rows = over_rows or (over_axis(self.axis_name) if self.axis_name else whole)
+        known = clock is not None or self.steps is not None
         clock = self._clock(state) if clock is None else clock
         now, report = state, _Report(OrderedDict(), {}, {}, OrderedDict(), jnp.asarray(True))
         for number, (name, objective) in enumerate(self.objectives.items()):
             shared = Shared(now.params, now.variables, now.key, now.step, clock.progress)
             function = SumOverRows(objective, number, self.accumulate)
             sums, carry = over_rows(function, shared, (now.carry, batch))
-            now, report = _update(name, objective, now, sums, carry, clock, report)
+            now, report = _update(name, objective, now, sums, carry, clock, known, report)
         if self.after is not None:
             variables = self.after.update(now.variables, now.params, report.statistics, clock)
             check_like("after: variables", variables, state.variables)
@@ -219,6 +220,7 @@ def _update(
     sums: Sums,
     carry: PyTree,
     clock: Clock,
+    known: bool,
     report: _Report,
 ) -> tuple[TrainState, _Report]:
     """Move the parameters of one objective, the same on every device."""
@@ -227,12 +229,12 @@ def _update(
     grads = jax.tree.map(lambda g: g * scale.astype(g.dtype), sums.grads)
     norm = optax.tree.norm(grads)
     grads = jax.tree.map(lambda g, p: g.astype(p.dtype), grads, before)
-    optimizer = optax.with_extra_args_support(objective.optimizer)
-    updates, opt_state = optimizer.update(
+    updates, opt_state = objective.updates(
         grads,
         state.opt_state[name],
         before,
         progress=clock.progress,
+        progress_known=known,
         value=loss.mean(),
         stale=clock.stale,
     )

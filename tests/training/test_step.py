@@ -342,6 +342,25 @@ def test_row_keys_may_be_in_the_batch(state, batch):
     close(got[1].loss, jax.jit(STEP)(state, batch)[1].loss, 1e-5)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_updates_that_are_not_finite_change_nothing(bad, state, batch):
+    """Loss and gradient are finite; what the optimizer makes of them is not, in one element."""
+
+    def update(grads, count, params=None):
+        spoiled = jax.tree.map(lambda g: g.at[(0,) * g.ndim].set(bad), grads)
+        return jax.tree.map(lambda a, b: jnp.where(count == 1, a, b), spoiled, grads), count + 1
+
+    optimizer = optax.GradientTransformation(lambda params: jnp.int32(0), update)
+    step = make_train_step(loss_fn, optimizer)
+    fine, info = jax.jit(step)(step.init(state.params, state.key, carry=state.carry), batch)
+    assert bool(info.finite)
+    after, info = jax.jit(step)(fine, batch)
+    assert not bool(info.finite)
+    assert bool(jnp.isfinite(info.loss.total) & jnp.isfinite(info.gradient_norm))
+    chex.assert_trees_all_equal(after[1:5], fine[1:5], strict=True)
+    assert int(after.step) == 2
+
+
 # --- low precision ---------------------------------------------------------------------------
 
 

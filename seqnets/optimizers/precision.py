@@ -1,0 +1,52 @@
+"""Optimizers of narrow parameters (float16, bfloat16) with their state and arithmetic in float32.
+
+In float16 an epsilon of 1e-8 is 0, and a square above 65504 infinite; in bfloat16 a decay of 0.999
+is 1. Only the finished update is rounded to the dtype of the parameters.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from seqnets.typing import Array, PyTree
+
+__all__ = ["in_float32"]
+
+
+def in_float32(
+    transformation: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+    """The same transformation, which meets narrow gradients and parameters in float32.
+
+    Its updates are rounded to the dtypes of the gradients. Leaves of other dtypes, float32 and
+    float64 among them, pass unchanged. Extra arguments of ``update`` are passed on.
+    """
+    inner = optax.with_extra_args_support(transformation)
+
+    def init(params: optax.Params) -> optax.OptState:
+        return inner.init(_widened(params))
+
+    def update(
+        updates: optax.Updates,
+        state: optax.OptState,
+        params: optax.Params | None = None,
+        **extra: Any,
+    ) -> tuple[optax.Updates, optax.OptState]:
+        wide, state = inner.update(_widened(updates), state, _widened(params), **extra)
+        return jax.tree.map(lambda w, u: w.astype(jnp.result_type(u)), wide, updates), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _widened(tree: PyTree) -> PyTree:
+    return jax.tree.map(_wide, tree)
+
+
+def _wide(leaf: Array) -> Array:
+    dtype = jnp.result_type(leaf)
+    narrow = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
+    return leaf.astype(jnp.float32) if narrow else leaf
