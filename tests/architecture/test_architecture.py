@@ -26,6 +26,7 @@ ROOMS = (
     "files",
     "config",
     "presets",
+    "parser",
     "activations",
     "initializers",
     "dropout",
@@ -47,6 +48,7 @@ ROOMS = (
     "applications",
     "interop",
     "cli",
+    "launch",
     "__main__",
 )
 
