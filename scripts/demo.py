@@ -1,12 +1,17 @@
 """Both main jobs on built-in data, in a few minutes: a text model, then a forecaster."""
 
+from seqnets.launch import answer_interrupts
+
+if __name__ == "__main__":
+    answer_interrupts()
+
 import argparse
 import itertools
 import time
 from pathlib import Path
 
 from seqnets.applications.application import Trained, fit_work, load_run
-from seqnets.applications.command import Parser, finish
+from seqnets.applications.command import finish
 from seqnets.applications.forecasting.data import Histories
 from seqnets.applications.forecasting.forecasting import FORECASTING
 from seqnets.applications.language.language import LANGUAGE
@@ -16,6 +21,7 @@ from seqnets.config import load
 from seqnets.data.builtin.mauna_loa import mauna_loa
 from seqnets.data.checksums import checksum_of_series
 from seqnets.decoding import Sampling
+from seqnets.parser import Parser
 from seqnets.plots import BANDS, plot_forecasts
 from seqnets.presets import find_preset
 from seqnets.runs import DirectoryStore

@@ -1,6 +1,6 @@
 """``python -m seqnets``."""
 
-from seqnets.cli import main
+from seqnets.launch import main
 
 if __name__ == "__main__":
     main()

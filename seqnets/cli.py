@@ -1,4 +1,4 @@
-"""The command ``seqnets``: its sub-commands, one line for a mistake, and exit statuses.
+"""How commands run: one line for a mistake, and exit statuses.
 
 0  done      1  training broke down (not finite)      2  a mistake of the user
 3  another process of the same training is missing    134  the same, noticed by JAX's runtime
@@ -8,20 +8,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
+import signal
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import jax
 
-from seqnets.applications.command import Command, Parser
-from seqnets.applications.forecasting.commands import COMMANDS as FORECAST
-from seqnets.applications.language.commands import COMMANDS as TEXT
 from seqnets.devices import (
     LeadError,
     MissingPeersError,
@@ -30,57 +29,13 @@ from seqnets.devices import (
     peers,
     use_all_cores,
 )
-from seqnets.presets import preset_names
 from seqnets.training import NonFiniteError
 
-__all__ = ["GROUPS", "main", "run_command", "script"]
-
-GROUPS: Mapping[str, tuple[str, Sequence[Command]]] = {
-    "text": ("language models", TEXT),
-    "forecast": ("forecasts of time series", FORECAST),
-}
-"""What each group of commands is about, and its commands. A new application is one line here."""
+__all__ = ["run_command"]
 
 MISTAKES = (ValueError, TypeError, OSError, ImportError)
 PEER_MISSING = 3
 SHUTDOWN_SECONDS = 5.0  # for the peers, and for what is known of them, where this process fails
-
-
-def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run ``seqnets GROUP COMMAND ...``, and exit.
-
-    Args:
-      argv: arguments; None for those of the process.
-    """
-    parser = Parser(prog="seqnets", description="Recurrent sequence models: train and use them.")
-    groups = parser.add_subparsers(metavar="GROUP", required=True)
-    for name, (about, commands) in GROUPS.items():
-        group = groups.add_parser(name, help=about, description=f"Commands for {about}.")
-        sub = group.add_subparsers(metavar="COMMAND", required=True)
-        for command in (*commands, _configs(name)):
-            own = sub.add_parser(command.name, help=command.help, description=command.help)
-            command.add_arguments(own)
-            own.set_defaults(command=command, parser=own)
-    arguments = parser.parse_args(argv)
-    run_command(arguments.parser, arguments, arguments.command.run)
-
-
-def script(group: str, name: str) -> NoReturn:
-    """Run one command as a script of its own, and exit."""
-    command = next(one for one in GROUPS[group][1] if one.name == name)
-    parser = Parser(description=command.help)
-    command.add_arguments(parser)
-    run_command(parser, parser.parse_args(), command.run)
-
-
-def _configs(group: str) -> Command:
-    """The command that lists the presets of a group."""
-
-    def run(arguments: argparse.Namespace) -> int:
-        print("\n".join(preset_names(group)))
-        return 0
-
-    return Command("configs", "List the presets of `train`.", lambda parser: None, run)
 
 
 def run_command(
@@ -103,9 +58,10 @@ def run_command(
     use_all_cores()
     monitor = None
     try:
-        monitor = _connect(parser, arguments)
-        status = run(arguments)
-        sys.stdout.flush()
+        with _interruptible():
+            monitor = _connect(parser, arguments)
+            status = run(arguments)
+            sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
         reported = _report(parser, error)
         if monitor is None and reported is None:
@@ -120,6 +76,20 @@ def run_command(
     if monitor:
         monitor.leave()
     sys.exit(status)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Context in which Ctrl-C raises KeyboardInterrupt, unless it is ignored."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before):
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _report(parser: argparse.ArgumentParser, error: BaseException) -> int | None:

@@ -1,6 +1,7 @@
 """A session stricter than users' sessions: four CPU devices, no silent rank promotion."""
 
 import os
+import signal
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -17,6 +18,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def rng(request):
     """A generator seeded by the test's own name: random inputs, repeatable failures."""
     return np.random.default_rng([ord(c) for c in request.node.name])
+
+
+@pytest.fixture
+def own_interrupts():
+    """Ctrl-C stays the session's own where a command is run in its process."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

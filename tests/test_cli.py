@@ -8,7 +8,7 @@ import sys
 import jax
 import pytest
 
-from seqnets import cli
+from seqnets import cli, launch
 from seqnets.applications.command import absolute
 from seqnets.presets import find_preset, preset_names
 
@@ -16,11 +16,11 @@ SMALL = ("--set", "model.hidden=8", "--set", "train.batch_size=4", "--set", "dat
 
 
 @pytest.fixture
-def run(capsys):
+def run(capsys, own_interrupts):
     def run(*arguments):
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
-            cli.main([str(argument) for argument in arguments])
+            launch.main([str(argument) for argument in arguments])
         out, err = capsys.readouterr()
         return int(stop.value.code or 0), out, err
 
@@ -76,7 +76,7 @@ def test_pictures_are_left_out_without_matplotlib(run, tmp_path, monkeypatch):
     assert not (tmp_path / "picture.png").exists()
 
 
-@pytest.mark.parametrize("group", cli.GROUPS)
+@pytest.mark.parametrize("group", launch.GROUPS)
 def test_presets_are_listed_and_found(run, group):
     status, printed, _ = run(group, "configs")
     assert status == 0

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from seqnets.applications.application import Application, Trained, fit_work, prepare_work
 from seqnets.config import load, parse_setting
@@ -18,15 +18,7 @@ from seqnets.files import descriptor_of
 from seqnets.presets import find_preset
 from seqnets.runs import DirectoryStore, strict_json
 
-__all__ = ["Command", "Parser", "absolute", "finish", "levels", "print_json", "train_command"]
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that reports a mistake in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the message and exit with 2."""
-        self.exit(2, f"{self.prog}: error: {message}; --help shows the usage\n")
+__all__ = ["Command", "absolute", "finish", "levels", "print_json", "train_command"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,6 +27,7 @@ ROOMS = (
     "config",
     "presets",
     "varying",
+    "parser",
     "activations",
     "initializers",
     "dropout",
@@ -48,6 +49,7 @@ ROOMS = (
     "applications",
     "interop",
     "cli",
+    "launch",
     "__main__",
 )
 

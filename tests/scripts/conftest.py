@@ -22,7 +22,7 @@ class Finished(NamedTuple):
 
 
 @pytest.fixture
-def run(capsys, monkeypatch):
+def run(capsys, monkeypatch, own_interrupts):
     """Run ``scripts/NAME.py`` with arguments; everything but the process is as a user has it."""
 
     def run(name, *arguments):

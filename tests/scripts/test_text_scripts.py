@@ -113,6 +113,31 @@ def test_stopping_and_resuming_is_going_straight_on(train_text, tmp_path):
     assert train[0] == train[1]
 
 
+@pytest.mark.parametrize(
+    "out", ["../runs/../runs/./x", "link/x//", "linked run", "größe '文字' 🙂/[a]*?\\c", "~/-x"]
+)
+def test_a_run_may_be_anywhere(train_text, run, tmp_path, monkeypatch, out):
+    """Every path that a shell hands on: begun, resumed, and used from another folder."""
+    here = tmp_path / "here"
+    (tmp_path / "elsewhere" / "run").mkdir(parents=True)
+    here.mkdir()
+    (here / "link").symlink_to("../elsewhere")
+    (here / "linked run").symlink_to(tmp_path / "elsewhere" / "run")
+    monkeypatch.chdir(here)
+    options = ("--set", "train.checkpoint_every=1", "--set", "model.hidden=4")
+    for resumed in ((), ("--resume",)):
+        done = train_text(f"--out={out}", "--max-steps", 1 + len(resumed), *options, *resumed)
+        assert done.status == 0, done.err
+    assert result(here / out)["steps"] == 2
+    used = ("--prompt", "the ", "--tokens", 2)
+    written = run("generate_text", *used, "--", out)
+    assert written.status == 0, written.err
+    (tmp_path / "other" / "folder").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "other" / "folder")
+    again = run("generate_text", f"../../here/{out}", *used)
+    assert again.out == written.out
+
+
 def test_a_signal_saves_and_leaves_with_a_message(train_text, tmp_path, monkeypatch):
     """As Ctrl-C at step 10, seen by a hook that every run has."""
     seen = MetricsFile.on_record
