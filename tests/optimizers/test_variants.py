@@ -30,7 +30,7 @@ from seqnets.optimizers import (
 )
 
 RATE, PROGRESS = 0.05, 0.25
-TYPES = ("LearningRate", "Schedule")
+TYPES = ("DecayMask", "LearningRate", "Schedule")
 SHAPES = {"w": (3, 2), "b": (2,)}
 
 
