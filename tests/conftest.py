@@ -1,5 +1,7 @@
 """A session stricter than users' sessions: four CPU devices, no silent rank promotion."""
 
+import ctypes
+import gc
 import os
 import signal
 from pathlib import Path
@@ -12,6 +14,10 @@ import numpy as np
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+FEW_BYTES = 1.2e9
+STATM = Path("/proc/self/statm")
+TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 @pytest.fixture
@@ -39,9 +45,28 @@ def data_dir():
 
 @pytest.fixture(autouse=True, scope="module")
 def forget_compiled_programs():
-    """A process may have 65,530 memory maps, and a compiled program holds several of them.
-
-    A worker that kept the programs of all tests would take 4 GB, and crash near the end.
-    """
+    """A process may have 65,530 memory maps, and a compiled program holds several of them."""
     yield
+    _forget_compiled_programs()
+
+
+@pytest.fixture(autouse=True)
+def bounded_memory():
+    """Programs of many tests of one module take gigabytes, too."""
+    yield
+    if _resident_bytes() > FEW_BYTES:
+        _forget_compiled_programs()
+
+
+def _forget_compiled_programs():
+    """Also give back to the system what the allocator would keep: most of it."""
     jax.clear_caches()
+    gc.collect()
+    if TRIM is not None:
+        TRIM(0)
+
+
+def _resident_bytes():
+    if not STATM.exists():
+        return 0
+    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
