@@ -26,6 +26,7 @@ ROOMS = (
     "files",
     "config",
     "presets",
+    "precision",
     "activations",
     "initializers",
     "dropout",
