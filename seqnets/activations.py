@@ -3,6 +3,10 @@
 Each is a pure function of floats, keeps shape and dtype, and takes at ±∞ the limit of its value
 and of its gradient. `jax.nn` computes them wherever it does that; NaN stays NaN. All but the two
 softmaxes are element by element.
+
+In float16 and bfloat16, values and derivatives are computed in float32 and rounded once. They are
+right to a rounding of the dtype at their own size, be it the tail of a sigmoid, apart from numbers
+below 1e-35, which may be 0.
 """
 
 from __future__ import annotations
@@ -13,7 +17,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from seqnets.checks import check_dtype, check_range
+from seqnets.checks import check_dtype, check_number, check_range
+from seqnets.precision import rounded_once
 from seqnets.typing import Array, Float
 
 __all__ = [
@@ -40,11 +45,38 @@ __all__ = [
 ]
 
 
+def _with_slope(
+    function: Callable[[Array], Array], slope: Callable[[Array], Array]
+) -> Callable[[Array], Array]:
+    """An element-wise function with a derivative that does not cancel.
+
+    JAX computes ``1 - tanh²``, say, which in float32 is 0 from x = 9 on.
+    """
+    sloped = jax.custom_jvp(function)
+    sloped.defjvps(lambda tangent, _, x: tangent * slope(x))
+    return sloped
+
+
+def _bell(x: Array) -> Array:
+    """``σ(x) σ(-x)``, the derivative of the sigmoid."""
+    return jax.nn.sigmoid(x) * jax.nn.sigmoid(-x)
+
+
+_precise_sigmoid = _with_slope(jax.nn.sigmoid, _bell)
+_precise_tanh = _with_slope(jnp.tanh, lambda x: 4 * _bell(2 * x))
+_expm1 = _with_slope(jnp.expm1, jnp.exp)
+_softsign = _with_slope(
+    lambda x: jnp.where(jnp.isinf(x), jnp.sign(x), x / (1 + jnp.abs(x))),
+    lambda x: jnp.square(1 / (1 + jnp.abs(x))),
+)
+
+
 def linear(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """``x``: the identity, for layers that need an activation and want none."""
     return x
 
 
+@rounded_once(_precise_sigmoid)
 def sigmoid(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """``σ(x) = 1 / (1 + exp(-x))``, the logistic function.
 
@@ -55,6 +87,7 @@ def sigmoid(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     return jax.nn.sigmoid(x)
 
 
+@rounded_once(_precise_tanh)
 def tanh(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """``tanh(x) = (exp(x) - exp(-x)) / (exp(x) + exp(-x))``.
 
@@ -74,15 +107,18 @@ def relu(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     return jax.nn.relu(x)
 
 
+@rounded_once()
 def leaky_relu(x: Float[Array, "*S"], negative_slope: float = 0.01) -> Float[Array, "*S"]:
     """``x`` where x >= 0, else ``negative_slope · x``; the gradient at 0 is 1.
 
     References:
       Maas, Hannun, Ng, Rectifier Nonlinearities Improve Neural Network Acoustic Models, 2013.
     """
+    check_number("negative_slope", negative_slope)
     return jax.nn.leaky_relu(x, negative_slope)
 
 
+@rounded_once()
 def prelu(x: Float[Array, "*S D"], slope: Float[Array, " D"] | float) -> Float[Array, "*S D"]:
     """``x`` where x >= 0, else ``slope · x``, with a learned slope; the gradient at 0 is 1.
 
@@ -108,6 +144,7 @@ def prelu(x: Float[Array, "*S D"], slope: Float[Array, " D"] | float) -> Float[A
     return jnp.where(x >= 0, x, jnp.broadcast_to(slope, jnp.shape(x)) * negative)
 
 
+@rounded_once()
 def elu(x: Float[Array, "*S"], alpha: float = 1.0) -> Float[Array, "*S"]:
     """``x`` where x > 0, else ``alpha · (exp(x) - 1)``; the gradient at 0 is alpha.
 
@@ -115,18 +152,21 @@ def elu(x: Float[Array, "*S"], alpha: float = 1.0) -> Float[Array, "*S"]:
       Clevert, Unterthiner, Hochreiter, Fast and Accurate Deep Network Learning by Exponential
       Linear Units, 2015, arXiv:1511.07289.
     """
-    return jax.nn.elu(x, alpha)
+    check_number("alpha", alpha)
+    return _elu(x, alpha)
 
 
+@rounded_once()
 def selu(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """``λ · elu(x, α)`` with α = 1.6733 and λ = 1.0507, which keep mean 0 and variance 1.
 
     References:
       Klambauer et al., Self-Normalizing Neural Networks, 2017, arXiv:1706.02515.
     """
-    return jax.nn.selu(x)
+    return 1.0507009873554805 * _elu(x, 1.6732632423543772)
 
 
+@rounded_once()
 def celu(x: Float[Array, "*S"], alpha: float = 1.0) -> Float[Array, "*S"]:
     """``max(x, 0) + min(alpha · (exp(x / alpha) - 1), 0)``: ELU with a continuous derivative.
 
@@ -137,9 +177,10 @@ def celu(x: Float[Array, "*S"], alpha: float = 1.0) -> Float[Array, "*S"]:
       Barron, Continuously Differentiable Exponential Linear Units, 2017, arXiv:1704.07483.
     """
     check_range("alpha", alpha, 0, closed="neither")
-    return jax.nn.celu(x, alpha)
+    return _elu(x, alpha, alpha)
 
 
+@rounded_once()
 def gelu(x: Float[Array, "*S"], *, approximate: bool = False) -> Float[Array, "*S"]:
     """``x · Φ(x)``, Φ the normal distribution function.
 
@@ -151,10 +192,11 @@ def gelu(x: Float[Array, "*S"], *, approximate: bool = False) -> Float[Array, "*
     References:
       Hendrycks, Gimpel, Gaussian Error Linear Units, 2016, arXiv:1606.08415.
     """
-    # Beyond 40, Φ is 0 or 1 even in float64, and x³ overflows in float16.
+    # Beyond 40, Φ is 0 or 1 even in float64, and x³ may overflow.
     return _saturate(_cubic_gelu if approximate else _exact_gelu, x, bound=40)
 
 
+@rounded_once()
 def silu(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """``x · σ(x)``, also called swish.
 
@@ -164,6 +206,7 @@ def silu(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     return _saturate(jax.nn.silu, x, bound=800)
 
 
+@rounded_once()
 def mish(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """``x · tanh(softplus(x))``.
 
@@ -173,6 +216,7 @@ def mish(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     return _saturate(jax.nn.mish, x, bound=800)
 
 
+@rounded_once()
 def softplus(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """``log(1 + exp(x))``, computed as ``max(x, 0) + log1p(exp(-|x|))``.
 
@@ -183,6 +227,7 @@ def softplus(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     return jax.nn.softplus(x)
 
 
+@rounded_once()
 def softsign(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """``x / (1 + |x|)``.
 
@@ -197,6 +242,7 @@ def softsign(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     return _softsign(x)
 
 
+@rounded_once()
 def hard_sigmoid(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """``min(max(x + 3, 0), 6) / 6``: the variant with slope 1/6 (PyTorch, Keras 3).
 
@@ -225,6 +271,7 @@ def relu6(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     return jax.nn.relu6(x)
 
 
+@rounded_once()
 def log_sigmoid(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """``log σ(x) = -log(1 + exp(-x))``, computed as ``-softplus(-x)``.
 
@@ -235,6 +282,7 @@ def log_sigmoid(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     return jax.nn.log_sigmoid(x)
 
 
+@rounded_once()
 def softmax(x: Float[Array, "*S V"], axis: int = -1) -> Float[Array, "*S V"]:
     """``exp(x_i) / Σ_j exp(x_j)`` along an axis; entries of -∞ get probability 0.
 
@@ -251,6 +299,7 @@ def softmax(x: Float[Array, "*S V"], axis: int = -1) -> Float[Array, "*S V"]:
     return jax.nn.softmax(x, axis=axis)
 
 
+@rounded_once()
 def log_softmax(x: Float[Array, "*S V"], axis: int = -1) -> Float[Array, "*S V"]:
     """``x_i - log Σ_j exp(x_j)`` along an axis, the logarithm of `softmax`; NaN where that is.
 
@@ -265,13 +314,10 @@ def log_softmax(x: Float[Array, "*S V"], axis: int = -1) -> Float[Array, "*S V"]
     return jax.nn.log_softmax(x, axis=axis)
 
 
-@jax.custom_jvp
-def _softsign(x: Array) -> Array:
-    """Softsign with its limits, and a derivative whose square cannot overflow in float16."""
-    return jnp.where(jnp.isinf(x), jnp.sign(x), x / (1 + jnp.abs(x)))
-
-
-_softsign.defjvps(lambda tangent, _, x: tangent * jnp.square(1 / (1 + jnp.abs(x))))
+def _elu(x: Array, alpha: float, width: float = 1.0) -> Array:
+    """``x`` where x > 0, else ``alpha · (exp(x / width) - 1)``."""
+    positive = x > 0
+    return jnp.where(positive, x, alpha * _expm1(jnp.where(positive, 0, x) / width))
 
 
 def _exact_gelu(x: Array) -> Array:

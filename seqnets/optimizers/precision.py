@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from seqnets.typing import Array, PyTree
+from seqnets.precision import widened
+from seqnets.typing import PyTree
 
 __all__ = ["in_float32"]
 
@@ -43,10 +44,4 @@ def in_float32(
 
 
 def _widened(tree: PyTree) -> PyTree:
-    return jax.tree.map(_wide, tree)
-
-
-def _wide(leaf: Array) -> Array:
-    dtype = jnp.result_type(leaf)
-    narrow = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
-    return leaf.astype(jnp.float32) if narrow else leaf
+    return jax.tree.map(widened, tree)

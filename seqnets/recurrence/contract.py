@@ -52,7 +52,7 @@ class Noise(NamedTuple):
     """[B, H] factor on h where it enters the step, the same at all steps; None: 1."""
     updates: PyTree = None
     """Built like the carry. Of each part [B, T, ...] bool, True where it takes its new value, or
-    [1, T] float, the weight of the new value; None: always."""
+    [1, T] float, the weight of the new value, which only parts of floats heed; None: always."""
 
 
 class Steps(NamedTuple):
@@ -127,12 +127,15 @@ def check_noise(noise: Noise, carry: PyTree, steps: int) -> None:
 def zone_out(updates: PyTree, after: PyTree, before: PyTree) -> PyTree:
     """The carry after a step of which not all parts take their new values (see `Noise`).
 
-    Each leaf of ``updates`` is of one step: flags like its part, or one weight.
+    Each leaf of ``updates`` is of one step: flags like its part, or one weight. Between two
+    integers, or two flags, there is no mean: such a part takes its new value whatever the weight.
     """
 
     def part(update: Array, new: Array, old: Array) -> Array:
         if update.dtype == jnp.bool_:
             return jnp.where(update, new, old)
+        if not jnp.issubdtype(new.dtype, jnp.floating):
+            return new
         return old + update.reshape(()).astype(new.dtype) * (new - old)
 
     return after if updates is None else jax.tree.map(part, updates, after, before)

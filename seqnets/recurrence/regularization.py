@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from seqnets.cells.composite import CompositeCell
 from seqnets.cells.roles import map_role, weights_of_role
-from seqnets.checks import check_range, did_you_mean
+from seqnets.checks import check_dtype, check_range, did_you_mean
 from seqnets.dropout import check_keys, dropout, fold_in_rows
 from seqnets.recurrence.contract import Noise
 from seqnets.typing import Array, Cell, Key, PyTree
@@ -28,7 +28,8 @@ class Regularization:
       zoneout: probability, for each unit and step, that a part of the carry keeps its old value:
         one for all parts, or pairs of a part's name and its probability, ``(("c", 0.5),
         ("h", 0.05))``; parts that are not named always change. In evaluation each part moves by
-        the expectation. The output of a cell whose carry has a part h is that h.
+        the expectation. A part that is not of floats has none, and always takes its new value.
+        The output of a cell whose carry has a part h is that h.
       weight_drop: rate of the dropout on the recurrent weights ``w_h``: one draw for all rows and
         steps of a batch.
 
@@ -92,8 +93,9 @@ class Regularization:
 
         Raises:
           ValueError: if ``zoneout`` names a part that the carry does not have, or keys is not [B].
-          TypeError: if there is a recurrent dropout, and the carry has no part ``h``; or any
-            noise, and the cell is a composite.
+          TypeError: if there is a recurrent dropout, and the carry has no part ``h``; if
+            ``zoneout`` names a part that is not of floats; or if there is any noise, and the cell
+            is a composite.
         """
         if isinstance(cell, CompositeCell) and (self.recurrent_dropout or self.zoneout):
             raise TypeError(
@@ -122,29 +124,32 @@ class Regularization:
     def _updates(self, carry: PyTree, steps: int, keys: Key | None) -> PyTree:
         if not self.zoneout:
             return None
+        leaves = jax.tree.leaves(carry)
         rates = self._zoneout_of(carry)
 
         def part(number: int, leaf: Any, rate: float) -> Array:
+            if not jnp.issubdtype(leaf.dtype, jnp.floating):
+                return jnp.ones((1, steps), jnp.float32)
             if keys is None or rate == 0:
                 return jnp.full((1, steps), 1 - rate, jnp.float32)
             shape = (steps, *leaf.shape[1:])
             draw = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, shape))
             return draw(fold_in_rows(keys, number))
 
-        leaves = jax.tree.leaves(carry)
         drawn = [part(n, *pair) for n, pair in enumerate(zip(leaves, rates, strict=True))]
         return jax.tree.unflatten(jax.tree.structure(carry), drawn)
 
     def _zoneout_of(self, carry: PyTree) -> list[float]:
         """The rate of each leaf of the carry."""
-        paths, _ = jax.tree_util.tree_flatten_with_path(carry)
-        names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
+        paths = jax.tree_util.tree_leaves_with_path(carry)
+        parts = {jax.tree_util.keystr(p, simple=True, separator="."): leaf for p, leaf in paths}
         if not isinstance(self.zoneout, tuple):
-            return [self.zoneout] * len(names)
+            return [self.zoneout] * len(parts)
         rates = dict(self.zoneout)
         for name in rates:
-            if name not in names:
+            if name not in parts:
                 raise ValueError(
-                    f"zoneout: the carry has no part {name!r}; {did_you_mean(name, names)}"
+                    f"zoneout: the carry has no part {name!r}; {did_you_mean(name, parts)}"
                 )
-        return [rates.get(name, 0.0) for name in names]
+            check_dtype(f"zoneout: part {name!r} of the carry", parts[name], "float")
+        return [rates.get(name, 0.0) for name in parts]

@@ -28,6 +28,7 @@ ROOMS = (
     "presets",
     "varying",
     "parser",
+    "precision",
     "activations",
     "initializers",
     "dropout",

@@ -1,5 +1,7 @@
 """Recurrent dropout, zoneout and weight drop: what is drawn, and what the run makes of it."""
 
+from typing import Any, NamedTuple
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 from seqnets.cells import GRU, LSTM, SRU, ConvLSTM, IndRNN, LearnedCarry, PeepholeLSTM
+from seqnets.cells.prepared import PreparedCell
 from seqnets.recurrence import Execution, Noise, Regularization, unroll
 
 B, T, D, H = 3, 7, 2, 4
@@ -138,6 +141,56 @@ def test_other_cells_read_the_dropped_state(rng):
     np.testing.assert_allclose(
         blind, unroll(cell, params._replace(u=jnp.zeros(H)), carry, xs)[1], rtol=1e-6
     )
+
+
+class CountingCarry(NamedTuple):
+    h: Any
+    count: Any
+    odd: Any
+
+
+class Counting(PreparedCell):
+    """Half of the state before and the input; the number of steps, and whether it is odd."""
+
+    def init(self, key, in_features):
+        return ()
+
+    def initial_carry(self, params, batch, dtype):
+        zeros = jnp.zeros(batch, jnp.int32)
+        return CountingCarry(jnp.zeros((batch, D), dtype), zeros, zeros > 0)
+
+    def prepare(self, params, xs):
+        return xs
+
+    def advance(self, params, carry, x):
+        h = carry.h / 2 + x
+        return CountingCarry(h, carry.count + 1, ~carry.odd), h
+
+
+@pytest.mark.parametrize("zoneout", [0.25, (("h", 0.25),)])
+@pytest.mark.parametrize("training", [True, False])
+def test_parts_that_are_not_of_floats_take_their_new_values(zoneout, training, rng):
+    """The count is that of the real steps, drawn or not; h moves as it would alone."""
+    cell, xs = Counting(D), rng.normal(size=(B, T, D)).astype("f4")
+    mask = np.arange(T) < np.array([[T], [3], [0]])
+    chosen = Regularization(zoneout=zoneout)
+    noise = chosen.noise(cell, (), B, T, keys() if training else None)
+    carry, ys = unroll(cell, (), None, xs, mask=mask, noise=noise)
+    np.testing.assert_array_equal(carry.count, mask.sum(1))
+    np.testing.assert_array_equal(carry.odd, mask.sum(1) % 2 == 1)
+    assert carry.count.dtype == jnp.int32
+    h = np.zeros((B, D))
+    for t in range(T):
+        share = noise.updates.h[:, t] if training else 0.75
+        h = np.where(mask[:, t, None], h + share * (h / 2 + xs[:, t] - h), h)
+        real = mask[:, t]
+        np.testing.assert_allclose(ys[real, t], h[real], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(carry.h, h, rtol=1e-5, atol=1e-6)  # T steps of float32
+
+
+def test_a_part_that_is_not_of_floats_has_no_rate():
+    with pytest.raises(TypeError, match=r"zoneout: part 'count' of the carry: .* of floats"):
+        Regularization(zoneout=(("count", 0.5),)).noise(Counting(D), (), B, T, None)
 
 
 def test_zoneout_of_images(rng):
