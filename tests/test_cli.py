@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 
@@ -139,6 +140,27 @@ def test_memory_that_runs_out_all_the_same_is_one_line(capsys, error):
     with pytest.raises(SystemExit, match="2"):
         cli.run_command(argparse.ArgumentParser("try"), argparse.Namespace(), run)
     assert capsys.readouterr().err == f"try: error: out of memory: {error}\n"
+
+
+@pytest.mark.usefixtures("own_interrupts")
+def test_ctrl_c_in_a_command_lets_it_clean_up(capsys):
+    """Before and after it the process would end at once."""
+    left = []
+    launch.answer_interrupts()
+    before = signal.getsignal(signal.SIGINT)
+
+    def run(arguments):
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # or this ends here
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            left.append("in order")
+
+    with pytest.raises(SystemExit, match="130"):
+        cli.run_command(argparse.ArgumentParser("try"), argparse.Namespace(), run)
+    assert capsys.readouterr().err == "try: error: interrupted\n"
+    assert left == ["in order"]
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_python_m_seqnets():
