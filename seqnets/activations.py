@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqnets.checks import check_dtype, check_number, check_range
 from seqnets.precision import rounded_once
@@ -135,6 +136,8 @@ def prelu(x: Float[Array, "*S D"], slope: Float[Array, " D"] | float) -> Float[A
       He, Zhang, Ren, Sun, Delving Deep into Rectifiers, 2015, arXiv:1502.01852.
     """
     check_dtype("x", x, "float")
+    if np.ndim(slope) == 0:
+        check_number("slope", slope)
     slope = jnp.asarray(slope, jnp.result_type(x))
     if slope.shape not in ((), jnp.shape(x)[-1:]):
         raise ValueError(

@@ -161,7 +161,14 @@ def check_range(
 def check_levels(
     name: str, levels: Sequence[float] | Float[np.ndarray, " Q"]
 ) -> Float[np.ndarray, " Q"]:
-    """Quantile levels as float64 [Q]; ValueError unless they increase within (0, 1)."""
+    """Quantile levels as float64 [Q]; ValueError unless they increase within (0, 1).
+
+    Raises:
+      TypeError: if one of them is not a number.
+    """
+    if np.ndim(levels) == 1:
+        for place, level in enumerate(levels):
+            check_number(f"{name}[{place}]", level)
     array = np.asarray(levels, np.float64)
     inside = array.ndim == 1 and array.size > 0 and bool(np.all((array > 0) & (array < 1)))
     if not inside or not np.all(np.diff(array) > 0):

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from seqnets.checks import check_range
+from seqnets.checks import check_number, check_range
 from seqnets.typing import Array, Key
 
 __all__ = ["Initialization", "Initializer", "chrono", "embedding_table", "forget_bias", "per_gate"]
@@ -97,6 +97,8 @@ def forget_bias(value: float, gate: int, gates: int) -> Initializer:
       Jozefowicz, Zaremba, Sutskever, An Empirical Exploration of Recurrent Network
       Architectures, ICML 2015, section 2.2: a forget bias of 1.
     """
+    check_number("value", value)
+    check_range("gates", gates, 1)
     check_range("gate", gate, 0, gates, closed="left")
 
     def init(key: Key, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
@@ -133,6 +135,7 @@ def chrono(
       Tallec, Ollivier, Can Recurrent Neural Networks Warp Time?, 2018, arXiv:1804.11188.
     """
     check_range("longest", longest, 2, closed="neither")
+    check_range("gates", gates, 1)
     check_range("forget_gate", forget_gate, 0, gates, closed="left")
     if input_gate is not None:
         check_range("input_gate", input_gate, 0, gates, closed="left")

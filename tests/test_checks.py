@@ -1,11 +1,17 @@
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seqnets import activations, cells, initializers, losses, metrics, optimizers, training
+from seqnets import dropout as dropout_room
 from seqnets.checks import (
     check_dtype,
+    check_levels,
     check_like,
+    check_number,
     check_range,
     check_rank,
     check_rows,
@@ -13,6 +19,9 @@ from seqnets.checks import (
     check_shape,
     did_you_mean,
 )
+from seqnets.decoding import Sampling
+from seqnets.dropout import dropout
+from seqnets.recurrence import Execution, Regularization
 
 
 def message(error, function, *arguments, **options):
@@ -88,6 +97,148 @@ def test_open_ended_ranges():
         check_range("x", 0, 1)
     with pytest.raises(ValueError, match="nan"):
         check_range("x", np.nan)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [1, 0.5, np.float16(0.5), np.int8(1), np.array(0.5), jnp.bfloat16(0.5), jnp.int32(1)],
+)
+def test_numbers(value):
+    check_number("rate", value)
+    check_range("rate", value, 0, 1)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        True,
+        "0.5",
+        b"1",
+        None,
+        1j,
+        [0.5],
+        (),
+        np.bool_(True),
+        np.ones(1),
+        jnp.ones(2),
+        jnp.array(True),
+    ],
+)
+def test_what_is_not_a_number(value):
+    assert message(TypeError, check_number, "rate", value) == message(
+        TypeError, check_range, "rate", value, 0, 1
+    )
+    text = message(TypeError, check_number, "rate", value)
+    assert text == f"rate: expected a number, got {value!r}"
+
+
+def test_traced_numbers_have_no_range():
+    """A range cannot be known; a dtype and a shape can."""
+
+    def f(x):
+        check_range("rate", x, 0, 1)
+        return x
+
+    np.testing.assert_array_equal(jax.jit(f)(2.0), 2)
+    np.testing.assert_array_equal(jax.vmap(f)(jnp.array([-1.0, 2.0])), [-1, 2])
+    np.testing.assert_array_equal(jax.grad(f)(5.0), 1)
+    for wrong in (True, jnp.ones(2)):
+        with pytest.raises(TypeError, match="rate: expected a number"):
+            jax.jit(f)(wrong)
+
+
+def test_levels():
+    np.testing.assert_array_equal(check_levels("q", [0.1, np.float32(0.5)]), [0.1, 0.5])
+    for wrong in (["0.1", "0.5"], [False, 0.5], np.array([True])):
+        with pytest.raises(TypeError, match=r"q\[0\]: expected a number"):
+            check_levels("q", wrong)
+    for wrong in (0.5, [], [0.5, 0.5], [0, 0.5], [[0.5]]):
+        with pytest.raises(ValueError, match="q: expected increasing numbers"):
+            check_levels("q", wrong)
+
+
+X, P = np.linspace(-1, 1, 4, dtype="f4"), np.full((2, 2), 0.5, "f4")
+LABELS = np.array([0, 1])
+RATE = {"learning_rate": 0.1}
+# Of each function, a call that is right. Every one of these arguments is then made wrong in turn.
+CALLS = [
+    (activations.elu, {"alpha": 1.0}, (X,)),
+    (activations.celu, {"alpha": 1.0}, (X,)),
+    (activations.leaky_relu, {"negative_slope": 0.1}, (X,)),
+    (activations.prelu, {"slope": 0.1}, (X,)),
+    (dropout, {"rate": 0.0}, (X, None)),
+    (initializers.forget_bias, {"value": 1.0, "gate": 1, "gates": 4}, ()),
+    (initializers.chrono, {"longest": 9, "forget_gate": 1, "gates": 4, "input_gate": 0}, ()),
+    (initializers.per_gate, {"gates": 4}, (jax.nn.initializers.zeros,)),
+    (losses.cross_entropy, {"label_smoothing": 0.1}, (P, LABELS)),
+    (losses.categorical_cross_entropy, {"label_smoothing": 0.1}, (P, P)),
+    (losses.binary_cross_entropy, {"label_smoothing": 0.1}, (P, P)),
+    (losses.focal, {"gamma": 2.0}, (P, LABELS)),
+    (losses.binary_focal, {"gamma": 2.0, "alpha": 0.5}, (P, P)),
+    (losses.huber, {"delta": 1.0}, (X, X)),
+    (losses.dice, {"smooth": 1.0}, (P, P)),
+    (metrics.bits_per_character, {"nats_total": 1.0, "characters": 2}, ()),
+    (metrics.perplexity, {"nats_per_token": 1.0}, ()),
+    (cells.LSTM, {"features": 2, "forget_bias": 1.0}, ()),
+    (cells.SRU, {"features": 2, "highway_bias": 1.0}, ()),
+    (cells.GRU, {"features": 2}, ()),
+    (optimizers.sgd, RATE, ()),
+    (optimizers.momentum, RATE | {"momentum": 0.9}, ()),
+    (optimizers.nesterov, RATE | {"momentum": 0.9}, ()),
+    (optimizers.adam, RATE | {"beta1": 0.9, "beta2": 0.9, "epsilon": 0.1}, ()),
+    (optimizers.adamw, RATE | {"beta1": 0.9, "epsilon": 0.1, "weight_decay": 0.1}, ()),
+    (optimizers.adamax, RATE | {"beta1": 0.9, "beta2": 0.9, "epsilon": 0.1}, ()),
+    (optimizers.nadam, RATE | {"beta2": 0.9, "epsilon": 0.1, "momentum_decay": 0.1}, ()),
+    (optimizers.rmsprop, RATE | {"decay": 0.9, "momentum": 0.9, "epsilon": 0.1}, ()),
+    (optimizers.adagrad, RATE | {"initial_accumulator": 0.1, "epsilon": 0.1}, ()),
+    (optimizers.adadelta, RATE | {"decay": 0.9, "epsilon": 0.1}, ()),
+    (optimizers.decoupled_decay, {"weight_decay": 0.1}, ()),
+    (optimizers.Plateau, {"factor": 0.1, "patience": 1, "steps": 2, "threshold": 0.1}, ()),
+    (optimizers.warmup, {"fraction": 0.1, "initial": 0.1}, (optimizers.linear(),)),
+    (optimizers.one_cycle, {"peak_at": 0.1, "initial": 0.1, "final": 0.1}, ()),
+    (optimizers.linear, {"final": 0.1}, ()),
+    (optimizers.cosine, {"final": 0.1}, ()),
+    (optimizers.exponential, {"final": 0.1}, ()),
+    (
+        optimizers.make_optimizer,
+        RATE | {"clip_norm": 1.0, "clip_value": 1.0, "weight_decay": 0.1},
+        (optimizers.sgd(1.0),),
+    ),
+    (Execution, {"remat": 2}, ()),
+    (Regularization, {"recurrent_dropout": 0.1, "zoneout": 0.1, "weight_drop": 0.1}, ()),
+    (Sampling, {"temperature": 1.0, "top_k": 2, "top_p": 0.5}, ()),
+    (training.every, {"n": 2}, ()),
+    (training.between, {"start": 0.1, "stop": 0.5}, ()),
+    (training.ema, {"decay": 0.9}, ()),
+    (training.Limits, {"steps": 2, "max_steps": 2, "max_seconds": 2, "patience": 2}, ()),
+    (training.Recovery, {"max_skips": 2, "max_rollbacks": 2, "spike": 2.0}, ()),
+]
+
+
+@pytest.mark.parametrize("wrong", [True, "1"])
+@pytest.mark.parametrize(
+    ("function", "numbers", "others"), CALLS, ids=lambda x: getattr(x, "__name__", "")
+)
+def test_booleans_and_strings_are_not_numbers(function, numbers, others, wrong):
+    function(*others, **numbers)
+    for name in numbers:
+        with pytest.raises(TypeError, match=rf"^{name}: expected a number, got {wrong!r}"):
+            function(*others, **{**numbers, name: wrong})
+
+
+@pytest.mark.parametrize("room", [activations, dropout_room, initializers, losses, optimizers])
+def test_every_number_is_in_the_table(room):
+    """Of the rooms of pure functions; `axis` is an index, and JAX checks it."""
+    tested = {(function, name) for function, numbers, _ in CALLS for name in numbers}
+    # `adam` and `nadam`, `warmup` and `Plateau` check their other numbers in the same lines.
+    shared = {"axis", "beta1", "beta2", "cooldown", "steps", "number"}
+    for function in map(vars(room).get, getattr(room, "__all__", dir(room))):
+        if not callable(function) or not getattr(function, "__module__", "").startswith("seqnets"):
+            continue
+        for parameter in inspect.signature(function).parameters.values():
+            kind = str(parameter.annotation).removesuffix(" | None")
+            if kind in ("float", "int", "LearningRate") and parameter.name not in shared:
+                assert (function, parameter.name) in tested, f"{function.__name__} {parameter.name}"
 
 
 def test_did_you_mean():

@@ -14,7 +14,7 @@ from seqnets.cells.gate import sigmoid
 from seqnets.cells.prepared import PreparedCell
 from seqnets.cells.product import factor_dtype, sum_dtype
 from seqnets.cells.roles import roles
-from seqnets.checks import check_range, check_shape
+from seqnets.checks import check_number, check_range, check_shape
 from seqnets.initializers import forget_bias, per_gate
 from seqnets.typing import Array, Float, Key
 
@@ -82,6 +82,7 @@ class ConvLSTM(PreparedCell[ConvLSTMParams, ConvLSTMCarry]):
     def __post_init__(self) -> None:
         """Reject sizes below 1, and unlike numbers of axes."""
         super().__post_init__()
+        check_number("forget_bias", self.forget_bias)
         for name, sizes in (("image", self.image), ("kernel", self.kernel)):
             for size in sizes:
                 check_range(name, size, 1)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from seqnets.cells.gate import sigmoid
 from seqnets.cells.gated import GatedCell, GatedParams
+from seqnets.checks import check_number
 from seqnets.initializers import Initializer, forget_bias
 from seqnets.typing import Array, Float, PyTree
 
@@ -35,6 +36,11 @@ class LSTMFamily(GatedCell[LSTMCarry]):
 
     forget_gate: ClassVar[int] = 1
     """Place of the forget gate among the gates, counted from 0."""
+
+    def __post_init__(self) -> None:
+        """Reject sizes below 1, and a bias that is not a number."""
+        super().__post_init__()
+        check_number("forget_bias", self.forget_bias)
 
     def bias_init(self) -> Initializer:
         """Zeros, and ``forget_bias`` for the block of the forget gate."""

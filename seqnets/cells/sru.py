@@ -13,7 +13,7 @@ from flax.linen import initializers
 from seqnets.cells.gate import sigmoid
 from seqnets.cells.prepared import PreparedCell, project
 from seqnets.cells.roles import roles
-from seqnets.checks import check_range
+from seqnets.checks import check_number, check_range
 from seqnets.initializers import Initializer, forget_bias, per_gate
 from seqnets.typing import Array, Float, Key
 
@@ -63,6 +63,11 @@ class SRU(PreparedCell[SRUParams, SRUCarry]):
     """
 
     highway_bias: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Reject sizes below 1, and a bias that is not a number."""
+        super().__post_init__()
+        check_number("highway_bias", self.highway_bias)
 
     def init(self, key: Key, in_features: int) -> SRUParams:
         """Draw float32 parameters: inputs of variance 1/D, half of it for the gates; v of 1/2."""
