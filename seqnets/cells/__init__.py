@@ -38,3 +38,4 @@ from seqnets.cells.sru import SRU as SRU
 from seqnets.cells.sru import SRUCarry as SRUCarry
 from seqnets.cells.sru import SRUParams as SRUParams
 from seqnets.cells.table import CELLS as CELLS
+from seqnets.cells.with_carries import WithCarries as WithCarries

@@ -43,7 +43,8 @@ def from_keras_bidirectional(
 
     Returns:
       ``(module, params)``: ``module.apply({"params": params}, xs)`` is Keras' with
-      ``return_sequences=True`` and ``merge_mode="concat"``, its default.
+      ``return_sequences=True`` and ``merge_mode="concat"``, its default; other modes are not part
+      of the weights: ``module.clone(merge="sum")``.
 
     Raises:
       ValueError: if there are not six arrays, or four without biases, one has another shape than

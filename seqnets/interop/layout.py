@@ -121,15 +121,18 @@ def cells_of(stack: Any) -> list[Cell]:
     """The cells of a stack that is nothing but layers one on the other.
 
     Raises:
-      ValueError: if there are residual connections, or a zoneout, which evaluation sees too.
+      ValueError: if there are residual or skip connections, or a zoneout, which evaluation sees
+        too.
       TypeError: if it is not a `Stack`.
     """
     if not isinstance(stack, Stack):
         raise TypeError(f"stack: expected a Stack, got {type(stack).__name__}")
-    if stack.residual:
-        raise ValueError(
-            "stack: expected no residual connections, which the target lacks, got residual=True"
-        )
+    for option in ("residual", "skip"):
+        if getattr(stack, option):
+            raise ValueError(
+                f"stack: expected no {option} connections, which the target lacks, got "
+                f"{option}=True"
+            )
     layers = as_layers(stack.layers)
     for number, layer in enumerate(layers):
         check_no_zoneout(f"stack.layers[{number}]", layer.regularization)

@@ -104,20 +104,23 @@ def to_pytorch(
     ``torch.tensor`` takes no bfloat16 array: ``torch.from_dlpack(jax.numpy.asarray(array))`` does.
 
     Args:
-      stack: layers without residual connections, of cells of one kind and size: `Elman` (of one
-        activation), `LSTM`, `ProjectedLSTM` (``proj_size=features, hidden_size=hidden``) or `GRU`.
+      stack: layers without residual or skip connections, of cells of one kind and size: `Elman`
+        (of one activation), `LSTM`, `ProjectedLSTM` (``proj_size=features, hidden_size=hidden``)
+        or `GRU`.
       params: its parameters, ``variables["params"]``.
       prefix: put before every key, ``"encoder.lstm."``.
       bias: False for a module that was made with ``bias=False``; ours must then be zeros.
 
     Raises:
-      ValueError: if the stack has residual connections or unequal cells, a key of the parameters
-        is missing or unknown, an array does not have the shape that the layer has, or a bias that
-        the module lacks is not zero.
+      ValueError: if the stack has residual or skip connections, another merge of both directions
+        than PyTorch's, or unequal cells, a key of the parameters is missing or unknown, an array
+        does not have the shape that the layer has, or a bias that the module lacks is not zero.
       TypeError: if it is not a `Stack`, the cells are of another kind, or their parameters not
         `GatedParams` in a mapping.
     """
     cells = cells_of(stack)
+    if stack.bidirectional and stack.merge != "concatenate":
+        raise ValueError(f"stack: PyTorch concatenates both directions, got merge={stack.merge!r}")
     if len({_equations(cell) for cell in cells}) != 1:
         raise ValueError(f"stack: expected cells of one kind and size, got {cells}")
     form = module_form(

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from seqnets.checks import check_cell
 from seqnets.dropout import dropout, fold_in, fold_in_rows
 from seqnets.modules.layer import Layer, as_layers
+from seqnets.modules.merge import merge_directions
 from seqnets.recurrence import Execution, Regularization, unroll
-from seqnets.typing import Array, Bool, Cell, Float, Key, Keys, PyTree
+from seqnets.typing import Array, Bool, Cell, Float, Int, Key, Keys, PyTree
 
 __all__ = ["RNN", "Bidirectional", "BidirectionalCarry", "Stack"]
 
@@ -48,6 +49,7 @@ class RNN(nn.Module):
         carry: PyTree | None = None,
         *,
         mask: Bool[Array, "B T"] | None = None,
+        lengths: Int[Array, " B"] | None = None,
         reset: Bool[Array, "B T"] | None = None,
         context: PyTree = None,
         dropout_keys: Keys | None = None,
@@ -62,6 +64,7 @@ class RNN(nn.Module):
           xs: inputs, [B, T, D].
           carry: carry before the first step, or None for the initial one.
           mask: [B, T] bool, True at real steps.
+          lengths: [B] integers, the numbers of real steps, in the place of a mask.
           reset: [B, T] bool, True where a new segment starts.
           context: for composite cells, see `unroll`.
           dropout_keys: [B] random keys of recurrent dropout and zoneout, one a row; None for
@@ -78,6 +81,7 @@ class RNN(nn.Module):
             carry,
             xs,
             mask=mask,
+            lengths=lengths,
             reset=reset,
             reverse=self.reverse,
             context=context,
@@ -94,11 +98,13 @@ class BidirectionalCarry(NamedTuple):
 
 
 class Bidirectional(nn.Module):
-    """Two layers over the same rows, one in each direction, outputs side by side.
+    """Two layers over the same rows, one in each direction.
 
     Attributes:
       forward_cell: cell that reads from the first step.
       backward_cell: cell that reads from each row's last real step.
+      merge: how the two outputs of a step become one: ``"concatenate"`` (side by side), ``"sum"``,
+        ``"mean"``, or ``"multiply"``.
       regularization, execution: see `RNN`.
 
     References:
@@ -107,6 +113,7 @@ class Bidirectional(nn.Module):
 
     forward_cell: Cell
     backward_cell: Cell
+    merge: str = "concatenate"
     regularization: Regularization = Regularization()
     execution: Execution = Execution()
 
@@ -117,6 +124,7 @@ class Bidirectional(nn.Module):
         carry: BidirectionalCarry | None = None,
         *,
         mask: Bool[Array, "B T"] | None = None,
+        lengths: Int[Array, " B"] | None = None,
         reset: Bool[Array, "B T"] | None = None,
         context: PyTree = None,
         dropout_keys: Keys | None = None,
@@ -128,15 +136,18 @@ class Bidirectional(nn.Module):
           xs: inputs, [B, T, D].
           carry: carries before the first step read in each direction, or None.
           mask: [B, T] bool, True at real steps.
+          lengths: [B] integers, the numbers of real steps, in the place of a mask.
           reset: [B, T] bool, True where a new segment starts.
           context: for composite cells, see `unroll`.
           dropout_keys, weight_key: see `RNN`; the directions draw apart.
 
         Returns:
-          ``(carry, ys)``: final carries, and outputs [B, T, H_forward + H_backward].
+          ``(carry, ys)``: final carries, and outputs, [B, T, H_forward + H_backward] where they
+          are concatenated, else [B, T, H].
 
         Raises:
           TypeError: if carry is not a `BidirectionalCarry`.
+          ValueError: if there is no such way to merge, or it asks for outputs of one size.
           ValueError, TypeError: those of `unroll`.
         """
         if not isinstance(carry, BidirectionalCarry | None):
@@ -155,6 +166,7 @@ class Bidirectional(nn.Module):
                 xs,
                 carry[number],
                 mask=mask,
+                lengths=lengths,
                 reset=reset,
                 context=context,
                 dropout_keys=fold_in_rows(dropout_keys, number),
@@ -163,7 +175,7 @@ class Bidirectional(nn.Module):
 
         forward, ys = direction(0, "forward", self.forward_cell)
         backward, zs = direction(1, "backward", self.backward_cell)
-        return BidirectionalCarry(forward, backward), jnp.concatenate([ys, zs], axis=-1)
+        return BidirectionalCarry(forward, backward), merge_directions(self.merge, ys, zs)
 
 
 class Stack(nn.Module):
@@ -175,15 +187,23 @@ class Stack(nn.Module):
       variational: draw that dropout once for all steps of a row.
       residual: add each layer's input to its output, from the second layer on; all layers must
         then have outputs of one size.
+      skip: let every layer from the second on read the inputs of the stack beside the outputs of
+        the layer below, and give the outputs of all layers side by side.
       bidirectional: run every layer in both directions (two cells of the same kind per layer).
+      merge: of both directions, see `Bidirectional`.
       execution: how all layers are computed.
+
+    References:
+      Graves, Generating Sequences With Recurrent Neural Networks, 2013, arXiv:1308.0850 (skip).
     """
 
     layers: tuple[Layer | Cell, ...]
     dropout: float = 0.0
     variational: bool = False
     residual: bool = False
+    skip: bool = False
     bidirectional: bool = False
+    merge: str = "concatenate"
     execution: Execution = Execution()
 
     @nn.compact
@@ -193,6 +213,7 @@ class Stack(nn.Module):
         carry: tuple[PyTree, ...] | None = None,
         *,
         mask: Bool[Array, "B T"] | None = None,
+        lengths: Int[Array, " B"] | None = None,
         reset: Bool[Array, "B T"] | None = None,
         context: PyTree = None,
         dropout_keys: Keys | None = None,
@@ -204,29 +225,34 @@ class Stack(nn.Module):
           xs: inputs, [B, T, D].
           carry: one carry a layer, or None for the initial ones.
           mask: [B, T] bool, True at real steps.
+          lengths: [B] integers, the numbers of real steps, in the place of a mask.
           reset: [B, T] bool, True where a new segment starts.
           context: for composite cells, see `unroll`.
           dropout_keys: [B] random keys, one a row; None for no dropout (evaluation).
           weight_key: one random key of the weight drop; None for evaluation.
 
         Returns:
-          ``(carry, ys)``: final carries, one a layer, and the last layer's outputs.
+          ``(carry, ys)``: final carries, one a layer, and the last layer's outputs; with ``skip``
+          those of all layers, from the input up.
 
         Raises:
           ValueError: if there is no layer, the number of carries is not that of the layers, or
-            residual layers differ in size; and those of `unroll`.
+            residual layers differ in size or are skip connections too; and those of `unroll`.
         """
         layers = as_layers(self.layers)
         self._check(layers, carry)
-        finals = []
+        finals, outputs, inputs = [], [], xs
         for number, layer in enumerate(layers):
             keys = fold_in_rows(dropout_keys, number)
             if number > 0:
                 xs = dropout(xs, keys, self.dropout, same_steps=self.variational)
+            if number > 0 and self.skip:
+                xs = jnp.concatenate([inputs, xs], axis=-1)
             final, ys = self._module(layer, number)(
                 xs,
                 None if carry is None else carry[number],
                 mask=mask,
+                lengths=lengths,
                 reset=reset,
                 context=context,
                 dropout_keys=fold_in_rows(keys, 1),
@@ -234,7 +260,8 @@ class Stack(nn.Module):
             )
             finals.append(final)
             xs = ys + xs if self.residual and number > 0 else ys
-        return tuple(finals), xs
+            outputs.append(xs)
+        return tuple(finals), jnp.concatenate(outputs, axis=-1) if self.skip else xs
 
     def _module(self, layer: Layer, number: int) -> nn.Module:
         options: dict[str, Any] = {
@@ -243,7 +270,7 @@ class Stack(nn.Module):
             "name": f"layer_{number}",
         }
         if self.bidirectional:
-            return Bidirectional(layer.cell, layer.cell, **options)
+            return Bidirectional(layer.cell, layer.cell, merge=self.merge, **options)
         return RNN(layer.cell, **options)
 
     def _check(self, layers: tuple[Layer, ...], carry: tuple[PyTree, ...] | None) -> None:
@@ -253,6 +280,8 @@ class Stack(nn.Module):
             raise ValueError(
                 f"carry: expected one for each of {len(layers)} layers, got {len(carry)}"
             )
+        if self.residual and self.skip:
+            raise ValueError("skip: expected False where residual=True, got True")
         sizes = {layer.cell.features for layer in layers}
         if self.residual and len(sizes) > 1:
             raise ValueError(f"layers: residual layers must be of one size, got {sorted(sizes)}")

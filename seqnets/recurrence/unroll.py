@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from seqnets.cells.gated import GatedCell
 from seqnets.cells.learned import LearnedCarry
 from seqnets.cells.prepared import PreparedCell
-from seqnets.checks import check_cell, check_dtype, check_rank, check_rows
+from seqnets.checks import check_cell, check_rows
 from seqnets.recurrence.contract import (
     Noise,
     Steps,
@@ -18,13 +18,14 @@ from seqnets.recurrence.contract import (
     segment_starts,
 )
 from seqnets.recurrence.execution import Execution
+from seqnets.recurrence.lengths import mask_of
 from seqnets.recurrence.precision import narrow_weights, wide
 from seqnets.recurrence.remat import in_chunks
 from seqnets.recurrence.strategies import choose
 from seqnets.typing import Array, Bool, Cell, Float, Int, PyTree
 from seqnets.varying import vary_alike
 
-__all__ = ["lengths_to_mask", "unroll"]
+__all__ = ["unroll"]
 
 
 def unroll(
@@ -34,6 +35,7 @@ def unroll(
     xs: Float[Array, "B T *D"],
     *,
     mask: Bool[Array, "B T"] | None = None,
+    lengths: Int[Array, " B"] | None = None,
     reset: Bool[Array, "B T"] | None = None,
     reverse: bool = False,
     context: PyTree = None,
@@ -56,6 +58,8 @@ def unroll(
         to which xs and params promote. Its dtypes are those of the final carry too.
       xs: inputs, [B, T, D]; values at padded steps are ignored, NaN included.
       mask: True at real steps; None means all are real.
+      lengths: [B] integers in [0, T], in the place of a mask: the first ``lengths[b]`` steps of row
+        b are real.
       reset: True where a new segment starts: the cell's initial carry is put back before that
         step, for several sequences packed into one row. The flags are the same for both
         directions; those at padded steps are ignored.
@@ -71,8 +75,9 @@ def unroll(
       ``(carry, ys)``: the last carry of each row, and outputs [B, T, H], zero at padded steps.
 
     Raises:
-      ValueError: if xs is not [B, T, D], mask or reset is not [B, T], the carry does not have the
-        structure and shapes of the cell's initial carry, or the context has other rows.
+      ValueError: if xs is not [B, T, D], mask or reset is not [B, T], there are both a mask and
+        lengths, lengths is not [B] or out of range, the carry does not have the structure and
+        shapes of the cell's initial carry, or the context has other rows.
       TypeError: if cell is no cell, mask or reset is not of bools, the carry is not of floats
         where the initial one is, the strategy cannot run the cell on the device or with an
         argument, or there is a context for a cell that reads none.
@@ -83,7 +88,7 @@ def unroll(
       >>> cell = LSTM(features=5)
       >>> params = cell.init(jax.random.key(0), in_features=3)
       >>> xs = jax.random.normal(jax.random.key(1), (2, 7, 3))
-      >>> carry, ys = unroll(cell, params, None, xs, mask=lengths_to_mask([7, 4], 7))
+      >>> carry, ys = unroll(cell, params, None, xs, lengths=[7, 4])
       >>> ys.shape, bool((ys[1, 4:] == 0).all())
       ((2, 7, 5), True)
     """
@@ -104,6 +109,7 @@ def unroll(
     if carry is None:
         carry = initial
     check_carry(carry, initial)
+    mask = mask_of(mask, lengths, xs)
     if mask is not None:
         # A padded NaN would reach the gradient through the unused branch of the selection.
         xs = jnp.where(mask.reshape(mask.shape + (1,) * (xs.ndim - 2)), xs, jnp.zeros_like(xs))
@@ -134,20 +140,3 @@ def _promoted_dtype(xs: Array, params: PyTree) -> jnp.dtype:
     """The dtype of products of inputs and floating parameters."""
     leaves = [p for p in jax.tree.leaves(params) if jnp.issubdtype(p.dtype, jnp.inexact)]
     return jnp.result_type(xs, *leaves)
-
-
-def lengths_to_mask(lengths: Int[Array, " B"], steps: int) -> Bool[Array, "B T"]:
-    """Mask of rows padded on the right: True at the first ``lengths[b]`` of ``steps`` steps.
-
-    Args:
-      lengths: [B] integers in [0, steps].
-      steps: padded length T.
-
-    Raises:
-      ValueError: if lengths is not [B].
-      TypeError: if lengths is not of integers.
-    """
-    lengths = jnp.asarray(lengths)
-    check_rank("lengths", lengths, 1, "B")
-    check_dtype("lengths", lengths, "int")
-    return jnp.arange(steps)[None, :] < lengths[:, None]

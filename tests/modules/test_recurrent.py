@@ -363,3 +363,48 @@ def test_a_float32_state_moves_where_a_bfloat16_one_would_stand_still():
     start = cell.initial_carry(params, 1, "float32")._replace(h=jnp.ones((1, 1)))
     carry, _ = layer.apply({"params": {"cell": params}}, xs, start)
     np.testing.assert_allclose(carry.h, [[1.1]], atol=1e-3)
+
+
+# --- merged directions and skip connections ----------------------------------------------------
+
+
+@pytest.mark.parametrize("merge", ["concatenate", "sum", "mean", "multiply"])
+def test_directions_are_merged(merge, xs, rng):
+    layer = Bidirectional(GRU(4), LSTM(4), merge=merge)
+    variables = draw(layer, rng)
+    params = variables["params"]
+    _, ys = layer.apply(variables, xs, mask=MASK)
+    _, forward = RNN(GRU(4)).apply({"params": params["forward"]}, xs, mask=MASK)
+    _, backward = RNN(LSTM(4), reverse=True).apply({"params": params["backward"]}, xs, mask=MASK)
+    want = {
+        "concatenate": np.concatenate([forward, backward], -1),
+        "sum": forward + backward,
+        "mean": (forward + backward) / 2,
+        "multiply": forward * backward,
+    }[merge]
+    chex.assert_trees_all_close(ys, want, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_equal(ys[~np.asarray(MASK)], jnp.zeros_like(ys[~np.asarray(MASK)]))
+    stack = Stack((GRU(4), GRU(4)), bidirectional=True, merge=merge)
+    width = 8 if merge == "concatenate" else 4
+    assert stack.init_with_output(jax.random.key(0), xs)[0][1].shape[-1] == width
+
+
+def test_mistakes_in_merging(xs):
+    key = jax.random.key(0)
+    with pytest.raises(ValueError, match="merge: did you mean 'sum'"):
+        Bidirectional(GRU(4), GRU(4), merge="sums").init(key, xs)
+    with pytest.raises(ValueError, match=r"backward direction: expected shape .* for merge='sum'"):
+        Bidirectional(GRU(4), GRU(3), merge="sum").init(key, xs)
+
+
+def test_skip_connections_are_those_of_a_stack_by_hand(xs, rng):
+    stack = Stack((GRU(4), LSTM(3)), skip=True)
+    variables = draw(stack, rng)
+    params = variables["params"]
+    carry, ys = stack.apply(variables, xs, mask=MASK)
+    first, h = RNN(GRU(4)).apply({"params": params["layer_0"]}, xs, mask=MASK)
+    above = jnp.concatenate([xs, h], axis=-1)
+    second, g = RNN(LSTM(3)).apply({"params": params["layer_1"]}, above, mask=MASK)
+    chex.assert_trees_all_close((carry, ys), ((first, second), jnp.concatenate([h, g], -1)))
+    with pytest.raises(ValueError, match="skip: expected False where residual=True, got True"):
+        Stack((GRU(4), GRU(4)), skip=True, residual=True).init(jax.random.key(0), xs)

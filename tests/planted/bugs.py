@@ -62,7 +62,7 @@ BUGS = (
     # --- recurrence ------------------------------------------------------------------------------
     Bug(
         "one time step too many is real",
-        "recurrence/unroll.py",
+        "recurrence/lengths.py",
         "return jnp.arange(steps)[None, :] < lengths[:, None]",
         "return jnp.arange(steps)[None, :] <= lengths[:, None]",
         ("recurrence/test_unroll.py::test_lengths_to_mask",),
