@@ -168,8 +168,8 @@ def seqnets_parallel(case: Case) -> Subject | None:
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
     batch = jax.device_put(layout.split(arrays(case)[1:]), rows)
     if case.mode == "forward":
-        step = layout.evaluation_step(loss_fn)
-        program, seconds, peak = compiled(step, state.params, (), (), batch)
+        lowering = types.SimpleNamespace(lower=functools.partial(layout.lower_evaluation, loss_fn))
+        program, seconds, peak = compiled(lowering, state.params, (), (), batch)
         run = functools.partial(program, state.params, (), (), batch)
         return Subject(lambda: jax.block_until_ready(run()), seconds, peak and peak * layout.size)
     lowering = types.SimpleNamespace(lower=functools.partial(layout.lower, train_step))

@@ -218,23 +218,22 @@ class DataParallel:
         is compiled for each shape of the rows, and raises NotEnoughMemoryError before it is run
         where what it computes with does not fit into memory.
         """
-        step = jax.pmap(
-            make_evaluation_step(loss_fn),
-            axis_name=AXIS,
-            in_axes=(None, None, 0, 0),
-            devices=self.devices,
-        )
         programs: dict[Any, Any] = {}
 
         def run(params: PyTree, variables: PyTree, *rows: PyTree) -> Any:
             shared = jax.device_put((params, variables), self._sharding())
             shapes = tuple((x.shape, x.dtype) for x in jax.tree.leaves(rows))
             if shapes not in programs:
-                lowered = step.lower(*shared, *rows)
+                lowered = self.lower_evaluation(loss_fn, *shared, *rows)
                 programs[shapes] = compile_within("an evaluation step", lowered, self._local)
             return programs[shapes](*shared, *rows)
 
         return run
+
+    def lower_evaluation(self, loss_fn: LossFn, *arguments: PyTree) -> Any:
+        """What an `evaluation_step` compiles for some arguments, as `jax.stages.Lowered`."""
+        step, axes = make_evaluation_step(loss_fn), (None, None, 0, 0)
+        return jax.pmap(step, AXIS, in_axes=axes, devices=self.devices).lower(*arguments)
 
     def split(self, tree: PyTree) -> PyTree:
         """Host arrays [B, ...] as [N, B/N, ...]; of several processes each gives its own rows.
