@@ -88,6 +88,9 @@ def test_rejects():
         cell.init(jax.random.key(0), 0)
     params = cell.init(jax.random.key(0), D)
     carry = cell.initial_carry(params, 2, "float32")
-    for shape in ((2, 5, D), (2, 4, D + 1), (D,)):
+    for shape in ((2, 5, D), (2, 4, D + 1)):
         with pytest.raises(ValueError, match=r"xs: expected shape .*image of the cell"):
+            cell.step(params, carry, jnp.ones(shape))
+    for shape in ((D,), (2, 4, 4, D)):
+        with pytest.raises(ValueError, match=r"x: expected shape \[B, I, D\] \(3 axes\), got"):
             cell.step(params, carry, jnp.ones(shape))
