@@ -129,8 +129,11 @@ def left_behind(session):
 
 
 def strange_files(out):
-    """What a run directory should not hold when nobody is writing in it."""
-    known = {"config.toml", "data.json", "metrics.jsonl", "result.json", "tokenizer.json"}
+    """What a run directory should not hold when nobody is writing in it.
+
+    The lock of a process that ended at once stays; the kernel has released it.
+    """
+    known = {"config.toml", "data.json", "metrics.jsonl", "result.json", "tokenizer.json", ".lock"}
     strange = [path for path in out.iterdir() if path.name not in {*known, "checkpoints"}]
     kept = (out / "checkpoints").iterdir() if (out / "checkpoints").is_dir() else ()
     return strange + [path for path in kept if not path.name.replace(".", "").isdigit()]

@@ -146,7 +146,7 @@ def test_a_run_with_links_is_refused(tmp_path, link):
 @pytest.mark.parametrize("name", ["tokenizer.json", "metrics.jsonl", "checkpoints/7/header"])
 def test_a_run_that_would_be_waited_for_is_refused(tmp_path, name):
     run = RunDirectory.create(tmp_path / "run")
-    run.write_config("")
+    run.write_config("", {})
     fifo = run.path / name
     fifo.parent.mkdir(parents=True, exist_ok=True)
     os.mkfifo(fifo)
