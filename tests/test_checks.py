@@ -228,10 +228,10 @@ def test_booleans_and_strings_are_not_numbers(function, numbers, others, wrong):
 
 @pytest.mark.parametrize("room", [activations, dropout_room, initializers, losses, optimizers])
 def test_every_number_is_in_the_table(room):
-    """Of the rooms of pure functions; `axis` is an index, and JAX checks it."""
+    """Of the rooms of pure functions; `axis` is an index, which JAX checks, `rows` of a shape."""
     tested = {(function, name) for function, numbers, _ in CALLS for name in numbers}
     # `adam` and `nadam`, `warmup` and `Plateau` check their other numbers in the same lines.
-    shared = {"axis", "beta1", "beta2", "cooldown", "steps", "number"}
+    shared = {"axis", "beta1", "beta2", "cooldown", "steps", "number", "rows"}
     for function in map(vars(room).get, getattr(room, "__all__", dir(room))):
         if not callable(function) or not getattr(function, "__module__", "").startswith("seqnets"):
             continue
