@@ -134,18 +134,27 @@ def _connect(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
             "expected all of --coordinator, --processes and --process-id, or none; "
             f"missing: {', '.join(missing)}"
         )
-    connect(**given, seconds=arguments.connect_seconds)
+    connect(
+        **given,
+        seconds=arguments.connect_seconds,
+        alarm=lambda message: _end(parser.prog, message),
+    )
     host = None if given["coordinator"] is None else given["coordinator"].rpartition(":")[0]
     return PeerMonitor(peers(), lambda number: _peer_died(parser, number), host)
 
 
 def _peer_died(parser: argparse.ArgumentParser, number: int) -> None:
-    """End at once: the main thread may be in an all-reduce that never comes back."""
+    """End, and say who died: in an all-reduce this process would wait for ever."""
     message = (
         f"process {number} died, and with it the training; when its cause is removed, start all "
         "processes again with --resume"
     )
-    os.write(2, f"{_name(parser)}: error: {message}\n".encode())
+    _end(_name(parser), message)
+
+
+def _end(name: str, message: str) -> NoReturn:
+    """End at once, from any thread: the main one may be in native code and never come back."""
+    os.write(2, f"{name}: error: {message}\n".encode())
     os._exit(PEER_MISSING)
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import signal as signals
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -25,6 +27,7 @@ from seqnets.typing import PyTree, Shaped
 
 __all__ = ["LeadError", "Message", "Processes", "connect", "peers"]
 
+LATER_SECONDS = 30  # by which the runtime gives up later than the alarm
 HEARTBEAT_SECONDS = 60  # after which the runtime considers a silent process dead
 SIGNALS = {signals.SIGTERM: 2.0**16, signals.SIGINT: 1.0}  # as sums over fewer processes than 2**16
 NOTHING = np.empty(0, np.uint8)
@@ -45,6 +48,7 @@ def connect(
     process_id: int | None = None,
     *,
     seconds: float = 60.0,
+    alarm: Callable[[str], None] | None = None,
 ) -> None:
     """Connect to the other processes through JAX's distributed runtime, before any use of JAX.
 
@@ -60,6 +64,9 @@ def connect(
       processes: how many there are.
       process_id: which this is, from 0.
       seconds: how long to wait for the others.
+      alarm: called in a thread of its own, with a message, where all have met, or were started by
+        a cluster, and the runtime does not connect them in time. It should end this process, which
+        the runtime aborts otherwise, some time later.
 
     Raises:
       ValueError: if only some of the arguments are given, one is out of range, or there are
@@ -71,13 +78,28 @@ def connect(
     check_range("seconds", seconds, 0, closed="neither")
     if coordinator is not None and processes is not None and process_id is not None:
         meet(coordinator, processes, process_id, seconds)
+    late = f"waited {seconds:g} s for the others to connect; not all of them did"
+    timer = threading.Timer(seconds, alarm or (lambda message: None), [late])
+    timer.daemon = True
+    timer.start()
+    try:
+        _initialize(coordinator, processes, process_id, math.ceil(seconds) + LATER_SECONDS)
+        _discard_native_output()
+        peers().wait()
+    finally:
+        timer.cancel()
+
+
+def _initialize(
+    coordinator: str | None, processes: int | None, process_id: int | None, seconds: int
+) -> None:
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is the loop's
     try:
         jax.distributed.initialize(
             coordinator,
             processes,
             process_id,
-            initialization_timeout=max(1, round(seconds)),
+            initialization_timeout=seconds,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except ValueError as error:
@@ -86,11 +108,14 @@ def connect(
             f"found none ({error}); give the coordinator, the number of processes and the "
             "process's own instead"
         ) from error
+
+
+def _discard_native_output() -> None:
+    """Keep Python's standard output, and discard that of native code."""
     sys.stdout.flush()
     sys.stdout = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 1)
-    peers().wait()
 
 
 def _check_connect(coordinator: str | None, processes: int | None, process_id: int | None) -> None:

@@ -48,31 +48,37 @@ def meet(coordinator: str, processes: int, process_id: int, seconds: float) -> N
 
 
 def _receive_all(coordinator: str, port: int, processes: int, seconds: float, end: float) -> None:
-    """Let all others go on when all have come."""
+    """Let all others go on when all have come, and the port is free again."""
     waiting: dict[int, socket.socket] = {}
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(_listener(coordinator, port))
-        while len(waiting) < processes - 1:
-            connection = _accept(listener, end)
-            if connection is None:
-                missing = sorted(set(range(1, processes)) - set(waiting))
-                listed = ", ".join(map(str, missing))
-                raise MissingPeersError(
-                    f"{coordinator}: waited {seconds:g} s for {processes} processes; missing: "
-                    f"process {listed}"
-                )
-            stack.enter_context(connection)
-            said = _receive(connection, min(end, time.monotonic() + GREETING_SECONDS))
-            if said is None:
-                continue  # nobody of ours
-            waiting = {number: one for number, one in waiting.items() if not _has_left(one)}
-            refusal = _refusal(said, processes, waiting)
-            if refusal is None:
-                waiting[said["process"]] = connection
-            else:
-                _send(connection, {"refused": refusal})
+        with _listener(coordinator, port) as listener:
+            while len(waiting) < processes - 1:
+                connection = _accept(listener, end)
+                if connection is None:
+                    raise _missing(coordinator, processes, seconds, waiting)
+                stack.enter_context(connection)
+                said = _receive(connection, min(end, time.monotonic() + GREETING_SECONDS))
+                if said is None:
+                    continue  # nobody of ours
+                waiting = {number: one for number, one in waiting.items() if not _has_left(one)}
+                refusal = _refusal(said, processes, waiting)
+                if refusal is None:
+                    waiting[said["process"]] = connection
+                else:
+                    _send(connection, {"refused": refusal})
         for connection in waiting.values():
             _send(connection, {"go": True})
+
+
+def _missing(
+    coordinator: str, processes: int, seconds: float, waiting: dict[int, socket.socket]
+) -> MissingPeersError:
+    """Who has not come; those that wait are told."""
+    listed = ", ".join(str(number) for number in range(1, processes) if number not in waiting)
+    message = f"waited {seconds:g} s for {processes} processes; missing: process {listed}"
+    for connection in waiting.values():
+        _send(connection, {"refused": message})
+    return MissingPeersError(f"{coordinator}: {message}")
 
 
 def _refusal(said: dict[str, Any], processes: int, waiting: dict[int, Any]) -> str | None:
@@ -95,7 +101,7 @@ def _announce(
         try:
             with socket.create_connection(address, timeout=left) as connection:
                 _send(connection, {"process": process_id, "processes": processes})
-                answer = _receive(connection, end)
+                answer = _receive(connection, end + GREETING_SECONDS)  # it may have begun later
         except OSError:
             answer = None
         if answer is not None and "refused" in answer:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import json
+import logging
 import os
 import socket
 import time
@@ -13,6 +16,9 @@ __all__ = ["RunLock"]
 
 NAME = ".lock"
 MAXIMUM_BYTES = 2**12
+UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+
+logger = logging.getLogger(__name__)
 
 
 class RunLock:
@@ -25,6 +31,11 @@ class RunLock:
         self._path: Path | None = None
         self._descriptor = -1
 
+    def check(self, folder: Path) -> None:
+        """Raise ValueError if another process holds the lock of a folder; nothing is written."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.close(_locked(folder, os.O_RDONLY))
+
     def acquire(self, folder: Path) -> None:
         """Lock a folder.
 
@@ -33,16 +44,7 @@ class RunLock:
           OSError: if the folder cannot be written.
         """
         path = folder / NAME
-        while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                owner = _owner(descriptor)
-                os.close(descriptor)
-                raise ValueError(f"{folder}: is being trained by {owner}") from None
-            if _is_at(path, descriptor):
-                break
+        while not _is_at(path, descriptor := _locked(folder, os.O_RDWR | os.O_CREAT)):
             os.close(descriptor)  # its last holder removed it meanwhile
         self._path, self._descriptor = path, descriptor
         about = {"host": socket.gethostname(), "process": os.getpid(), "since": time.ctime()}
@@ -53,9 +55,27 @@ class RunLock:
         """Unlock the folder, if it is locked."""
         if self._path is None:
             return
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the whole folder may be gone
+            self._path.unlink()
         os.close(self._descriptor)
         self._path = None
+
+
+def _locked(folder: Path, flags: int) -> int:
+    """The descriptor of a folder's lock, which is opened and locked."""
+    descriptor = os.open(folder / NAME, flags | os.O_NOFOLLOW, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = _owner(descriptor)
+        os.close(descriptor)
+        raise ValueError(f"{folder}: is being trained by {owner}") from None
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            os.close(descriptor)
+            raise
+        logger.warning("%s: its file system has no locks; train one run there at a time", folder)
+    return descriptor
 
 
 def _owner(descriptor: int) -> str:

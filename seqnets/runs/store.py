@@ -95,10 +95,7 @@ class DirectoryStore:
           ValueError: if the folder is not empty, or being trained in; or, when resuming, if there
             is nothing to resume, or configuration or data have changed.
         """
-        path = self.run.path
-        run = RunDirectory.resume(path) if resume else RunDirectory.create(path)
-        self._lock.acquire(path)
-        run.remove_partial_files()
+        run = _enter(self.run.path, self._lock, resume=resume)
         if run.config_file.exists():
             check_config(run.config_file)
             run.check_data(manifest.checksums)
@@ -230,10 +227,12 @@ def save_weights(
       result: final figures.
 
     Raises:
-      ValueError: if the folder is not empty.
+      ValueError: if the folder is not empty, or being trained in.
       OSError: if it cannot be written.
     """
-    target = RunDirectory.create(path).path.resolve()  # where a link leads
+    lock = RunLock()
+    target = _enter(Path(path), lock, resume=False).path.resolve()  # where a link leads
+    lock.release()
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name[:32]}.", dir=target.parent))
     try:
         run = RunDirectory(partial)
@@ -244,6 +243,17 @@ def save_weights(
         CheckpointStore(run.checkpoints).save_weights(weights, step)
         partial.chmod(target.stat().st_mode)
         run.write_config(manifest.config, manifest.files)  # last: it makes a folder a run
-        partial.rename(target)  # an empty folder gives way
+        partial.rename(target)  # an empty folder gives way, and no other
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _enter(path: Path, lock: RunLock, *, resume: bool) -> RunDirectory:
+    """The folder of a run, new or to be continued, in which no other process writes any more."""
+    find = RunDirectory.resume if resume else RunDirectory.create
+    lock.check(path)  # so that it is said who is there, and not that there are files
+    find(path)  # before anything is written, even a lock
+    lock.acquire(path)
+    run = find(path)  # another may have come and gone in between
+    run.remove_partial_files()
+    return run

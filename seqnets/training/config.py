@@ -21,7 +21,7 @@ class TrainConfig:
     Attributes:
       batch_size: rows of a global batch B.
       steps: nominal length of the run, over which schedules run.
-      max_steps: stop at this step, schedules unchanged.
+      max_steps: stop at this step, schedules unchanged; beyond ``steps`` they run up to it.
       max_seconds: stop after so many seconds of training; schedules then run over the time.
       patience: stop after so many evaluations without a better one.
       seed: of parameters, data order, and dropout.

@@ -68,8 +68,8 @@ class Limits:
         return not self.max_seconds and step >= self.steps
 
     def reports(self, step: int, seconds: float) -> bool:
-        """Whether a training record is due; ``max_steps`` has no part in it."""
-        end = seconds >= self.max_seconds if self.max_seconds else step == self.steps
+        """Whether a training record is due; that a run stops before its end has no part in it."""
+        end = seconds >= self.max_seconds if self.max_seconds else step == self.length
         return step % self.report_every == 0 or end
 
 

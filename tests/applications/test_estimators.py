@@ -11,14 +11,16 @@ import pandas as pd
 import pytest
 
 from seqnets import Forecaster, LanguageModel
+from seqnets.applications import application
 from seqnets.applications.estimator import NotFittedError
 from seqnets.applications.forecasting import forecasting
 from seqnets.applications.language import language
-from seqnets.config import ConfigError
+from seqnets.config import ConfigError, convert, dump
 from seqnets.data import DataError, Series
 from seqnets.data.cells import LARGEST
-from seqnets.devices import NotEnoughMemoryError
+from seqnets.devices import NotEnoughMemoryError, peers
 from seqnets.modules import apply
+from seqnets.runs.lock import RunLock
 
 SMALL_TEXT = {"hidden": 12, "embedding": 6, "batch_size": 4, "chunk_length": 16}
 SMALL_SERIES = {"hidden": 8, "batch_size": 8, "horizon": 6, "season": 6, "context": 12}
@@ -239,6 +241,56 @@ def test_a_fit_in_a_directory_is_the_commands_run(kind, tmp_path):
     if kind is Forecaster:
         with pytest.raises(DataError, match="frame: expected series"):
             loaded.predict()
+
+
+def among_two(monkeypatch, other):
+    """Have another process with another configuration, as TOML."""
+
+    class Two(type(peers())):
+        def gather(self, text):
+            return [text, other]
+
+    monkeypatch.setattr(application, "all_peers", Two)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"seed": 3}, r"train\.seed: .* got 0 in process 0 and 3 in process 1"),
+        ({"learning_rate": 0.5}, r"optimizer\.learning_rate: .* 0\.5 in process 1"),
+        ({"hidden": 9}, r"model\.hidden: .* 9 in process 1"),
+    ],
+)
+@pytest.mark.parametrize("kind", [LanguageModel, Forecaster])
+def test_processes_with_other_keywords_are_refused(kind, monkeypatch, other, message):
+    small, data = (SMALL_TEXT, TEXT) if kind is LanguageModel else (SMALL_SERIES, frame())
+    among_two(monkeypatch, dump(kind(**{**small, **other}).config))
+    with pytest.raises(ConfigError, match=message):
+        kind(**small).fit(data)
+
+
+def test_processes_with_other_limits_are_refused_and_other_paths_are_not(monkeypatch):
+    config = LanguageModel(**SMALL_TEXT).config
+    longer = convert(type(config), {"train": {"steps": 3}}, base=config)
+    among_two(monkeypatch, dump(longer))
+    with pytest.raises(ConfigError, match=r"train\.steps: .* 2 in process 0 and 3 in process 1"):
+        LanguageModel(**SMALL_TEXT).fit(TEXT, steps=2)
+    elsewhere = convert(type(config), {"data": {"files": ["x"]}}, base=longer)
+    among_two(monkeypatch, dump(elsewhere))
+    assert LanguageModel(**SMALL_TEXT).fit(TEXT, steps=3).result["steps"] == 3
+
+
+def test_a_directory_is_fitted_in_by_one_at_a_time(tmp_path):
+    lock = RunLock()
+    lock.acquire(tmp_path)
+    for resume in (False, True):
+        with pytest.raises(ValueError, match=f"{tmp_path}: is being trained by process"):
+            LanguageModel(**SMALL_TEXT).fit(TEXT, steps=1, directory=tmp_path, resume=resume)
+    lock.release()
+    LanguageModel(**SMALL_TEXT).fit(TEXT, steps=1, directory=tmp_path)
+    with pytest.raises(DataError, match="has changed"):  # which leaves no lock either
+        LanguageModel(**SMALL_TEXT).fit(TEXT[5:], steps=1, directory=tmp_path, resume=True)
+    RunLock().check(tmp_path)
 
 
 def test_series_of_text_are_joined():

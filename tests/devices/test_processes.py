@@ -39,6 +39,7 @@ def test_a_process_on_its_own_leads_itself(rng, alone):
     assert alone.count == 1
     assert alone.broadcast(lambda: ("kept", "told")) == ("kept", "told")
     np.testing.assert_array_equal(alone.scatter(tree["a"], slice(1, 3)), tree["a"][1:])
+    assert alone.gather("ü" * 3000) == ["ü" * 3000]
     alone.wait()
     chex.assert_trees_all_equal(alone.broadcast_arrays(tree), tree)
     chex.assert_trees_all_equal(alone.all_reduce(sums), sums)

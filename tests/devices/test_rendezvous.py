@@ -45,12 +45,29 @@ def test_all_go_on_when_all_have_come(address):
     assert time.monotonic() - start >= 0.5
 
 
-def test_the_missing_are_named(address):
-    first, second = together(lambda: meet(address, 4, 0, 1.5), lambda: meet(address, 4, 2, 1))
-    assert isinstance(first, MissingPeersError)
-    assert "waited 1.5 s for 4 processes; missing: process 1, 3" in str(first)
-    assert isinstance(second, MissingPeersError)
-    assert "waited 1 s for process 0" in str(second)
+def test_the_missing_are_named_to_all_who_have_come(address):
+    errors = together(lambda: meet(address, 4, 0, 1.5), lambda: meet(address, 4, 2, 1))
+    for error in errors:
+        assert isinstance(error, MissingPeersError)
+        assert str(error) == f"{address}: waited 1.5 s for 4 processes; missing: process 1, 3"
+
+
+def test_without_process_0(address):
+    start = time.monotonic()
+    with pytest.raises(MissingPeersError, match=r"waited 0\.5 s for process 0; it is missing"):
+        meet(address, 2, 1, 0.5)
+    assert 0.5 <= time.monotonic() - start < 5
+
+
+def test_the_port_is_free_when_the_others_go_on(address):
+    """JAX's runtime listens there next."""
+    host, port = address.split(":")
+
+    def other():
+        meet(address, 2, 1, 20)
+        socket.create_server((host, int(port))).close()
+
+    assert together(lambda: meet(address, 2, 0, 20), other) == [None, None]
 
 
 def test_two_trainings_at_one_address_stay_apart(address):

@@ -69,14 +69,18 @@ class Together:
             one.bind(("127.0.0.1", 0))
             return one.getsockname()[1]
 
-    def start(self, count, *arguments, devices=2, environments=None, patches=None, own=None):
-        """Start processes that meet at a free port, or by the variables of ``environments``.
+    def start(
+        self, count, *arguments, devices=2, environments=None, patches=None, own=None, port=None
+    ):
+        """Start processes that meet at a port, or by the variables of ``environments``.
 
         By the number of the process, ``patches`` are lines to run before the script, and ``own``
-        further arguments.
+        further arguments, or None for one that never comes.
         """
-        here = f"127.0.0.1:{self.free_port()}"
+        here = f"127.0.0.1:{port or self.free_port()}"
         for number in range(count):
+            if own and own.get(number, ()) is None:
+                continue
             meet = ("--coordinator", here, "--processes", count, "--process-id", number)
             if environments is not None:
                 meet = ("--distributed",)

@@ -1,6 +1,7 @@
 """Processes that train together: the same run as one, one end for all, only process 0 heard."""
 
 import json
+import re
 import signal
 import time
 
@@ -218,6 +219,63 @@ def test_the_cluster_is_asked(together, tmp_path, cluster):
     together.start(2, "--out", tmp_path / "run", "--max-steps", 3, environments=variables)
     assert [end[0] for end in together.end()] == [0, 0]
     assert result(tmp_path / "run")["processes"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("absent", "said"),
+    [
+        (0, "waited 3 s for process 0; it is missing, or waits for others itself"),
+        (1, "waited 3 s for 2 processes; missing: process 1"),
+    ],
+)
+def test_a_process_that_never_comes(together, tmp_path, absent, said):
+    given = ("--out", tmp_path / "run", "--connect-seconds", 3)
+    together.start(2, *given, own={absent: None})
+    began = time.monotonic()
+    ((status, out, err),) = together.end(60)
+    assert time.monotonic() - began < 30  # most of it are imports
+    assert (status, out) == (3, "")
+    assert re.fullmatch(rf"train_text\.py: error: 127\.0\.0\.1:\d+: {said}\n", err)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_a_process_that_is_lost_while_the_runtime_connects(together, tmp_path, by_hand):
+    """Started by hand the two have met, and one ends; in a cluster, one never comes."""
+    given = ("--out", tmp_path / "run", "--connect-seconds", 4)
+    if by_hand:
+        gone = "import jax, os; jax.distributed.initialize = lambda *a, **k: os._exit(9)"
+        together.start(2, *given, patches={1: gone})
+    else:
+        variables = {0: {**slurm(0), "JAX_COORDINATOR_PORT": str(together.free_port())}}
+        together.start(2, *given, environments=variables, own={1: None})
+    (status, out, err), *_ = together.end(60)
+    assert (status, out) == (3, "")
+    said = "waited 4 s for the others to connect; not all of them did"
+    assert err == f"train_text.py: error: {said}\n"
+
+
+@pytest.mark.slow
+def test_two_trainings_at_one_port(together, tmp_path):
+    """The second is turned away, and the first goes on as if alone."""
+    port = together.free_port()
+    together.start(2, "--out", tmp_path / "first", "--set", "train.steps=100000", port=port)
+    together.wait_for(tmp_path / "first" / "metrics.jsonl", 3)
+    first, together.running = together.running, []
+    together.start(2, "--out", tmp_path / "second", "--connect-seconds", 4, port=port)
+    seconds = together.end(60)
+    together.running = first
+    assert [(status, out, err.count("\n")) for status, out, err in seconds] == [(3, "", 1)] * 2
+    assert "cannot listen there, is it in use by another training?" in seconds[0][2]
+    assert "waited 4 s for process 0" in seconds[1][2]
+    assert not (tmp_path / "second").exists()
+    metrics = tmp_path / "first" / "metrics.jsonl"
+    together.wait_for(metrics, len(metrics.read_text().splitlines()) + 20)
+    for process in first:
+        process.send_signal(signal.SIGTERM)
+    assert [end[0] for end in together.end()] == [143, 143]
 
 
 @pytest.mark.slow

@@ -1,6 +1,9 @@
 """One training at a time in a run directory, whoever comes and however the last one ended."""
 
+import errno
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,3 +66,52 @@ def test_a_link_in_its_place_is_not_followed(tmp_path):
     with pytest.raises(OSError, match="symbolic link"):
         RunLock().acquire(tmp_path)
     assert (tmp_path / "elsewhere").read_text() == "kept"
+
+
+def test_where_there_are_no_locks_a_warning_says_so(tmp_path, monkeypatch, caplog):
+    def unsupported(descriptor, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    lock = RunLock()
+    lock.acquire(tmp_path)
+    assert "its file system has no locks" in caplog.text
+    lock.release()
+
+
+def test_a_file_that_its_owner_removes_is_no_lock(tmp_path, monkeypatch):
+    """Between opening the file and locking it the owner may end, and a third process begin."""
+    owner, third, flock = RunLock(), RunLock(), fcntl.flock
+    owner.acquire(tmp_path)
+
+    def late(descriptor, how):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        owner.release()
+        third.acquire(tmp_path)
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(ValueError, match="is being trained by"):
+        RunLock().acquire(tmp_path)
+    third.release()
+
+
+def test_a_folder_that_is_gone_is_unlocked(tmp_path):
+    lock = RunLock()
+    (tmp_path / "run").mkdir()
+    lock.acquire(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")
+    (tmp_path / "run").write_text("a file in its place")
+    lock.release()
+
+
+def test_a_check_writes_nothing(tmp_path):
+    RunLock().check(tmp_path)
+    RunLock().check(tmp_path / "none")
+    assert not list(tmp_path.iterdir())
+    lock = RunLock()
+    lock.acquire(tmp_path)
+    with pytest.raises(ValueError, match=f"is being trained by process {os.getpid()}"):
+        RunLock().check(tmp_path)
+    lock.release()
+    RunLock().check(tmp_path)

@@ -25,6 +25,7 @@ from seqnets.runs import (
     RunDirectory,
     save_weights,
 )
+from seqnets.runs.lock import RunLock
 from seqnets.training import Progress, Snapshot, TrainState, Weights
 
 
@@ -68,6 +69,62 @@ def test_a_directory_begins_and_is_resumed(tmp_path):
     assert (tmp_path / "run" / "config.toml").read_text().startswith("x = 2\n")
     with pytest.raises(ValueError, match="expected a new or empty folder"):
         begin(DirectoryStore(tmp_path / "run"))
+
+
+def files_of(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_directory_that_is_being_trained_in_is_left_alone(tmp_path):
+    first = DirectoryStore(tmp_path / "run")
+    first.begin(SAVED, LIKE, lambda file: None, resume=False)
+    save(first, 3)
+    (tmp_path / "run" / ".config.toml.123.partial").write_text("being written")
+    before = files_of(tmp_path)
+    for other in (
+        lambda: begin(DirectoryStore(tmp_path / "run"), resume=True),
+        lambda: begin(DirectoryStore(tmp_path / "run")),
+        lambda: saved(tmp_path / "run"),
+    ):
+        with pytest.raises(ValueError, match=f"is being trained by process {os.getpid()} on"):
+            other()
+        assert files_of(tmp_path) == before
+    first.end()
+    begin(DirectoryStore(tmp_path / "run"), resume=True, checksums=dict(SAVED.checksums))
+    assert not list(tmp_path.rglob(".*"))  # half a file is gone, and so is the lock
+
+
+def test_no_lock_is_left_where_there_is_no_run(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    changed = tmp_path.stat().st_mtime_ns
+    for resume in (True, False):
+        with pytest.raises(ValueError, match="expected"):
+            begin(DirectoryStore(tmp_path), resume=resume)
+    assert tmp_path.stat().st_mtime_ns == changed
+
+
+def test_of_two_that_begin_at_once_one_does(tmp_path, monkeypatch):
+    """The second finds an empty folder, and when it has the lock, what the first made of it."""
+    acquire = RunLock.acquire
+
+    def late(lock, folder):
+        monkeypatch.setattr(RunLock, "acquire", acquire)
+        begin(DirectoryStore(tmp_path), config="x = 1\n")
+        acquire(lock, folder)
+
+    monkeypatch.setattr(RunLock, "acquire", late)
+    with pytest.raises(ValueError, match="expected a new or empty folder"):
+        begin(DirectoryStore(tmp_path), config="x = 2\n")
+    assert (tmp_path / "config.toml").read_text().startswith("x = 1\n")
+
+
+def test_weights_are_saved_where_a_run_was_killed_at_its_very_start(tmp_path):
+    for left in (".lock", ".config.toml.123.partial"):
+        (tmp_path / "run").mkdir(exist_ok=True)
+        (tmp_path / "run" / left).write_text("")
+        saved(tmp_path / "run")
+        assert DirectoryStore(tmp_path / "run").best_weights(WEIGHTS).params["w"][0] == 7
+        shutil.rmtree(tmp_path / "run")
 
 
 def test_moved_data_is_the_same_data_and_other_data_is_not(tmp_path):

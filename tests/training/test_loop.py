@@ -105,6 +105,12 @@ def test_max_steps_leaves_the_schedule_alone():
     assert recorder.fractions == [0.0, 1 / 50, 2 / 50, 3 / 50]
 
 
+def test_more_steps_than_planned_are_covered_by_the_schedule():
+    recorder = Recorder()
+    run(recorder, limits={"steps": 2, "max_steps": 4})
+    assert recorder.fractions == [0.0, 1 / 4, 2 / 4, 3 / 4]
+
+
 def test_an_error_in_a_hook_ends_all_hooks_and_restores_the_signal_handlers():
     def fail():
         raise OSError("disk full")

@@ -53,10 +53,15 @@ def test_patience_stops_a_run(stale, finished):
     assert Limits(100, max_steps=30, patience=3).finished(9, 0.0, stale) is finished
 
 
-@pytest.mark.parametrize("max_steps", [None, 17, 40, 60])
-def test_records_do_not_depend_on_max_steps(max_steps):
+@pytest.mark.parametrize("max_steps", [None, 17, 40, 45])
+def test_records_do_not_depend_on_where_a_run_stops_early(max_steps):
     limits = Limits(45, max_steps, report_every=20)
     assert [k for k in range(1, 61) if limits.reports(k, 1e9)] == [20, 40, 45, 60]
+
+
+def test_records_of_a_run_beyond_its_steps():
+    limits = Limits(45, max_steps=57, report_every=20)
+    assert [k for k in range(1, 61) if limits.reports(k, 1e9)] == [20, 40, 57, 60]
 
 
 def test_records_of_a_run_bounded_by_time():
