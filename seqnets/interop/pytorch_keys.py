@@ -29,8 +29,29 @@ __all__ = [
 WEIGHTS = ("weight_ih", "weight_hh")
 BIASES = ("bias_ih", "bias_hh")
 PROJECTION = "weight_hr"
-CELL_KEY = re.compile(rf"({'|'.join(WEIGHTS + BIASES)})()()$")
-MODULE_KEY = re.compile(rf"({'|'.join((*WEIGHTS, *BIASES, PROJECTION))})_l(\d+)(_reverse)?$")
+
+
+class _Kind(NamedTuple):
+    """A module of layers, or a single cell: how its keys look, and what reads them."""
+
+    name: str
+    key: re.Pattern[str]
+    example: str
+    reader: str
+
+
+CELL = _Kind(
+    "cell",
+    re.compile(rf"({'|'.join(WEIGHTS + BIASES)})()()$"),
+    "weight_ih",
+    "from_pytorch_cell",
+)
+MODULE = _Kind(
+    "module",
+    re.compile(rf"({'|'.join((*WEIGHTS, *BIASES, PROJECTION))})_l(\d+)(_reverse)?$"),
+    "weight_ih_l0",
+    "from_pytorch",
+)
 
 
 class Form(NamedTuple):
@@ -92,13 +113,7 @@ def form_of_module(state_dict: Mapping[str, Any], prefix: str) -> Form:
     Raises:
       ValueError: if they are those of a cell, or start with something else.
     """
-    found = _matches(state_dict, prefix, MODULE_KEY)
-    if not found and _matches(state_dict, prefix, CELL_KEY):
-        raise ValueError(
-            "state_dict: expected the keys of a module, 'weight_ih_l0' and so on, got those of a "
-            "cell, for which there is from_pytorch_cell"
-        )
-    _check_prefix(state_dict, prefix, MODULE_KEY, found)
+    found = _found(state_dict, prefix, MODULE, CELL)
     return module_form(
         # Not the greatest number: one stray key would ask for a million layers.
         max(1, len({match[2] for match in found})),
@@ -115,13 +130,7 @@ def form_of_cell(state_dict: Mapping[str, Any], prefix: str) -> Form:
     Raises:
       ValueError: if they are those of a module, or start with something else.
     """
-    found = _matches(state_dict, prefix, CELL_KEY)
-    if not found and _matches(state_dict, prefix, MODULE_KEY):
-        raise ValueError(
-            "state_dict: expected the keys of a cell, 'weight_ih' and so on, got those of a "
-            "module, for which there is from_pytorch"
-        )
-    _check_prefix(state_dict, prefix, CELL_KEY, found)
+    found = _found(state_dict, prefix, CELL, MODULE)
     return cell_form(bias=_have_biases(found), prefix=prefix)
 
 
@@ -144,6 +153,20 @@ def check_shapes(arrays: Mapping[str, Float[np.ndarray, "*S"]], form: Form) -> S
             why = "as the first layer and the number of directions ask"
             check_shape(key, arrays[key], shapes[name], why)
     return sizes
+
+
+def _found(
+    state_dict: Mapping[str, Any], prefix: str, kind: _Kind, other: _Kind
+) -> list[re.Match[str]]:
+    """The keys of one kind; ValueError if they are of the other, or start with something else."""
+    found = _matches(state_dict, prefix, kind.key)
+    if not found and _matches(state_dict, prefix, other.key):
+        raise ValueError(
+            f"state_dict: expected the keys of a {kind.name}, {kind.example!r} and so on, got "
+            f"those of a {other.name}, for which there is {other.reader}"
+        )
+    _check_prefix(state_dict, prefix, kind.key, found)
+    return found
 
 
 def _matches(

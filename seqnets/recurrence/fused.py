@@ -37,7 +37,7 @@ from seqnets.recurrence import rows_last as rows
 from seqnets.recurrence.adds_products import adds_products
 from seqnets.recurrence.contract import Steps, zone_out
 from seqnets.recurrence.fused_products import Projected, gradients, products, projection
-from seqnets.recurrence.precision import widened
+from seqnets.recurrence.precision import widen_params
 from seqnets.recurrence.scan import scan
 from seqnets.typing import Array, Float, PyTree
 
@@ -162,7 +162,7 @@ def _pull(
         d_hs = rows.select(now.real, d_hs, jnp.zeros_like(d_hs))
     before = _carries_before(carry, saved.after, now.start, fresh, reverse=reverse)
     weight, project = params.w_h.astype(dtypes.factors), projection(params, dtypes)
-    extra, narrow = widened(params.extra)
+    extra, narrow = widen_params(params.extra)
 
     def step(d: _Cotangents, xs: tuple) -> tuple[_Cotangents, Projected | None]:
         t, now, before, d_h = xs

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from seqnets.cells.roles import has_roles, map_role
 from seqnets.typing import PyTree
 
-__all__ = ["narrow_weights", "wide", "widened"]
+__all__ = ["narrow_weights", "wide", "widen_params"]
 
 PRODUCTS = ("input", "recurrent", "output")
 """Roles of the weights that are factors of products."""
@@ -32,7 +32,7 @@ def narrow_weights(params: PyTree, dtype: Any) -> PyTree:
     return map_role(cast, params, PRODUCTS)
 
 
-def widened(params: PyTree) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
+def widen_params(params: PyTree) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
     """Parameters in float32 or wider, and the function that casts them back.
 
     Cast back inside a loop over time, their gradient is summed over time in the wide dtype.

@@ -17,7 +17,7 @@ from seqnets.cells.gated import (
 )
 from seqnets.cells.prepared import PreparedCell
 from seqnets.recurrence.contract import Steps, select, zone_out
-from seqnets.recurrence.precision import widened
+from seqnets.recurrence.precision import widen_params
 from seqnets.typing import Array, Cell, Float, PyTree
 
 __all__ = ["scan"]
@@ -38,7 +38,7 @@ def scan(
     Returns:
       ``(carry, ys)``, ys ``[B, T, ...]`` at the positions of their inputs.
     """
-    params, narrow = widened(params)
+    params, narrow = widen_params(params)
     prepared, step = _split_step(cell, params, narrow, carry, steps)
 
     def body(carry: PyTree, now: tuple) -> tuple[PyTree, Array]:
