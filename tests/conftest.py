@@ -13,6 +13,10 @@ import jax
 import numpy as np
 import pytest
 
+# A shell ignores Ctrl-C in what it starts in the background; tests send it to processes of theirs.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 FEW_BYTES = 1.2e9

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from seqnets.cells.gate import sigmoid
 from seqnets.cells.lstm import LSTMCarry, LSTMFamily
 from seqnets.typing import Array, Float, PyTree
 
@@ -27,7 +26,7 @@ class CoupledLSTM(LSTMFamily):
 
     Args:
       features: hidden size H.
-      forget_bias: initial bias of the forget gate.
+      forget_bias, activation, gate_activation: as for `LSTM`.
 
     References:
       Greff et al., LSTM: A Search Space Odyssey, 2015, arXiv:1503.04069: the variant CIFG, which
@@ -42,7 +41,7 @@ class CoupledLSTM(LSTMFamily):
     ) -> LSTMCarry:
         """The gates and the two state equations."""
         f, g, o = jnp.split(z_x + z_h, 3, axis=-1)
-        f = sigmoid(f)
-        c = f * carry.c + (1 - f) * jnp.tanh(g)
-        h = sigmoid(o) * jnp.tanh(c)
+        f = self.gate_activation(f)
+        c = f * carry.c + (1 - f) * self.activation(g)
+        h = self.gate_activation(o) * self.activation(c)
         return LSTMCarry(c=c, h=h)

@@ -11,7 +11,7 @@ from seqnets.cells.gate import sigmoid
 from seqnets.cells.gated import GatedCell, GatedParams
 from seqnets.cells.prepared import PreparedCell, project
 from seqnets.cells.product import product
-from seqnets.typing import Array, Float, Key, PyTree
+from seqnets.typing import Activation, Array, Float, Key, PyTree
 
 __all__ = ["GRU", "GRUCarry", "GRUResetBefore"]
 
@@ -38,11 +38,18 @@ class GRU(GatedCell[GRUCarry]):
 
     Args:
       features: hidden size H.
+      activation: element-wise function in the place of tanh.
+      gate_activation: element-wise function in the place of σ.
 
     References:
       Cho et al., Learning Phrase Representations using RNN Encoder-Decoder, 2014,
       arXiv:1406.1078, version 1 (reset after the product).
     """
+
+    activation: Activation = dataclasses.field(default=jnp.tanh, kw_only=True, repr=False)
+    """Element-wise function of the candidate."""
+    gate_activation: Activation = dataclasses.field(default=sigmoid, kw_only=True, repr=False)
+    """Element-wise function of the gates."""
 
     gates: ClassVar[int] = 3
     hidden_bias: ClassVar[bool] = True
@@ -57,9 +64,9 @@ class GRU(GatedCell[GRUCarry]):
         """The gates and the interpolation between the candidate and the old state."""
         r_x, z_x, n_x = jnp.split(z_x, 3, axis=-1)
         r_h, z_h, n_h = jnp.split(z_h, 3, axis=-1)
-        r = sigmoid(r_x + r_h)
-        z = sigmoid(z_x + z_h)
-        n = jnp.tanh(n_x + r * n_h)
+        r = self.gate_activation(r_x + r_h)
+        z = self.gate_activation(z_x + z_h)
+        n = self.activation(n_x + r * n_h)
         h = (1 - z) * n + z * carry.h
         return GRUCarry(h=h)
 
@@ -79,12 +86,19 @@ class GRUResetBefore(PreparedCell[GatedParams, GRUCarry]):
 
     Args:
       features: hidden size H.
+      activation: element-wise function in the place of tanh.
+      gate_activation: element-wise function in the place of σ.
 
     References:
       Cho et al., Learning Phrase Representations using RNN Encoder-Decoder, 2014,
       arXiv:1406.1078, version 3 (reset before the product). Chung et al., 2014,
       arXiv:1412.3555, exchange z and 1 - z.
     """
+
+    activation: Activation = dataclasses.field(default=jnp.tanh, kw_only=True, repr=False)
+    """Element-wise function of the candidate."""
+    gate_activation: Activation = dataclasses.field(default=sigmoid, kw_only=True, repr=False)
+    """Element-wise function of the gates."""
 
     def init(self, key: Key, in_features: int) -> GatedParams:
         """Draw float32 parameters as `GRU` does, without the recurrent bias."""
@@ -107,8 +121,8 @@ class GRUResetBefore(PreparedCell[GatedParams, GRUCarry]):
         r_x, z_x, n_x = jnp.split(prepared, 3, axis=-1)
         w_rz, w_n = jnp.split(params.w_h, [2 * self.features], axis=-1)
         r_h, z_h = jnp.split(product(h, w_rz), 2, axis=-1)
-        r = sigmoid(r_x + r_h)
-        z = sigmoid(z_x + z_h)
-        n = jnp.tanh(n_x + product(r * h, w_n))
+        r = self.gate_activation(r_x + r_h)
+        z = self.gate_activation(z_x + z_h)
+        n = self.activation(n_x + product(r * h, w_n))
         h = (1 - z) * n + z * h
         return GRUCarry(h=h), h

@@ -50,7 +50,7 @@ class LayerNormLSTM(LSTMFamily):
 
     Args:
       features: hidden size H.
-      forget_bias: initial bias of the forget gate.
+      forget_bias, activation, gate_activation: as for `LSTM`.
 
     References:
       Ba, Kiros, Hinton, Layer Normalization, 2016, arXiv:1607.06450, equations 20-22. The shifts
@@ -78,8 +78,9 @@ class LayerNormLSTM(LSTMFamily):
         """The gates of the normalized products, the state, and the output of its norm."""
         z = _norm(z_x, extra.scale_x, extra.b) + _norm(z_h, extra.scale_h)
         i, f, g, o = jnp.split(z, 4, axis=-1)
-        c = sigmoid(f) * carry.c + sigmoid(i) * jnp.tanh(g)
-        h = sigmoid(o) * jnp.tanh(_norm(c, extra.scale_c, extra.b_c))
+        gate = self.gate_activation
+        c = gate(f) * carry.c + gate(i) * self.activation(g)
+        h = gate(o) * self.activation(_norm(c, extra.scale_c, extra.b_c))
         return LSTMCarry(c=c, h=h)
 
 

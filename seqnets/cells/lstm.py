@@ -11,7 +11,7 @@ from seqnets.cells.gate import sigmoid
 from seqnets.cells.gated import GatedCell, GatedParams
 from seqnets.checks import check_number
 from seqnets.initializers import Initializer, forget_bias
-from seqnets.typing import Array, Float, PyTree
+from seqnets.typing import Activation, Array, Float, PyTree
 
 __all__ = ["LSTM", "LSTMCarry", "LSTMFamily"]
 
@@ -33,6 +33,10 @@ class LSTMFamily(GatedCell[LSTMCarry]):
     """
 
     forget_bias: float = 1.0
+    activation: Activation = dataclasses.field(default=jnp.tanh, kw_only=True, repr=False)
+    """Element-wise function of the candidate, and of the cell state before the output gate."""
+    gate_activation: Activation = dataclasses.field(default=sigmoid, kw_only=True, repr=False)
+    """Element-wise function of the gates."""
 
     forget_gate: ClassVar[int] = 1
     """Place of the forget gate among the gates, counted from 0."""
@@ -57,8 +61,9 @@ class LSTMFamily(GatedCell[LSTMCarry]):
     ) -> LSTMCarry:
         """The gates and the two state equations."""
         i, f, g, o = jnp.split(z_x + z_h, 4, axis=-1)
-        c = sigmoid(f) * carry.c + sigmoid(i) * jnp.tanh(g)
-        h = sigmoid(o) * jnp.tanh(c)
+        gate = self.gate_activation
+        c = gate(f) * carry.c + gate(i) * self.activation(g)
+        h = gate(o) * self.activation(c)
         return LSTMCarry(c=c, h=h)
 
 
@@ -76,6 +81,8 @@ class LSTM(LSTMFamily):
     Args:
       features: hidden size H.
       forget_bias: initial bias of the forget gate; it is part of ``b``, not added later.
+      activation: element-wise function in the place of tanh.
+      gate_activation: element-wise function in the place of σ.
 
     Example:
       >>> import jax

@@ -7,7 +7,6 @@ from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
 
-from seqnets.cells.gate import sigmoid
 from seqnets.cells.gated import GatedParams
 from seqnets.cells.lstm import LSTMCarry, LSTMFamily
 from seqnets.typing import Array, Float, Key
@@ -40,7 +39,7 @@ class PeepholeLSTM(LSTMFamily):
 
     Args:
       features: hidden size H.
-      forget_bias: initial bias of the forget gate.
+      forget_bias, activation, gate_activation: as for `LSTM`.
 
     References:
       Gers, Schmidhuber, Recurrent Nets that Time and Count, IJCNN 2000; in the form of Graves,
@@ -64,6 +63,7 @@ class PeepholeLSTM(LSTMFamily):
         """The gates, each with its peephole, and the two state equations."""
         i, f, g, o = jnp.split(z_x + z_h, 4, axis=-1)
         p_i, p_f, p_o = (jnp.broadcast_to(p, i.shape) for p in extra)
-        c = sigmoid(f + p_f * carry.c) * carry.c + sigmoid(i + p_i * carry.c) * jnp.tanh(g)
-        h = sigmoid(o + p_o * c) * jnp.tanh(c)
+        gate = self.gate_activation
+        c = gate(f + p_f * carry.c) * carry.c + gate(i + p_i * carry.c) * self.activation(g)
+        h = gate(o + p_o * c) * self.activation(c)
         return LSTMCarry(c=c, h=h)

@@ -33,7 +33,7 @@ class ProjectedLSTM(LSTMFamily):
     Args:
       features: size of the output P.
       hidden: size of the cell state H.
-      forget_bias: initial bias of the forget gate.
+      forget_bias, activation, gate_activation: as for `LSTM`.
 
     Example:
       >>> import jax

@@ -4,7 +4,8 @@
 NNX; see `flax_linen` and `flax_nnx` for their arrays. LSTMCell has the mathematics of
 OptimizedLSTMCell. The GRUCell resets after the product, as our `GRU`, and the MGUCell is our
 `MGUResetAfter`. A SimpleCell must have been made without ``residual``, an MGUCell with
-``reset_gate=True``, and the gates of all with Flax's default activations. For ConvLSTMCell see
+``reset_gate=True``. Activations are not part of the parameters: cells have sigmoid and tanh, and
+``dataclasses.replace(cell, gate_activation=...)`` gives them others. For ConvLSTMCell see
 `from_flax_conv_lstm`, for whole layers `from_flax_rnn`.
 """
 

@@ -6,10 +6,11 @@ Keras' LSTM has the gates i, f, c, o, which are ours under other letters; its GR
 order z, r, h, where ours is r, z, n. A GRU with ``reset_after=True`` (Keras' default) has the
 biases of the two products as the two rows of its bias and is our `GRU`; one with
 ``reset_after=False`` has one bias and is our `GRUResetBefore`. The biases that a layer with
-``use_bias=False`` lacks are zeros here. Layers must have been made with the gates' activations of
-Keras' defaults (sigmoid and tanh). A layer and its cell have the same list. At masked steps Keras
-repeats the last output, unless ``zero_output_for_mask``, where `seqnets.recurrence.unroll` gives
-zeros; the carries agree.
+``use_bias=False`` lacks are zeros here. Activations are not part of the weights: cells have Keras'
+defaults, sigmoid and tanh, and ``dataclasses.replace(cell, gate_activation=jax.nn.hard_sigmoid)``
+gives them others. A layer and its cell have the same list. At masked steps Keras repeats the last
+output, unless ``zero_output_for_mask``, where `seqnets.recurrence.unroll` gives zeros; the carries
+agree.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ beside them and ``weight_hh_l0`` [G·H, P], and is our `ProjectedLSTM`. The bias
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -113,8 +114,9 @@ def to_pytorch(
 
     Raises:
       ValueError: if the stack has residual or skip connections, another merge of both directions
-        than PyTorch's, or unequal cells, a key of the parameters is missing or unknown, an array
-        does not have the shape that the layer has, or a bias that the module lacks is not zero.
+        than PyTorch's, unequal cells, or gates with activations that PyTorch lacks, a key of the
+        parameters is missing or unknown, an array does not have the shape that the layer has, or a
+        bias that the module lacks is not zero.
       TypeError: if it is not a `Stack`, the cells are of another kind, or their parameters not
         `GatedParams` in a mapping.
     """
@@ -175,8 +177,8 @@ def to_pytorch_cell(
       bias: False for a cell that was made with ``bias=False``; ours must then be zeros.
 
     Raises:
-      ValueError: if the parameters do not have the arrays and shapes of the cell, or a bias that
-        has no place is not zero.
+      ValueError: if the parameters do not have the arrays and shapes of the cell, its gates have
+        activations that PyTorch lacks, or a bias that has no place is not zero.
       TypeError: if the cell is of another kind, or the parameters are not `GatedParams`.
     """
     arrays = _export("params", cell, params, CELL_KINDS, bias=bias)
@@ -186,7 +188,19 @@ def to_pytorch_cell(
 
 def _equations(cell: Any) -> tuple[Any, ...]:
     """What must be equal in all layers: everything but how parameters are drawn."""
-    return type(cell), *(getattr(cell, name, None) for name in ("features", "hidden", "activation"))
+    names = ("features", "hidden", "activation", "gate_activation")
+    return type(cell), *(getattr(cell, name, None) for name in names)
+
+
+def _check_activations(cell: Any) -> None:
+    """Raise unless the gates have the activations that PyTorch's modules are bound to."""
+    usual = {field.name: field.default for field in dataclasses.fields(cell)}
+    for option in () if isinstance(cell, Elman) else ("activation", "gate_activation"):
+        if getattr(cell, option) is not usual[option]:
+            raise ValueError(
+                f"{option}: PyTorch's {type(cell).__name__} has sigmoid gates and tanh, "
+                f"got {getattr(cell, option)}"
+            )
 
 
 def _import(state_dict: Mapping[str, Any], form: Form) -> tuple[dict[str, GatedParams], Sizes]:
@@ -217,6 +231,7 @@ def _export(
 ) -> dict[str, np.ndarray]:
     """The reverse of `_import_direction`; zeros are the second bias of cells that have but one."""
     w_x, w_h, b, b_h, projection = export_params(name, cell, params, kinds, bias=bias)
+    _check_activations(cell)
     named = {"weight_ih": w_x.T, "weight_hh": w_h.T, "bias_ih": b}
     named["bias_hh"] = np.zeros_like(b) if b_h is None else b_h
     if projection is not None:

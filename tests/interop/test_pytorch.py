@@ -291,6 +291,9 @@ def test_what_pytorch_lacks(weights):
     cells = (ProjectedLSTM(5, hidden=6), ProjectedLSTM(5, hidden=7))
     with pytest.raises(ValueError, match="expected cells of one kind and size, got"):
         to_pytorch(stack.clone(layers=cells), params)
+    other = LSTM(5, gate_activation=jax.nn.hard_sigmoid)
+    with pytest.raises(ValueError, match="gate_activation: PyTorch's LSTM has sigmoid gates and"):
+        to_pytorch(stack.clone(layers=(other, other)), params)
     with pytest.raises(TypeError, match=r"\(Elman, LSTM, ProjectedLSTM, GRU\), got GRUResetB"):
         to_pytorch(Stack((GRUResetBefore(5),)), {"layer_0": {"cell": None}})
     with pytest.raises(TypeError, match=r"layers\[0\]: expected a cell \(init, .*\), got object"):

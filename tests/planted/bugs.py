@@ -141,8 +141,8 @@ BUGS = (
     Bug(
         "the update gate of the GRU is inverted",
         "cells/gru.py",
-        "        n = jnp.tanh(n_x + r * n_h)\n        h = (1 - z) * n + z * carry.h",
-        "        n = jnp.tanh(n_x + r * n_h)\n        h = z * n + (1 - z) * carry.h",
+        "        n = self.activation(n_x + r * n_h)\n        h = (1 - z) * n + z * carry.h",
+        "        n = self.activation(n_x + r * n_h)\n        h = z * n + (1 - z) * carry.h",
         ("cells/test_gru.py::test_one_unit_by_hand_reset_after",),
     ),
     Bug(
