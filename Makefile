@@ -11,7 +11,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 # `make test UNOPTIMIZED=` and the slow tests compile as users' programs do.
 UNOPTIMIZED := JAX_DISABLE_MOST_OPTIMIZATIONS=1 XLA_FLAGS=--xla_cpu_use_fusion_emitters=false
 
-.PHONY: install demo test test-oldest test-newest slow planted-bugs soak check coverage clean
+.PHONY: install demo test test-oldest test-newest slow planted-bugs soak check docs coverage clean
 
 install: $(STAMP)
 
@@ -53,8 +53,12 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Writes the site into site/; a warning is an error.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 coverage: install
 	$(UNOPTIMIZED) $(BIN)/python -m pytest -n auto -m 'not slow' --cov=seqnets --cov-branch --cov-report=term
 
 clean:
-	rm -rf .venv .venv-oldest .venv-newest .cache build dist *.egg-info runs
+	rm -rf .venv .venv-oldest .venv-newest .cache build dist site *.egg-info runs

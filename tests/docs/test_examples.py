@@ -9,7 +9,7 @@ import pytest
 
 import seqnets
 
-GUIDES = Path(__file__).parents[2] / "docs" / "guides"
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 LIBRARIES = {"functools", "typing", "flax", "jax", "numpy", "optax", "seqnets"}
 
 
@@ -20,8 +20,8 @@ def block_of(page):
     return blocks[0]
 
 
-PAGES = [page for page in sorted(GUIDES.glob("*.md")) if "```python" in page.read_text("utf-8")]
-FIRST = GUIDES / "first_training.md"
+PAGES = [page for page in sorted(EXAMPLES.glob("*.md")) if "```python" in page.read_text("utf-8")]
+FIRST = EXAMPLES / "first_training.md"
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 

@@ -1,0 +1,72 @@
+"""Notebooks from the tutorials: each page of docs/tutorials becomes one in docs/notebooks.
+
+    python docs/make_notebooks.py            # writes them, with the outputs of a run
+
+A block of ``python`` becomes a cell, a block of ``sh`` a cell of bash; outputs that the page shows are left out, since
+the notebook has its own. `nbformat` and `nbclient` do the rest.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+import nbclient
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+DOCS = Path(__file__).parent
+TUTORIALS = sorted((DOCS / "tutorials").glob("*.md"))
+FENCE = re.compile(r"^```(python|sh|text)([^\n]*)\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
+
+
+def notebook_of(page: Path) -> nbformat.NotebookNode:
+    """The notebook of a page, not yet run."""
+    cells, text, at = [], page.read_text("utf-8"), 0
+    for found in FENCE.finditer(text):
+        language, info, code = found.groups()
+        if language == "text" and info:
+            continue  # a sample: it stays where it is, in the prose
+        cells.append(new_markdown_cell(text[at : found.start()].strip()))
+        at = found.end()
+        if language != "text":
+            magic = "%%bash\n" if language == "sh" else ""
+            cells.append(new_code_cell(magic + code.strip()))
+    cells.append(new_markdown_cell(text[at:].strip()))
+    cells = [cell for cell in cells if cell.source]
+    for number, cell in enumerate(cells):
+        cell.id = f"{page.stem}-{number}"  # the same at each call
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return new_notebook(cells=cells, metadata={"kernelspec": kernel})
+
+
+def run(notebook: nbformat.NotebookNode) -> None:
+    """Run all cells in an empty folder; their outputs become part of the notebook.
+
+    Raises:
+      nbclient.exceptions.CellExecutionError: if a cell fails.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        nbclient.NotebookClient(
+            notebook, timeout=600, record_timing=False, resources={"metadata": {"path": folder}}
+        ).execute()
+
+
+def path_of(page: Path) -> Path:
+    """Where the notebook of a page is."""
+    return DOCS / "notebooks" / f"{page.stem}.ipynb"
+
+
+def main() -> None:
+    """Write all notebooks."""
+    for page in TUTORIALS:
+        notebook = notebook_of(page)
+        run(notebook)
+        path_of(page).parent.mkdir(exist_ok=True)
+        nbformat.write(notebook, path_of(page))
+        print(path_of(page))
+
+
+if __name__ == "__main__":
+    main()

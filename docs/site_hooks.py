@@ -1,0 +1,84 @@
+"""What the site takes from the library itself: a page for every room, and the help of commands.
+
+A page asks for the help of a command by a comment, alone in its line:
+
+    <!-- help of seqnets text train -->
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import io
+import itertools
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+sys.path.insert(0, str(Path(__file__).parent))
+from public_names import ROOMS, Public, public_names, summary
+
+HELP = re.compile(r"^<!-- help of seqnets ([\w ]+) -->$", re.MULTILINE)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the page of every room."""
+    for room in ROOMS:
+        page = f"# seqnets.{room}\n\n{text_of(room)}\n"
+        files.append(File.generated(config, f"reference/{room}.md", content=page))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Fill in the help of commands."""
+    return HELP.sub(lambda found: help_of(found[1].split()), markdown)
+
+
+def text_of(room: str) -> str:
+    """What a room is, a table of its names, then the entry of each, by the file it comes from."""
+    names = public_names(room)
+    about = inspect.getdoc(importlib.import_module(f"seqnets.{room}")) or ""
+    table = ["| Name | |", "|---|---|"]
+    table += [f"| [`{one.name}`](#{one.path}) | {cell(summary(one))} |" for one in names]
+    parts = [about, "\n".join(table)]
+    for module, members in itertools.groupby(names, key=lambda one: one.module):
+        if module != f"seqnets.{room}":
+            parts.append(f"## {title_of(module) if module.startswith('seqnets') else 'From ' + module}")
+        parts += [entry(one) for one in members]
+    return "\n\n".join(parts)
+
+
+def title_of(module: str) -> str:
+    """The first line of a module's docstring, as a heading."""
+    doc = (importlib.import_module(module).__doc__ or module).strip()
+    return re.split(r"[.:;](?:\s|$)|\n\n", doc)[0].replace("\n", " ")
+
+
+def entry(public: Public) -> str:
+    """What mkdocstrings replaces by the documentation of a name; a link for another library's."""
+    if public.module.startswith("seqnets"):
+        return f"::: {public.path}"
+    about = f"{cell(summary(public))} This is `{public.module}.{public.name}`, unchanged."
+    return f"### {public.name} {{ #{public.path} }}\n\n{about}"
+
+
+def cell(text: str) -> str:
+    """Text as the cell of a table."""
+    return text.replace("``", "`").replace("|", "\\|")
+
+
+def help_of(arguments: list[str]) -> str:
+    """What ``seqnets ... --help`` prints."""
+    from seqnets import launch
+
+    os.environ["COLUMNS"] = "100"
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        launch.main([*arguments, "--help"])
+    return f"```text\n{printed.getvalue().strip()}\n```"

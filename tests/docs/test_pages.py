@@ -1,0 +1,55 @@
+"""Every code block of the documentation runs, and prints what its page says."""
+
+import re
+
+import pytest
+from pages import DOCS, ROOT, RUN, blocks_of, pages, run, words
+
+QUICK = (ROOT / "README.md", DOCS / "getting_started.md")
+PAGES = [page for page in pages() if any(block.language in RUN for block in blocks_of(page))]
+SHOWN_ONLY = {"console", "py", "text", "toml", "json"}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[] if page in QUICK else pytest.mark.slow) for page in PAGES],
+    ids=lambda page: page.stem,
+)
+def test_the_blocks_of_a_page_run_and_print_what_it_says(page, tmp_path):
+    for block, printed, shown in run(page, tmp_path):
+        if shown is not None:
+            assert words(printed) == words(shown), f"{page.name}, line {block.line}: {printed}"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
+def test_the_blocks_of_a_page_are_of_known_languages(page):
+    """Nothing escapes being run by a misspelled language."""
+    fences = re.findall(r"^ *```(\w*)", page.read_text("utf-8"), re.MULTILINE)[::2]
+    assert set(fences) <= {*RUN, *SHOWN_ONLY}
+    assert len(fences) == len(list(blocks_of(page)))
+
+
+def test_words_are_compared_and_numbers_are_not():
+    assert words("loss 0.25\n") == words("loss  1e-3")
+    assert words("loss 0.25") != words("lost 0.25")
+
+
+def test_a_block_that_fails_is_a_failure(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```python\nx = 1\n```\n\n```sh\nfalse\n```\n")
+    with pytest.raises(AssertionError, match="CalledProcessError"):
+        run(page, tmp_path)
+    page.write_text("```python\nx = 1\nprint(x / 0)\n```\n")
+    with pytest.raises(AssertionError, match=r"page.md\", line 3"):
+        run(page, tmp_path)
+
+
+def test_blocks_share_names_and_a_folder(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```python\nx = 2\nopen('a', 'w').write('b')\n```\n\n```sh\ncat a\n```\n\n```text\nb\n```\n\n"
+        "```python\nprint(x)\n```\n\n```text title=\"other\"\nnothing\n```\n"
+    )
+    ran = run(page, tmp_path)
+    assert [printed for _, printed, _ in ran] == ["", "b", "2\n"]
+    assert [shown for _, _, shown in ran] == [None, "b\n", None]
