@@ -31,11 +31,11 @@ test: install
 # With the oldest versions that pyproject.toml allows. Jaxlib 0.10.1 prints an error for each program that it
 # takes from its cache.
 test-oldest:
-	JAX_ENABLE_COMPILATION_CACHE=false $(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt EXTRAS=plot,tensorboard,interop,test
+	JAX_ENABLE_COMPILATION_CACHE=false $(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt EXTRAS=plot,tensorboard,interop,test,docs
 
 # With the newest versions that there are; PYTHON=python3.13 takes another Python. Jaxlib 0.12 has no old emitters.
 test-newest:
-	$(MAKE) test VENV=.venv-newest CONSTRAINTS=/dev/null EXTRAS=plot,tensorboard,interop,test \
+	$(MAKE) test VENV=.venv-newest CONSTRAINTS=/dev/null EXTRAS=plot,tensorboard,interop,test,docs \
 	  UNOPTIMIZED=JAX_DISABLE_MOST_OPTIMIZATIONS=1
 
 slow: install

@@ -12,9 +12,7 @@ import griffe
 sys.path.insert(0, str(Path(__file__).parent))
 from public_names import ROOMS, public_names
 
-NAMES = [
-    one for room in ROOMS for one in public_names(room) if one.module.startswith("seqnets")
-]
+NAMES = [one for room in ROOMS for one in public_names(room) if one.module.startswith("seqnets")]
 NAME = re.compile(r"(?<!`)`([\w.]+)`(?!`)")
 
 

@@ -49,7 +49,9 @@ def text_of(room: str) -> str:
     parts = [about, "\n".join(table)]
     for module, members in itertools.groupby(names, key=lambda one: one.module):
         if module != f"seqnets.{room}":
-            parts.append(f"## {title_of(module) if module.startswith('seqnets') else 'From ' + module}")
+            parts.append(
+                f"## {title_of(module) if module.startswith('seqnets') else 'From ' + module}"
+            )
         parts += [entry(one) for one in members]
     return "\n\n".join(parts)
 

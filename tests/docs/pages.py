@@ -23,7 +23,7 @@ NUMBER = re.compile(r"[-+]?(\d+([.,]\d+)*(e[-+]?\d+)?|inf|nan)")
 RUN = ("python", "sh")
 
 # Runs the blocks it is given, each followed by a line that separates their outputs.
-RUNNER = '''
+RUNNER = """
 def run_blocks(blocks, names):
     import subprocess, sys
     for language, line, code in blocks:
@@ -36,7 +36,7 @@ def run_blocks(blocks, names):
 
 import json, sys
 run_blocks(json.load(sys.stdin), globals())
-'''
+"""
 MARK = "=== end of a block ==="
 
 

@@ -6,7 +6,9 @@ import make_notebooks
 import nbformat
 import pytest
 
-EVERY_TUTORIAL = pytest.mark.parametrize("page", make_notebooks.TUTORIALS, ids=lambda page: page.stem)
+EVERY_TUTORIAL = pytest.mark.parametrize(
+    "page", make_notebooks.TUTORIALS, ids=lambda page: page.stem
+)
 
 
 def sources(notebook):

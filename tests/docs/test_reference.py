@@ -13,7 +13,12 @@ NAMES = [one for room in ROOMS for one in public_names(room) if one.module.start
 """Without those of other libraries."""
 SECTION = re.compile(r"^(Args|Returns|Yields|Raises|References):\n((?: +.*\n?|\n)+)", re.MULTILINE)
 ARGUMENTS = re.compile(r"^  ([\w*, ]+):", re.MULTILINE)
-PUBLISHED = ("losses.likelihood", "losses.adversarial", "losses.segmentation", "optimizers.adaptive")
+PUBLISHED = (
+    "losses.likelihood",
+    "losses.adversarial",
+    "losses.segmentation",
+    "optimizers.adaptive",
+)
 
 
 def found(one):
