@@ -1,9 +1,9 @@
 """Notebooks from the tutorials: each page of docs/tutorials becomes one in docs/notebooks.
 
-    python docs/make_notebooks.py            # writes them, with the outputs of a run
+    python docs/make_notebooks.py    # writes them, with the outputs of a run
 
-A block of ``python`` becomes a cell, a block of ``sh`` a cell of bash; outputs that the page shows are left out, since
-the notebook has its own. `nbformat` and `nbclient` do the rest.
+A block of ``python`` becomes a cell, and a block of ``sh`` becomes a cell of bash. Outputs that the
+page shows are left out, since the notebook has its own.
 """
 
 from __future__ import annotations

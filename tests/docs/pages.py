@@ -1,8 +1,8 @@
-"""The code blocks of a page: found, run in order, and compared with the output that the page shows.
+"""Runs the code blocks of a page in order, and compares their output with what the page shows.
 
-Blocks of ``python`` share one namespace, blocks of ``sh`` run in bash, all in one empty folder, as a
-reader would run them. A block of ``text`` without a title is the output of the block before it: its
-words must be those printed, its numbers may differ. Blocks of other languages are only shown.
+Blocks of ``python`` share one namespace, and blocks of ``sh`` run in bash, all in one empty folder,
+as a reader would run them. A block of ``text`` without a title is the output of the block before it:
+the words must be those printed, the numbers may differ. Blocks of other languages are only shown.
 
     python tests/docs/pages.py docs/getting_started.md
 """

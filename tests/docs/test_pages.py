@@ -47,7 +47,8 @@ def test_a_block_that_fails_is_a_failure(tmp_path):
 def test_blocks_share_names_and_a_folder(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
-        "```python\nx = 2\nopen('a', 'w').write('b')\n```\n\n```sh\ncat a\n```\n\n```text\nb\n```\n\n"
+        "```python\nx = 2\nopen('a', 'w').write('b')\n```\n\n"
+        "```sh\ncat a\n```\n\n```text\nb\n```\n\n"
         '```python\nprint(x)\n```\n\n```text title="other"\nnothing\n```\n'
     )
     ran = run(page, tmp_path)
