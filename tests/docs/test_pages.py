@@ -1,12 +1,18 @@
 """Every code block of the documentation runs, and prints what its page says."""
 
+import ast
+import importlib
 import re
+import sys
 
 import pytest
 from pages import DOCS, ROOT, RUN, blocks_of, pages, run, words
+from public_names import ROOMS
 
 QUICK = (ROOT / "README.md", DOCS / "getting_started.md")
 PAGES = [page for page in pages() if any(block.language in RUN for block in blocks_of(page))]
+LIBRARIES = {"flax", "jax", "matplotlib", "numpy", "optax", "pandas", "seqnets"}
+ALLOWED = LIBRARIES | sys.stdlib_module_names
 SHOWN_ONLY = {"console", "py", "text", "toml", "json"}
 
 
@@ -27,6 +33,25 @@ def test_the_blocks_of_a_page_are_of_known_languages(page):
     fences = re.findall(r"^ *```(\w*)", page.read_text("utf-8"), re.MULTILINE)[::2]
     assert set(fences) <= {*RUN, *SHOWN_ONLY}
     assert len(fences) == len(list(blocks_of(page)))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_uses_public_names_alone(page):
+    code = "\n".join(block.code for block in blocks_of(page) if block.language == "python")
+    for node in ast.walk(ast.parse(code)):
+        for field in ("id", "attr", "arg", "name", "asname"):
+            value = getattr(node, field, None)
+            if isinstance(value, str) and re.match(r"_+[a-z]", value):
+                assert value.endswith("__"), f"{page.name} uses {value}"
+        if isinstance(node, ast.Import):
+            assert {alias.name.split(".")[0] for alias in node.names} <= ALLOWED
+        if isinstance(node, ast.ImportFrom):
+            top, *rooms = node.module.split(".")
+            assert top in ALLOWED, f"{page.name} imports {node.module}"
+            if top == "seqnets":
+                assert rooms in [[], *([room] for room in ROOMS)], node.module
+                module = importlib.import_module(node.module)
+                assert all(hasattr(module, alias.name) for alias in node.names)
 
 
 def test_words_are_compared_and_numbers_are_not():
