@@ -1,7 +1,7 @@
 """Runs the code blocks of a page in order, and compares their output with what the page shows.
 
 Blocks of ``python`` share one namespace, and blocks of ``sh`` run in bash, all in one empty folder,
-as a reader would run them. A block of ``text`` without a title is the output of the block before it:
+as a reader would run them. A block of ``text`` without a title is the output of the block before:
 the words must be those printed, the numbers may differ. Blocks of other languages are only shown.
 
     python tests/docs/pages.py docs/getting_started.md
