@@ -80,7 +80,7 @@ def _check_random(name: str, key: Key) -> None:
 
 
 def fold_in_rows(keys: Key | None, number: int) -> Key | None:
-    """New keys for all rows, different for each ``number`` (e.g. a layer's); None stays None."""
+    """New keys for all rows, different for each ``number``, e.g. of a layer; None stays None."""
     return None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
 
 

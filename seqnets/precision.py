@@ -29,6 +29,9 @@ def rounded_once(narrow: Callable[..., Any] | None = None) -> Callable[[Any], An
     Args:
       narrow: function to call instead for narrow floats; it receives float32. It may be slower, or
         less accurate in the last digits of float32, than the decorated function.
+
+    Returns:
+      A decorator.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -61,15 +61,42 @@ class Cell(Protocol[ParamsT, CarryT]):
         ...
 
     def init(self, key: Key, in_features: int) -> ParamsT:
-        """Draw float32 parameters for inputs ``[B, in_features]`` from a random key."""
+        """Draw the parameters.
+
+        Args:
+          key: random key.
+          in_features: size D of the last axis of the inputs.
+
+        Returns:
+          A pytree of float32 arrays.
+        """
         ...
 
     def initial_carry(self, params: ParamsT, batch: int, dtype: Any) -> CarryT:
-        """The carry before the first step; every leaf is ``[batch, ...]`` of ``dtype``."""
+        """The carry before the first step.
+
+        Args:
+          params: parameters, from `init`.
+          batch: number of rows B.
+          dtype: dtype of the floating leaves.
+
+        Returns:
+          A pytree of arrays [B, ...].
+        """
         ...
 
     def step(
         self, params: ParamsT, carry: CarryT, x: Float[Array, "B *D"]
     ) -> tuple[CarryT, Float[Array, "B *H"]]:
-        """Map carry and ``x [B, D]`` to the next carry and ``y [B, features]``."""
+        """Compute one step.
+
+        Args:
+          params: parameters, from `init`.
+          carry: carry before the step, leaves [B, ...].
+          x: inputs, [B, D].
+
+        Returns:
+          ``(carry, y)``: the carry after the step, with the same structure and shapes, and the
+          output [B, features].
+        """
         ...

@@ -40,7 +40,18 @@ class CompositeCell(abc.ABC):
     def step(
         self, params: PyTree, carry: PyTree, x: Float[Array, "B D"], context: PyTree = None
     ) -> tuple[PyTree, PyTree]:
-        """Map carry, ``x [B, D]``, and context to the next carry and the output."""
+        """Compute one step.
+
+        Args:
+          params: parameters, from `init`.
+          carry: carry before the step, leaves [B, ...].
+          x: inputs, [B, D].
+          context: further input, leaves [B, ...]; None if `unroll` was given none.
+
+        Returns:
+          ``(carry, output)``: the carry after the step, with the same structure and shapes, and a
+          pytree of arrays [B, ...].
+        """
 
 
 @dataclasses.dataclass(frozen=True)

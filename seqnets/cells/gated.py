@@ -160,7 +160,19 @@ class GatedCell(abc.ABC, Generic[CarryT]):
     def step(
         self, params: GatedParams, carry: CarryT, x: Float[Array, "B D"]
     ) -> tuple[CarryT, Float[Array, "B H"]]:
-        """One step from ``x [B, D]``: both products, then `pointwise`."""
+        """Compute one step: both products, then `pointwise`.
+
+        Args:
+          params: parameters, from `init`.
+          carry: carry before the step.
+          x: inputs, [B, D].
+
+        Returns:
+          ``(carry, y)``: the carry after the step, and the output [B, features].
+
+        Raises:
+          ValueError: if x is not [B, D] with the D of the parameters.
+        """
         check_rank("x", x, 2, "B D")
         dtypes = product_dtypes(params, x, carry.h)
         z_x = project_inputs(params, x, dtypes)

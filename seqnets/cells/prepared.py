@@ -58,18 +58,47 @@ class PreparedCell(abc.ABC, Generic[ParamsT, CarryT]):
 
     @abc.abstractmethod
     def prepare(self, params: ParamsT, xs: Float[Array, "*B D"]) -> PyTree:
-        """The part that needs only inputs, for one step ``[B, ...]`` or all ``[T, B, ...]``."""
+        """The part of a step that needs only the inputs.
+
+        Args:
+          params: parameters, from `init`.
+          xs: inputs of one step ``[B, ...]`` or of all steps ``[T, B, ...]``.
+
+        Returns:
+          A pytree of arrays with the same leading axes.
+        """
 
     @abc.abstractmethod
     def advance(
         self, params: ParamsT, carry: CarryT, prepared: Any
     ) -> tuple[CarryT, Float[Array, "B *H"]]:
-        """The rest of a step: map carry and prepared inputs of a step to ``(carry, y)``."""
+        """The rest of a step.
+
+        Args:
+          params: parameters, from `init`.
+          carry: carry before the step, leaves [B, ...].
+          prepared: result of `prepare` for this step.
+
+        Returns:
+          ``(carry, y)``: the carry after the step, and the output [B, ..., features].
+        """
 
     def step(
         self, params: ParamsT, carry: CarryT, x: Float[Array, "B *D"]
     ) -> tuple[CarryT, Float[Array, "B *H"]]:
-        """One step from ``x [B, ...]``."""
+        """Compute one step.
+
+        Args:
+          params: parameters, from `init`.
+          carry: carry before the step, leaves [B, ...].
+          x: inputs, [B, ..., D].
+
+        Returns:
+          ``(carry, y)``: the carry after the step, and the output [B, ..., features].
+
+        Raises:
+          ValueError: if x does not have the number of axes, or the size, that the cell expects.
+        """
         letters = f"B {self.input_letters}"
         check_rank("x", x, len(letters.split()), letters)
         return self.advance(params, carry, self.prepare(params, x))

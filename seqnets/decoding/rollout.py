@@ -73,7 +73,7 @@ class Rollout(NamedTuple):
 
 
 def never(value: PyTree, t: Int[Array, ""]) -> Bool[Array, ""]:
-    """The default `Stop`: rows end only at their limit."""
+    """The default ``stop`` of `rollout`, which returns False: rows end only at their limit."""
     return jnp.asarray(False)
 
 

@@ -54,7 +54,13 @@ class Head(Protocol):
         ...
 
     def mean(self, raw: Float[Array, "*N S"]) -> Float[Array, "*N"]:
-        """The mean of the distribution, [...].
+        """The mean of the distribution.
+
+        Args:
+          raw: [..., S].
+
+        Returns:
+          [...].
 
         Raises:
           ValueError: if raw is not [..., S].
@@ -62,7 +68,14 @@ class Head(Protocol):
         ...
 
     def sample(self, raw: Float[Array, "*N S"], key: Key) -> Float[Array, "*N"]:
-        """One independent draw per target value, [...], with one random key.
+        """One independent draw per target value.
+
+        Args:
+          raw: [..., S].
+          key: one random key.
+
+        Returns:
+          [...].
 
         Raises:
           ValueError: if raw is not [..., S].

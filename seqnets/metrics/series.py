@@ -66,7 +66,7 @@ def smape(actual: Float[np.ndarray, " H"], forecast: Float[np.ndarray, " H"]) ->
     """
     y, f = _present(actual, forecast)
     error, size = np.abs(y - f), np.abs(y) + np.abs(f)
-    with np.errstate(invalid="ignore"):  # an infinite forecast: ∞/∞, NaN
+    with np.errstate(invalid="ignore"):  # ∞ / ∞ for an infinite forecast
         return _mean(200 * np.divide(error, size, out=np.zeros_like(size), where=size != 0))
 
 

@@ -1,4 +1,4 @@
-"""Metrics of language models, from sums of negative log likelihoods in nats."""
+"""Metrics of language models, from negative log likelihoods in nats."""
 
 from __future__ import annotations
 

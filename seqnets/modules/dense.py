@@ -97,7 +97,17 @@ class PReLU(nn.Module):
 
     @nn.compact
     def __call__(self, xs: Float[Array, "*S D"]) -> Float[Array, "*S D"]:
-        """Apply the activation to ``xs [..., D]`` with the parameter ``slope``."""
+        """Apply the activation with the parameter ``slope``.
+
+        Args:
+          xs: floats, [..., D].
+
+        Returns:
+          Array with the shape and dtype of xs.
+
+        Raises:
+          TypeError: if xs is not of floats.
+        """
         shape = (jnp.shape(xs)[-1],) if self.per_feature else ()
         slope = self.param("slope", nn.initializers.constant(self.initial_slope), shape)
         return activations.prelu(xs, slope)

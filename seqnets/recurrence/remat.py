@@ -24,7 +24,7 @@ def in_chunks(
 ) -> tuple[PyTree, PyTree]:
     """Run chunk by chunk and store only the carry before each chunk for the gradient.
 
-    The backward pass runs each chunk again. The memory is that of T / every carries and one chunk,
+    The backward pass runs each chunk again. Memory holds T / every carries and one chunk at a time,
     which is least at about ``every = √T``; the additional time is that of one forward pass.
 
     Args:
