@@ -30,7 +30,8 @@ class Execution:
       remat: store only the carry before every ``remat`` time steps for the gradient, and recompute
         the rest in the backward pass; about √T needs the least memory. None stores everything.
       dtype: dtype of the factors of products and of the outputs, e.g. ``"bfloat16"``; the carry,
-        all sums, and the parameters are then float32 or wider. None uses the dtypes given.
+        all sums, and the parameters are then float32 or wider. None uses the dtypes of the inputs
+        and parameters.
 
     Raises:
       TypeError: if remat is not a number.
