@@ -1,7 +1,7 @@
-"""Sequence modeling in JAX: recurrent networks that are right on ragged rows.
+"""Sequence modeling in JAX: recurrent networks that handle rows of unequal length correctly.
 
-The table of contents. Every name is also documented in the module that it comes from, and imported
-when it is first used.
+This module lists the public names. Each is documented in the module that defines it, which is
+imported when the name is first used.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name of the table when it is first used."""
+    """Import a public name when it is first used."""
     if name not in _LAZY:
         raise AttributeError(f"module 'seqnets' has no attribute {name!r}")
     module, _, attribute = _LAZY[name].partition(":")

@@ -1,12 +1,12 @@
-"""Activations, right at the extremes in every float type.
+"""Activation functions that are accurate at the extremes in every float type.
 
-Each is a pure function of floats, keeps shape and dtype, and takes at ±∞ the limit of its value
-and of its gradient. `jax.nn` computes them wherever it does that; NaN stays NaN. All but the two
-softmaxes are element by element.
+Each is a pure function of floats that keeps shape and dtype. At ±∞, its value and its gradient are
+their limits; NaN stays NaN. `jax.nn` is used wherever it meets these conditions. All functions
+except `softmax` and `log_softmax` are element-wise.
 
-In float16 and bfloat16, values and derivatives are computed in float32 and rounded once. They are
-right to a rounding of the dtype at their own size, be it the tail of a sigmoid, apart from numbers
-below 1e-35, which may be 0.
+In float16 and bfloat16, values and derivatives are computed in float32 and rounded once. Their
+relative error is one rounding of the dtype even where they are small, as in the tail of a sigmoid,
+except that numbers below 1e-35 may become 0.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ __all__ = [
 def _with_slope(
     function: Callable[[Array], Array], slope: Callable[[Array], Array]
 ) -> Callable[[Array], Array]:
-    """An element-wise function with a derivative that does not cancel.
+    """An element-wise function with a derivative that avoids cancellation.
 
-    JAX computes ``1 - tanh²``, say, which in float32 is 0 from x = 9 on.
+    For example, JAX computes ``1 - tanh²``, which in float32 is 0 for x >= 9.
     """
     sloped = jax.custom_jvp(function)
     sloped.defjvps(lambda tangent, _, x: tangent * slope(x))
@@ -73,13 +73,26 @@ _softsign = _with_slope(
 
 
 def linear(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """``x``: the identity, for layers that need an activation and want none."""
+    """``x``, the identity, for layers without an activation.
+
+    Args:
+      x: floats of any shape.
+
+    Returns:
+      Array with the shape and dtype of x.
+    """
     return x
 
 
 @rounded_once(_precise_sigmoid)
 def sigmoid(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """``σ(x) = 1 / (1 + exp(-x))``, the logistic function.
+
+    Args:
+      x: floats of any shape.
+
+    Returns:
+      Array with the shape and dtype of x.
 
     References:
       Rumelhart, Hinton, Williams, Learning Representations by Back-Propagating Errors,
@@ -92,6 +105,12 @@ def sigmoid(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
 def tanh(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """``tanh(x) = (exp(x) - exp(-x)) / (exp(x) + exp(-x))``.
 
+    Args:
+      x: floats of any shape.
+
+    Returns:
+      Array with the shape and dtype of x.
+
     References:
       LeCun, Bottou, Orr, Müller, Efficient BackProp, in Neural Networks: Tricks of the Trade,
       1998 (there scaled and stretched).
@@ -102,6 +121,12 @@ def tanh(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
 def relu(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """``max(x, 0)``; the gradient at 0 is 0.
 
+    Args:
+      x: floats of any shape.
+
+    Returns:
+      Array with the shape and dtype of x.
+
     References:
       Nair, Hinton, Rectified Linear Units Improve Restricted Boltzmann Machines, ICML 2010.
     """
@@ -111,6 +136,16 @@ def relu(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
 @rounded_once()
 def leaky_relu(x: Float[Array, "*S"], negative_slope: float = 0.01) -> Float[Array, "*S"]:
     """``x`` where x >= 0, else ``negative_slope · x``; the gradient at 0 is 1.
+
+    Args:
+      x: floats of any shape.
+      negative_slope: slope for x < 0.
+
+    Returns:
+      Array with the shape and dtype of x.
+
+    Raises:
+      TypeError: if negative_slope is not a number.
 
     References:
       Maas, Hannun, Ng, Rectifier Nonlinearities Improve Neural Network Acoustic Models, 2013.
@@ -124,12 +159,15 @@ def prelu(x: Float[Array, "*S D"], slope: Float[Array, " D"] | float) -> Float[A
     """``x`` where x >= 0, else ``slope · x``, with a learned slope; the gradient at 0 is 1.
 
     Args:
-      x: any shape.
-      slope: a scalar, or one slope for each element of the last axis, [D]. A parameter of
-        `seqnets.modules.PReLU`; its gradient is the sum of the negative elements.
+      x: floats of shape [..., D].
+      slope: a scalar, or one slope per element of the last axis, [D]; `seqnets.modules.PReLU` has
+        it as a parameter.
+
+    Returns:
+      Array with the shape and dtype of x.
 
     Raises:
-      TypeError: if x is not of floats.
+      TypeError: if x is not of floats, or slope is not of numbers.
       ValueError: if slope is neither a scalar nor [D].
 
     References:
@@ -143,13 +181,23 @@ def prelu(x: Float[Array, "*S D"], slope: Float[Array, " D"] | float) -> Float[A
         raise ValueError(
             f"slope: expected a scalar or shape {jnp.shape(x)[-1:]}, got {slope.shape}"
         )
-    negative = jnp.minimum(x, 0)  # keeps 0 · ∞ out of the slope's gradient
+    negative = jnp.minimum(x, 0)  # keeps 0 · ∞ out of the gradient of the slope
     return jnp.where(x >= 0, x, jnp.broadcast_to(slope, jnp.shape(x)) * negative)
 
 
 @rounded_once()
 def elu(x: Float[Array, "*S"], alpha: float = 1.0) -> Float[Array, "*S"]:
     """``x`` where x > 0, else ``alpha · (exp(x) - 1)``; the gradient at 0 is alpha.
+
+    Args:
+      x: floats of any shape.
+      alpha: minus the limit for x → -∞.
+
+    Returns:
+      Array with the shape and dtype of x.
+
+    Raises:
+      TypeError: if alpha is not a number.
 
     References:
       Clevert, Unterthiner, Hochreiter, Fast and Accurate Deep Network Learning by Exponential
@@ -161,7 +209,13 @@ def elu(x: Float[Array, "*S"], alpha: float = 1.0) -> Float[Array, "*S"]:
 
 @rounded_once()
 def selu(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """``λ · elu(x, α)`` with α = 1.6733 and λ = 1.0507, which keep mean 0 and variance 1.
+    """``λ · elu(x, α)``, α = 1.6733 and λ = 1.0507, which preserve mean 0 and variance 1.
+
+    Args:
+      x: floats of any shape.
+
+    Returns:
+      Array with the shape and dtype of x.
 
     References:
       Klambauer et al., Self-Normalizing Neural Networks, 2017, arXiv:1706.02515.
@@ -173,7 +227,15 @@ def selu(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
 def celu(x: Float[Array, "*S"], alpha: float = 1.0) -> Float[Array, "*S"]:
     """``max(x, 0) + min(alpha · (exp(x / alpha) - 1), 0)``: ELU with a continuous derivative.
 
+    Args:
+      x: floats of any shape.
+      alpha: minus the limit for x → -∞; positive.
+
+    Returns:
+      Array with the shape and dtype of x.
+
     Raises:
+      TypeError: if alpha is not a number.
       ValueError: if alpha is not positive.
 
     References:
@@ -185,23 +247,32 @@ def celu(x: Float[Array, "*S"], alpha: float = 1.0) -> Float[Array, "*S"]:
 
 @rounded_once()
 def gelu(x: Float[Array, "*S"], *, approximate: bool = False) -> Float[Array, "*S"]:
-    """``x · Φ(x)``, Φ the normal distribution function.
+    """``x · Φ(x)`` with the standard normal distribution function Φ.
 
     Args:
-      x: any shape.
-      approximate: use ``x/2 · (1 + tanh u)``, u = √(2/π) (x + 0.044715 x³), off by at most
-        0.0005; the exact form is the default.
+      x: floats of any shape.
+      approximate: if True, compute ``x/2 · (1 + tanh u)`` with u = √(2/π) (x + 0.044715 x³),
+        whose error is at most 0.0005.
+
+    Returns:
+      Array with the shape and dtype of x.
 
     References:
       Hendrycks, Gimpel, Gaussian Error Linear Units, 2016, arXiv:1606.08415.
     """
-    # Beyond 40, Φ is 0 or 1 even in float64, and x³ may overflow.
+    # For |x| > 40, Φ is 0 or 1 even in float64, and x³ may overflow.
     return _saturate(_cubic_gelu if approximate else _exact_gelu, x, bound=40)
 
 
 @rounded_once()
 def silu(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """``x · σ(x)``, also called swish.
+
+    Args:
+      x: floats of any shape.
+
+    Returns:
+      Array with the shape and dtype of x.
 
     References:
       Elfwing, Uchibe, Doya, Sigmoid-Weighted Linear Units, 2017, arXiv:1702.03118.
@@ -213,6 +284,12 @@ def silu(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
 def mish(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """``x · tanh(softplus(x))``.
 
+    Args:
+      x: floats of any shape.
+
+    Returns:
+      Array with the shape and dtype of x.
+
     References:
       Misra, Mish: A Self Regularized Non-Monotonic Activation Function, 2019, arXiv:1908.08681.
     """
@@ -222,6 +299,12 @@ def mish(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
 @rounded_once()
 def softplus(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """``log(1 + exp(x))``, computed as ``max(x, 0) + log1p(exp(-|x|))``.
+
+    Args:
+      x: floats of any shape.
+
+    Returns:
+      Array with the shape and dtype of x.
 
     References:
       Dugas et al., Incorporating Second-Order Functional Knowledge for Better Option Pricing,
@@ -233,6 +316,12 @@ def softplus(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
 @rounded_once()
 def softsign(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """``x / (1 + |x|)``.
+
+    Args:
+      x: floats of any shape.
+
+    Returns:
+      Array with the shape and dtype of x.
 
     Raises:
       TypeError: if x is not of floats.
@@ -247,7 +336,13 @@ def softsign(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
 
 @rounded_once()
 def hard_sigmoid(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """``min(max(x + 3, 0), 6) / 6``: the variant with slope 1/6 (PyTorch, Keras 3).
+    """``min(max(x + 3, 0), 6) / 6``, the variant with slope 1/6 (PyTorch, Keras 3).
+
+    Args:
+      x: floats of any shape.
+
+    Returns:
+      Array with the shape and dtype of x.
 
     References:
       Courbariaux, Bengio, David, BinaryConnect, 2015, arXiv:1511.00363 (there with slope 1/2);
@@ -259,6 +354,12 @@ def hard_sigmoid(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
 def hard_tanh(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """``min(max(x, -1), 1)``.
 
+    Args:
+      x: floats of any shape.
+
+    Returns:
+      Array with the shape and dtype of x.
+
     References:
       Collobert, Large Scale Machine Learning, PhD thesis, Université Paris VI, 2004.
     """
@@ -267,6 +368,12 @@ def hard_tanh(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
 
 def relu6(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """``min(max(x, 0), 6)``.
+
+    Args:
+      x: floats of any shape.
+
+    Returns:
+      Array with the shape and dtype of x.
 
     References:
       Krizhevsky, Convolutional Deep Belief Networks on CIFAR-10, 2010.
@@ -278,6 +385,12 @@ def relu6(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
 def log_sigmoid(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """``log σ(x) = -log(1 + exp(-x))``, computed as ``-softplus(-x)``.
 
+    Args:
+      x: floats of any shape.
+
+    Returns:
+      Array with the shape and dtype of x.
+
     References:
       Dugas et al., Incorporating Second-Order Functional Knowledge for Better Option Pricing,
       NIPS 2000 (softplus).
@@ -287,16 +400,22 @@ def log_sigmoid(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
 
 @rounded_once()
 def softmax(x: Float[Array, "*S V"], axis: int = -1) -> Float[Array, "*S V"]:
-    """``exp(x_i) / Σ_j exp(x_j)`` along an axis; entries of -∞ get probability 0.
+    """``exp(x_i) / Σ_j exp(x_j)`` along an axis; elements of -∞ get probability 0.
 
-    NaN where no limit exists: with an entry of +∞, or with nothing but -∞ along the axis.
+    Args:
+      x: floats, [..., V].
+      axis: axis along which the results sum to 1.
+
+    Returns:
+      Array with the shape and dtype of x. It is NaN where no limit exists: if an element along
+      the axis is +∞, or all are -∞.
 
     Raises:
       TypeError: if x is not of floats.
 
     References:
       Bridle, Probabilistic Interpretation of Feedforward Classification Network Outputs, in
-      Neurocomputing, 1990; the largest entry is subtracted first, so that exp cannot overflow.
+      Neurocomputing, 1990; the largest element is subtracted first, so that exp cannot overflow.
     """
     check_dtype("x", x, "float")
     return jax.nn.softmax(x, axis=axis)
@@ -304,7 +423,14 @@ def softmax(x: Float[Array, "*S V"], axis: int = -1) -> Float[Array, "*S V"]:
 
 @rounded_once()
 def log_softmax(x: Float[Array, "*S V"], axis: int = -1) -> Float[Array, "*S V"]:
-    """``x_i - log Σ_j exp(x_j)`` along an axis, the logarithm of `softmax`; NaN where that is.
+    """``x_i - log Σ_j exp(x_j)`` along an axis, the logarithm of `softmax`.
+
+    Args:
+      x: floats, [..., V].
+      axis: axis along which the exponentials of the results sum to 1.
+
+    Returns:
+      Array with the shape and dtype of x; NaN where `softmax` is NaN.
 
     Raises:
       TypeError: if x is not of floats.
@@ -328,15 +454,15 @@ def _exact_gelu(x: Array) -> Array:
 
 
 def _cubic_gelu(x: Array) -> Array:
-    """The approximation of `gelu`; ``(1 + tanh u) / 2 = σ(2u)``, without the cancellation."""
+    """The approximation of `gelu`, with ``(1 + tanh u) / 2 = σ(2u)`` to avoid cancellation."""
     return x * jax.nn.sigmoid(math.sqrt(8 / math.pi) * (x + 0.044715 * x**3))
 
 
 def _saturate(function: Callable[[Array], Array], x: Array, bound: float) -> Array:
-    """Functions that tend to 0 on the left and to x on the right, without ``0 · ∞`` between.
+    """Evaluate a function that tends to 0 on the left and to x on the right, without ``0 · ∞``.
 
-    Beyond ±bound the function equals its limit in every float type, so that value and gradient
-    are taken from the limit there.
+    Outside of [-bound, bound], the function equals its limit in every float type, so the value
+    and the gradient of the limit are used there.
     """
     x = jnp.asarray(x)
     inside = jnp.abs(x) <= bound

@@ -1,8 +1,8 @@
-"""Checks of arguments: mistakes of the caller become ValueError or TypeError that name them.
+"""Checks of arguments, which raise a ValueError or TypeError that names the argument.
 
-Every check looks only at static facts (shape, dtype, Python values), so under `jax.jit` it
-runs once, at trace time, and costs nothing afterwards. Of a traced number nothing but its shape
-and dtype is known; its range is not checked.
+All checks use only static information (shapes, dtypes, Python values). Under `jax.jit` they run
+once, at trace time, and cost nothing afterwards. Since only the shape and dtype of a traced number
+are known, its range is not checked.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 
 
 def check_rank(name: str, x: Any, rank: int, letters: str) -> None:
-    """Raise unless ``x`` has ``rank`` axes; ``letters`` is how the axes are called, ``"B T D"``."""
+    """Raise unless ``x`` has ``rank`` axes; ``letters`` names the axes, e.g. ``"B T D"``."""
     if np.ndim(x) != rank:
         raise ValueError(
             f"{name}: expected shape [{letters.replace(' ', ', ')}] ({rank} axes), "
@@ -43,14 +43,14 @@ def check_rank(name: str, x: Any, rank: int, letters: str) -> None:
 
 
 def check_shape(name: str, x: Any, shape: tuple[int, ...], why: str = "") -> None:
-    """Raise unless ``x.shape == shape``; ``why`` says where the expected shape comes from."""
+    """Raise unless ``x.shape == shape``; ``why`` explains the expected shape in the message."""
     if np.shape(x) != tuple(shape):
         hint = f" ({why})" if why else ""
         raise ValueError(f"{name}: expected shape {tuple(shape)}{hint}, got {np.shape(x)}")
 
 
 def check_same_shape(**arrays: Any) -> None:
-    """Raise unless all arrays have one shape: nothing in this library broadcasts silently."""
+    """Raise unless all arrays have the same shape; this library never broadcasts silently."""
     shapes = {name: np.shape(x) for name, x in arrays.items()}
     if len(set(shapes.values())) > 1:
         listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
@@ -58,13 +58,13 @@ def check_same_shape(**arrays: Any) -> None:
 
 
 def check_rows(name: str, tree: PyTree, rows: int | None = None, whose: str = "") -> int:
-    """Raise unless every leaf of a tree is [B, ...], with one number of rows B; return B.
+    """Raise unless every leaf of a tree is [B, ...], with the same number of rows B; return B.
 
     Args:
-      name: what an error calls the tree.
+      name: name of the tree in error messages.
       tree: the arrays.
       rows: B if it is known; a tree without arrays is then accepted.
-      whose: the argument that ``rows`` is the number of rows of, for the error.
+      whose: name of the argument that has ``rows`` rows, for error messages.
     """
     counts = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(tree)}
     if not counts and rows is None:
@@ -76,7 +76,7 @@ def check_rows(name: str, tree: PyTree, rows: int | None = None, whose: str = ""
 
 
 def _raise_for_rows(name: str, tree: PyTree, rows: int | None, whose: str) -> NoReturn:
-    """Raise for the first leaf that is not [B, ...]; apart, since to name leaves is slow."""
+    """Raise for the first leaf that is not [B, ...]; separate because naming leaves is slow."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     hint = "" if whose else "; arrays without rows belong in the parameters or the variables"
     whose = whose or name + jax.tree_util.keystr(leaves[0][0])
@@ -93,7 +93,7 @@ def _raise_for_rows(name: str, tree: PyTree, rows: int | None, whose: str) -> No
 
 
 def check_like(name: str, got: PyTree, expected: PyTree) -> None:
-    """Raise unless a tree has the structure, shapes, and dtypes of another, its former value."""
+    """Raise unless a tree has the structure, shapes, and dtypes of its value before the step."""
     kinds = [
         jax.tree.map(lambda x: f"{jnp.asarray(x).dtype}{list(jnp.shape(x))}", tree)
         for tree in (expected, got)
@@ -112,7 +112,7 @@ def check_cell(name: str, cell: Any) -> None:
 
 
 def check_dtype(name: str, x: Any, kind: Literal["float", "int", "bool"]) -> None:
-    """Raise TypeError unless ``x`` is of ``kind``: ``"float"``, ``"int"`` or ``"bool"``."""
+    """Raise TypeError unless the dtype of ``x`` is of ``kind``."""
     kinds = {"float": jnp.floating, "int": jnp.integer, "bool": jnp.bool_}
     dtype = jnp.asarray(x).dtype if not hasattr(x, "dtype") else x.dtype
     if not jnp.issubdtype(dtype, kinds[kind]):
@@ -120,9 +120,9 @@ def check_dtype(name: str, x: Any, kind: Literal["float", "int", "bool"]) -> Non
 
 
 def check_number(name: str, value: Any) -> None:
-    """Raise TypeError unless ``value`` is a real number, or an array without axes of one.
+    """Raise TypeError unless ``value`` is a real number or a scalar array of one.
 
-    True, "1", and None are no numbers. A traced number is one.
+    True, "1", and None are not numbers. A traced number is a number.
     """
     if isinstance(value, numbers.Real):
         number = not isinstance(value, bool)
@@ -144,8 +144,8 @@ def check_range(
 ) -> None:
     """Raise TypeError unless ``value`` is a number, ValueError unless between ``low`` and ``high``.
 
-    ``closed`` names the ends that belong to the range: ``"both"``, ``"left"``, ``"right"`` or
-    ``"neither"``. NaN is never in range. A traced number always is.
+    ``closed`` says which ends belong to the range: ``"both"``, ``"left"``, ``"right"``, or
+    ``"neither"``. NaN is never in the range; traced numbers are not checked.
     """
     check_number(name, value)
     if isinstance(value, jax.core.Tracer):
@@ -161,10 +161,11 @@ def check_range(
 def check_levels(
     name: str, levels: Sequence[float] | Float[np.ndarray, " Q"]
 ) -> Float[np.ndarray, " Q"]:
-    """Quantile levels as float64 [Q]; ValueError unless they increase within (0, 1).
+    """Quantile levels as a float64 array [Q].
 
     Raises:
-      TypeError: if one of them is not a number.
+      TypeError: if a level is not a number.
+      ValueError: unless the levels are increasing in (0, 1).
     """
     if np.ndim(levels) == 1:
         for place, level in enumerate(levels):
@@ -177,7 +178,7 @@ def check_levels(
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return a hint naming the nearest of ``known`` and then all of them, for error messages."""
+    """A hint for error messages that names the closest match in ``known``, then all of them."""
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""

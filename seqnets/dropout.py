@@ -1,4 +1,4 @@
-"""Dropout whose randomness follows the row, not the device."""
+"""Dropout with one random key per row, so that the result does not depend on the device."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ def dropout(
 ) -> Float[Array, " B *D"]:
     """Zero elements with probability ``rate`` and scale the others by ``1 / (1 - rate)``.
 
-    Every row draws from a key of its own, so a row gets the same noise whichever device it
-    is on and however many rows are beside it.
+    Every row has its own key, so its noise depends neither on the device that holds it nor on the
+    other rows of the batch.
 
     Args:
-      xs: [B, ...] float.
-      keys: [B] random keys, or None for no dropout (evaluation).
+      xs: [B, ...] floats.
+      keys: [B] typed random keys, or None for no dropout (evaluation).
       rate: probability of zero, in [0, 1).
-      same_steps: of xs [B, T, ...] draw once a row, for all steps alike (variational dropout).
+      same_steps: for xs [B, T, ...], use the same mask at all time steps (variational dropout).
 
     Returns:
-      [B, ...] of the dtype of xs.
+      [B, ...] with the dtype of xs.
 
     Raises:
-      TypeError: if xs is not of floats, or keys is not of typed keys.
+      TypeError: if xs is not of floats, rate is not a number, or keys is not of typed keys.
       ValueError: if rate is not in [0, 1) or keys is not [B].
 
     References:
       Srivastava et al., Dropout: A Simple Way to Prevent Neural Networks from Overfitting,
-      JMLR 15, 2014 (here in the inverted form, scaled while training); Gal, Ghahramani, A
+      JMLR 15, 2014 (here in the inverted form, scaled in training); Gal, Ghahramani, A
       Theoretically Grounded Application of Dropout in Recurrent Neural Networks, 2016,
-      arXiv:1512.05287 (the same at all steps).
+      arXiv:1512.05287 (variational dropout).
     """
     check_dtype("xs", xs, "float")
     check_range("rate", rate, 0, 1, closed="left")
@@ -49,22 +49,22 @@ def dropout(
 
 
 def check_keys(name: str, keys: Key, rows: int) -> None:
-    """Raise unless there is a typed random key for each of a number of rows."""
+    """Raise unless ``keys`` is an array of typed random keys, one per row."""
     _check_random(name, keys)
     if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
         raise TypeError(
-            f"{name}: expected typed keys (jax.random.key), one a row, got {keys.dtype} of shape "
-            f"{keys.shape}; jax.random.wrap_key_data makes them of raw ones"
+            f"{name}: expected typed keys (jax.random.key), one per row, got {keys.dtype} of shape "
+            f"{keys.shape}; jax.random.wrap_key_data converts raw keys"
         )
-    check_shape(name, keys, (rows,), "one key a row")
+    check_shape(name, keys, (rows,), "one key per row")
 
 
 def as_key(name: str, key: Key) -> Key:
-    """One typed random key; a raw one, of `jax.random.PRNGKey`, is wrapped.
+    """The key as a typed random key; a raw one, from `jax.random.PRNGKey`, is wrapped.
 
     Raises:
-      TypeError: if it is not a random key.
-      ValueError: if it is more than one.
+      TypeError: if key is not a random key.
+      ValueError: if key is an array of several keys.
     """
     _check_random(name, key)
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -76,11 +76,11 @@ def as_key(name: str, key: Key) -> Key:
 def _check_random(name: str, key: Key) -> None:
     kinds = (jax.dtypes.prng_key, jnp.uint32)
     if not isinstance(key, jax.Array) or not any(jnp.issubdtype(key.dtype, k) for k in kinds):
-        raise TypeError(f"{name}: expected a random key of jax.random.key, got {key!r}")
+        raise TypeError(f"{name}: expected a random key from jax.random.key, got {key!r}")
 
 
 def fold_in_rows(keys: Key | None, number: int) -> Key | None:
-    """New keys for each row, different for each ``number`` (of a layer, say); None stays None."""
+    """New keys for all rows, different for each ``number``, e.g. of a layer; None stays None."""
     return None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
 
 

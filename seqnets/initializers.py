@@ -1,4 +1,4 @@
-"""Initial weights of recurrent layers: one block a gate, and biases that remember."""
+"""Initializers of recurrent layers: weights gate by gate, and biases for long memory."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Initializer = Callable[[Key, tuple[int, ...], Any], Array]
 
 @dataclasses.dataclass(frozen=True)
 class Initialization:
-    """How the weights of a recurrent cell are drawn; None is the cell's own way.
+    """How to draw the weights of a recurrent cell; None keeps the default of the cell.
 
-    Weights are drawn gate by gate: one initializer serves every block, a tuple has one for each,
-    in the order of the cell's gates. Functions compare by identity, so build an initializer once
-    where cells have to be equal (a cell that differs is compiled again).
+    Weights are drawn gate by gate. A single initializer is used for every block; a tuple has one
+    initializer per block, in the order of the cell's gates. Functions compare by identity, so reuse
+    the same initializer in cells that should be equal (a cell that differs is compiled again).
 
     Attributes:
-      inputs: of the input weights, called for one gate's block.
-      recurrent: of the recurrent weights, called for one gate's block.
-      bias: of the whole bias ``[G·H]``, for instance `forget_bias`, `chrono` or `per_gate`.
+      inputs: initializer of the input weights, called with the shape of one block.
+      recurrent: initializer of the recurrent weights, called with the shape of one block.
+      bias: initializer of the whole bias ``[G·H]``, e.g. `forget_bias`, `chrono`, or `per_gate`.
 
     Example:
       >>> from seqnets.cells import LSTM
@@ -43,21 +43,21 @@ class Initialization:
 
 
 def per_gate(initializer: Initializer | tuple[Initializer, ...], gates: int) -> Initializer:
-    """Draw each gate's block of a fused weight by itself, then join them on the last axis.
+    """Draw the blocks of the gates independently and concatenate them on the last axis.
 
-    An orthogonal draw of the whole ``[H, G·H]`` weight would make the gates' blocks depend on
-    each other and scale them down; drawn apart, every ``[H, H]`` block is orthogonal.
+    An orthogonal draw of the whole ``[H, G·H]`` weight would make the blocks depend on each other
+    and scale them down; when drawn independently, every ``[H, H]`` block is orthogonal.
 
     Args:
-      initializer: called with ``(key, (..., H), dtype)`` for each gate; a tuple has one a gate.
+      initializer: called with ``(key, (..., H), dtype)`` for each gate; a tuple has one per gate.
       gates: number of blocks G.
 
     Returns:
       An initializer of arrays ``[..., G·H]``.
 
     Raises:
-      ValueError: if gates is below 1, or a tuple has another length; and when called for a last
-        axis that it does not divide.
+      ValueError: if gates is below 1, or a tuple does not have ``gates`` elements; and when called,
+        if the last axis is not divisible by gates.
 
     Example:
       >>> init = per_gate(jax.nn.initializers.orthogonal(), gates=4)
@@ -79,19 +79,22 @@ def per_gate(initializer: Initializer | tuple[Initializer, ...], gates: int) -> 
 
 
 def forget_bias(value: float, gate: int, gates: int) -> Initializer:
-    """Biases of zero, except ``value`` for one gate: an LSTM that remembers from the start.
+    """Biases that are ``value`` for one gate and zero for the others.
+
+    A positive forget bias lets an LSTM keep its state from the start of training.
 
     Args:
       value: bias of the gate.
-      gate: its place among the blocks, counted from 0.
+      gate: index of the gate among the blocks, in [0, gates).
       gates: number of blocks G.
 
     Returns:
       An initializer of arrays ``[..., G·H]``.
 
     Raises:
-      ValueError: if gate is not in [0, gates); and when called for a last axis that gates does
-        not divide.
+      TypeError: if an argument is not a number.
+      ValueError: if gates is below 1 or gate is not in [0, gates); and when called, if the last
+        axis is not divisible by gates.
 
     References:
       Jozefowicz, Zaremba, Sutskever, An Empirical Exploration of Recurrent Network
@@ -112,24 +115,26 @@ def forget_bias(value: float, gate: int, gates: int) -> Initializer:
 def chrono(
     longest: float, *, forget_gate: int, gates: int, input_gate: int | None = None
 ) -> Initializer:
-    """Biases whose memories last up to ``longest`` steps, spread evenly over the units.
+    """Chrono initialization: biases for memories of up to ``longest`` time steps.
 
         b_f = log u,   b_i = -b_f,   u ~ Uniform(1, longest - 1)
 
-    and zeros for the other gates: σ(b_f) forgets about 1/u of the state a step.
+    The biases of the other gates are zero. With σ(b_f), a unit forgets about 1/u of its state per
+    time step.
 
     Args:
-      longest: time between related steps that should still be learned, in steps, > 2.
-      forget_gate: place of the forget gate among the blocks, counted from 0.
+      longest: largest distance between dependent time steps that should be learned, > 2.
+      forget_gate: index of the forget gate among the blocks, in [0, gates).
       gates: number of blocks G.
-      input_gate: place of the input gate; None for cells in which it is 1 - forget gate.
+      input_gate: index of the input gate; None for cells in which it is 1 - forget gate.
 
     Returns:
       An initializer of arrays ``[..., G·H]``.
 
     Raises:
-      ValueError: if longest is not above 2, or a gate is not in [0, gates); and when called for
-        a last axis that gates does not divide.
+      TypeError: if an argument is not a number.
+      ValueError: if longest is not above 2, or an index is not in [0, gates); and when called, if
+        the last axis is not divisible by gates.
 
     References:
       Tallec, Ollivier, Can Recurrent Neural Networks Warp Time?, 2018, arXiv:1804.11188.
@@ -154,15 +159,15 @@ def chrono(
 
 
 def embedding_table(*, tied: bool = False) -> Initializer:
-    """Normal rows of standard deviation 1, or 1 / √E where the table is the output layer as well.
+    """Normal elements with standard deviation 1, or 1 / √E if the output layer shares the table.
 
-    The input weights of a layer are scaled for inputs of unit variance: Flax's default, 1 / √E,
-    shows it an input √E times too small, so that training begins by making the table larger. Where
-    the logits are products with the same rows, these must be of unit length, or the first
-    predictions are far too certain.
+    Input weights are scaled for inputs of unit variance. The default of Flax, 1 / √E, gives inputs
+    that are √E times too small, so that training first has to enlarge the table. If the logits are
+    products with the same rows, the rows must have unit length, or the initial predictions are far
+    too certain.
 
     Args:
-      tied: whether the table is also that of the output layer.
+      tied: whether the output layer uses the same table.
 
     Returns:
       An initializer of arrays ``[V, E]``.
@@ -181,7 +186,7 @@ def embedding_table(*, tied: bool = False) -> Initializer:
 
 
 def _block_size(shape: tuple[int, ...], gates: int) -> int:
-    """H of a last axis ``G·H``."""
+    """The size H of a block, for a last axis ``G·H``."""
     if shape[-1] % gates:
         raise ValueError(f"shape: expected a last axis divisible by {gates} gates, got {shape}")
     return shape[-1] // gates

@@ -1,4 +1,4 @@
-"""Pictures of forecasts, with matplotlib (the extra ``plot``)."""
+"""Plots of forecasts, with matplotlib (the extra ``plot``)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from seqnets.typing import Float
 __all__ = ["BANDS", "check_picture", "plot_forecasts"]
 
 BANDS = (0.05, 0.25, 0.5, 0.75, 0.95)
-"""Levels that a picture needs: the median and the central 50 % and 90 %."""
+"""The quantile levels of a plot: the median and the central 50 % and 90 % intervals."""
 
 FORMATS = ("png", "svg", "pdf", "jpg", "jpeg", "webp", "tif", "tiff", "eps", "ps")
 MOST = 6
@@ -34,17 +34,17 @@ def plot_forecasts(
     quantiles: Sequence[Float[np.ndarray, "H Q"]],
     actuals: Sequence[Float[np.ndarray, " H"]] | None = None,
 ) -> None:
-    """Draw the end of each history, the median, and bands of 50 % and 90 %.
+    """Plot the end of each history, the median forecast, and bands of 50 % and 90 %.
 
     Args:
-      path: file to write; its ending says the format, one of `FORMATS`.
-      series: histories; of many, `MOST` evenly spaced ones are drawn.
-      quantiles: [H, 5] forecasts at the levels `BANDS`, one a series.
-      actuals: what came then, [at most H], drawn where given.
+      path: file to write; its suffix gives the format, one of `FORMATS`.
+      series: histories; if there are more than `MOST`, as many evenly spaced ones are drawn.
+      quantiles: one [H, 5] array per series, the forecasts at the levels `BANDS`.
+      actuals: one array per series with the actual values, at most H; None draws none.
 
     Raises:
-      ImportError: if matplotlib is not installed, naming the extra.
-      DataError: if the file's ending is no format of a picture, or it cannot be written.
+      ImportError: if matplotlib is not installed; the message names the extra.
+      DataError: if the suffix is not an image format, or the file cannot be written.
     """
     picture_format = check_picture(str(path), path)
     require("matplotlib", extra="plot")
@@ -66,14 +66,17 @@ def plot_forecasts(
 
 
 def check_picture(name: str, path: str | Path) -> str:
-    """The format of a picture, by the ending of its file; png for a device such as ``/dev/stdout``.
+    """The image format for a file, from its suffix; png for a device such as ``/dev/stdout``.
 
     Args:
-      name: what begins a message: of the argument, or the path itself.
+      name: name of the argument, or the path, with which error messages start.
       path: file to write.
 
+    Returns:
+      One of `FORMATS`.
+
     Raises:
-      DataError: if the ending is no format of a picture, or the file cannot be written.
+      DataError: if the suffix is not an image format, or the file cannot be written.
     """
     ending = Path(path).suffix[1:].lower()
     if ending not in FORMATS and not is_special(path):

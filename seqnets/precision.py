@@ -1,4 +1,4 @@
-"""Narrow floats (float16, bfloat16): arithmetic in float32, one rounding at the end."""
+"""Arithmetic for narrow floats (float16, bfloat16) in float32, with one rounding at the end."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ __all__ = ["rounded_once", "widened"]
 
 
 def widened(x: Shaped[Array, "*S"]) -> Shaped[Array, "*S"]:
-    """Floats of fewer than 32 bits as float32; all else as it is."""
+    """Floats with fewer than 32 bits as float32; other arrays unchanged."""
     dtype = jnp.result_type(x)
     narrow = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
     return jnp.asarray(x, jnp.float32) if narrow else x
 
 
 def rounded_once(narrow: Callable[..., Any] | None = None) -> Callable[[Any], Any]:
-    """Decorator of a function of an array, whose dtype the result has.
+    """Decorator for a function that returns an array with the dtype of its first argument.
 
-    If the array is of narrow floats, the result is computed in float32 and rounded; so are the
-    derivatives. Other dtypes go straight to the function.
+    For narrow floats, the result and its derivatives are computed in float32 and rounded. Other
+    dtypes are passed to the function unchanged.
 
     Args:
-      narrow: what computes narrow floats in place of the function, given float32. It may cost more
-        than is right for float32, whose last digits are lost in the rounding.
+      narrow: function to call instead for narrow floats; it receives float32. It may be slower, or
+        less accurate in the last digits of float32, than the decorated function.
+
+    Returns:
+      A decorator.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,8 +1,8 @@
-"""One reduction type: sums travel with their weights, and are divided once, late.
+"""Weighted sums that keep numerator and denominator separate until the final division.
 
-A masked mean taken on each device and then averaged over devices is wrong whenever the devices
-hold unequal numbers of real elements. A `Weighted` keeps numerator and denominator apart, so
-that batches, chunks and devices are combined by addition and the one division comes last.
+Averaging the masked means of several devices is wrong if the devices hold different numbers of
+real elements. A `Weighted` keeps the total and the weight separate, so that batches, chunks, and
+devices are combined by addition, followed by a single division.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ __all__ = ["Weighted", "weighted", "widen"]
 
 
 class Weighted(NamedTuple):
-    """A sum and the weight it stands for: ``mean = total / weight``.
+    """A weighted sum and its total weight: ``mean = total / weight``.
 
-    Add two of them to combine their elements (`+` is addition of both parts, not tuple
-    concatenation).
+    Add two of them to combine their elements (`+` adds both parts and does not concatenate).
     """
 
     total: Float[Array, "*S"]
@@ -34,23 +33,23 @@ class Weighted(NamedTuple):
         return Weighted(self.total + other.total, self.weight + other.weight)
 
     def mean(self) -> Float[Array, "*S"]:
-        """``total / weight``, and 0 where the weight is 0 (with a gradient of 0, not NaN)."""
+        """``total / weight``, or 0 where the weight is 0 (with a gradient of 0, not NaN)."""
         empty = self.weight == 0
         return jnp.where(empty, 0.0, self.total / jnp.where(empty, 1.0, self.weight))
 
 
 def weighted(values: Shaped[Array, "*S"], weight: Shaped[Array, "*S"] | None = None) -> Weighted:
-    """Reduce unreduced losses to a `Weighted`, in float32 or wider.
+    """Sum values with weights into a `Weighted`, in float32 or wider.
 
-    Elements of weight 0 never matter: not their value, NaN included, and the gradient that they
-    get is 0. (What computed them still has to be finite: the chain rule multiplies that 0 by
-    its derivative, and 0 · NaN is NaN. So put a number, not NaN, where data are missing.)
+    Elements with weight 0 have no effect, even if they are NaN, and their gradient is 0. (The
+    computation of ``values`` must still have finite derivatives, since the chain rule multiplies
+    them by that 0 and 0 · NaN is NaN. Replace missing data by finite numbers, not by NaN.)
 
     Args:
-      values: any shape.
-      weight: mask (bool) or weights (float or int, non-negative) of the shape of ``values``, or
-        of its leading axes: ``[B, T]`` weighs whole vectors of ``values [B, T, D]``, each of the
-        D elements counting. None weighs every element 1.
+      values: e.g. unreduced losses, of any shape.
+      weight: mask (bool) or weights (float or int, non-negative) with the shape of ``values`` or
+        of its leading axes: with ``[B, T]``, all D elements of a vector in ``values [B, T, D]``
+        have the same weight. None gives every element the weight 1.
 
     Returns:
       ``Weighted(Σ wᵢ xᵢ, Σ wᵢ)``.
@@ -76,6 +75,6 @@ def weighted(values: Shaped[Array, "*S"], weight: Shaped[Array, "*S"] | None = N
 
 
 def widen(x: Any) -> Float[Array, "*S"]:
-    """``x`` in float32 or wider, the types in which losses are computed and added up."""
+    """``x`` in float32 or wider, the dtypes in which losses are computed and summed."""
     x = jnp.asarray(x)
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -1,6 +1,6 @@
-"""The letters, array aliases and protocols every other file is written in.
+"""The letters, array aliases, and protocols used in all other modules.
 
-Letters in shapes, the same everywhere:
+Letters in shapes:
 
     B batch   T time   S source time   U target time   D input features   H hidden
     G gates   L layers   V vocabulary   K classes or components   Q quantiles
@@ -40,7 +40,7 @@ ParamsT = TypeVar("ParamsT")
 
 
 class Activation(Protocol):
-    """An element-wise function: array in, array of the same shape and dtype out."""
+    """An element-wise function that keeps the shape and dtype of its array."""
 
     def __call__(self, x: Float[Array, "*S"], /) -> Float[Array, "*S"]:
         """Apply the function to every element."""
@@ -50,9 +50,9 @@ class Activation(Protocol):
 class Cell(Protocol[ParamsT, CarryT]):
     """The complete contract of a recurrent cell: a small immutable object of pure functions.
 
-    A cell knows one step. Time, masks, resets, direction and batches of unequal length belong
-    to `seqnets.recurrence.unroll`. ``params`` and ``carry`` are pytrees of arrays; every leaf of
-    ``carry`` has the batch as its first axis.
+    A cell defines a single step. Time, masks, resets, direction, and rows of unequal length are
+    handled by `seqnets.recurrence.unroll`. ``params`` and ``carry`` are pytrees of arrays; every
+    leaf of ``carry`` has the batch as its first axis.
     """
 
     @property
@@ -61,15 +61,42 @@ class Cell(Protocol[ParamsT, CarryT]):
         ...
 
     def init(self, key: Key, in_features: int) -> ParamsT:
-        """Draw float32 parameters for inputs ``[B, in_features]``."""
+        """Draw the parameters.
+
+        Args:
+          key: random key.
+          in_features: size D of the last axis of the inputs.
+
+        Returns:
+          A pytree of float32 arrays.
+        """
         ...
 
     def initial_carry(self, params: ParamsT, batch: int, dtype: Any) -> CarryT:
-        """Carry before the first step, every leaf ``[batch, ...]`` of ``dtype``."""
+        """The carry before the first step.
+
+        Args:
+          params: parameters, from `init`.
+          batch: number of rows B.
+          dtype: dtype of the floating leaves.
+
+        Returns:
+          A pytree of arrays [B, ...].
+        """
         ...
 
     def step(
         self, params: ParamsT, carry: CarryT, x: Float[Array, "B *D"]
     ) -> tuple[CarryT, Float[Array, "B *H"]]:
-        """One step: carry and ``x [B, D]`` to the next carry and ``y [B, features]``."""
+        """Compute one step.
+
+        Args:
+          params: parameters, from `init`.
+          carry: carry before the step, leaves [B, ...].
+          x: inputs, [B, D].
+
+        Returns:
+          ``(carry, y)``: the carry after the step, with the same structure and shapes, and the
+          output [B, features].
+        """
         ...

@@ -1,7 +1,7 @@
-"""Arrays that vary over the devices of a `jax.shard_map`, and arrays that do not.
+"""Arrays that vary over the devices of a `jax.shard_map`.
 
-Inside a `shard_map`, JAX tracks over which axes of the mesh an array may differ. A loop must keep
-that, and a custom derivative must return cotangents that vary as their arguments do.
+Inside a `shard_map`, JAX tracks the mesh axes over which an array may vary. The carry of a loop
+must keep these axes, and the cotangents of a custom derivative must have those of the arguments.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ __all__ = ["vary_alike"]
 
 
 def vary_alike(tree: PyTree) -> Any:
-    """The tree with every array varying over all axes over which any of its arrays varies.
+    """Make every array of a tree vary over all mesh axes over which any of them varies.
 
-    Values stay as they are. The cotangent of an array that varied over fewer axes is summed over
-    the others, as everywhere in JAX. Outside of a `shard_map` nothing happens.
+    Values do not change. As everywhere in JAX, the cotangent of an array that varied over fewer
+    axes is summed over the added ones. Outside of a `shard_map`, the tree is returned as it is.
     """
     axes = frozenset[str]().union(*map(_axes, jax.tree.leaves(tree)))
 

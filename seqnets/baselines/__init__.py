@@ -1,4 +1,4 @@
-"""What every trained model has to beat: baselines in NumPy, without training."""
+"""Baselines in NumPy, without training, that every trained model should beat."""
 
 from seqnets.baselines.series import seasonal_naive as seasonal_naive
 from seqnets.baselines.text import lzma_bits as lzma_bits

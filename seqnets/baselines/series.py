@@ -1,4 +1,4 @@
-"""The forecast that costs nothing: what was one season ago."""
+"""The seasonal naive forecast: the values of the last season."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ __all__ = ["seasonal_naive"]
 def seasonal_naive(
     history: Float[np.ndarray, " T"], horizon: int, season: int, levels: Sequence[float]
 ) -> Float[np.ndarray, "H Q"]:
-    """Repeat the last season, in a band that widens with the seasons ahead.
+    """Repeat the last season, with an interval that widens with every season ahead.
 
         y_{T+h} ~ Normal(x_t, k σ²),   t = T + h - k · season
 
-    with k = 1, 2, ... the smallest for which x_t exists and is not missing, and σ² the mean of
-    ``(x_t - x_{t-season})²`` over the pairs with both values present (0 if there is no pair).
-    A phase of the season that was never seen takes the newest value of any phase, so a history
-    shorter than one season is forecast too.
+    where k = 1, 2, ... is the smallest number for which x_t exists and is not missing, and σ² is
+    the mean of ``(x_t - x_{t-season})²`` over the pairs with both values present (0 without pairs).
+    A phase of the season without any value gets the last value of the history, so a history
+    shorter than one season is allowed.
 
     Args:
-      history: [T] values, NaN or infinite where missing.
-      horizon: number of steps to forecast, H.
-      season: steps of a season; 1 repeats the last value.
-      levels: [Q] increasing, in (0, 1).
+      history: [T] values x, NaN or infinite where missing.
+      horizon: number of time steps H to forecast, at least 1.
+      season: length of a season in time steps, at least 1; 1 repeats the last value.
+      levels: [Q] increasing numbers in (0, 1).
 
     Returns:
-      Quantiles [H, Q] float64; every level has the same value where σ is 0.
+      Quantiles [H, Q] float64; they are equal for all levels if σ is 0.
 
     Raises:
-      ValueError: if history is not [T] or has no value that is not missing, if horizon or
-        season < 1, or the levels are not increasing in (0, 1).
+      ValueError: if history is not [T] or has no finite value, horizon or season is below 1, or
+        the levels are not increasing in (0, 1).
 
     References:
       Hyndman, Athanasopoulos, Forecasting: Principles and Practice, 3rd edition, 2021,
-      sections 5.2 and 5.5 (there without missing values, and σ² with a correction for few).
+      sections 5.2 and 5.5 (there without missing values, and with a degrees-of-freedom
+      correction of σ²).
     """
     history = np.asarray(history, np.float64)
     check_rank("history", history, 1, "T")
@@ -61,6 +62,6 @@ def seasonal_naive(
 
 
 def _newest(seen: np.ndarray, step: int, season: int) -> int:
-    """The last of ``seen`` whole seasons before ``step``, or simply the last."""
+    """The last index in ``seen`` that is whole seasons before ``step``, else the last index."""
     same_phase = seen[(step - seen) % season == 0]
     return int(same_phase[-1] if same_phase.size else seen[-1])

@@ -1,7 +1,7 @@
-"""Character models that are only counted, never trained, in bits per character.
+"""Character models based on counts, without training, evaluated in bits per character.
 
-Characters are Unicode code points. All characters of the validation text that the training text
-lacks share one symbol, so that no model is charged for telling them apart.
+Characters are Unicode code points. All characters of the validation text that do not occur in the
+training text share one symbol, so that no model has to distinguish them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,19 @@ _CODE_POINTS = 0x110000
 
 
 def unigram_bits(train: str, validation: str) -> float:
-    """Bits per character of single characters, with add-one smoothing.
+    """Bits per character of a unigram model with add-one smoothing.
 
         p(c) = (n(c) + 1) / (N + V + 1)
 
-    for the V characters of the training text, of N characters, and one symbol for all others.
+    where the training text has N characters, V of them distinct, and c is one of these or the
+    symbol for all others.
+
+    Args:
+      train: text to count.
+      validation: text to predict.
+
+    Returns:
+      Mean of ``-log2 p`` over the validation characters.
 
     Raises:
       ValueError: if a text is empty.
@@ -34,10 +42,18 @@ def unigram_bits(train: str, validation: str) -> float:
 
 
 def ngram_bits(train: str, validation: str, order: int = 3) -> float:
-    """Bits per character of `ngram_probabilities`.
+    """Bits per character of the n-gram model of `ngram_probabilities`.
+
+    Args:
+      train: text to count.
+      validation: text to predict.
+      order: number of context characters, at least 0.
+
+    Returns:
+      Mean of ``-log2 p`` over the validation characters.
 
     Raises:
-      ValueError: as `ngram_probabilities`.
+      ValueError: as in `ngram_probabilities`.
     """
     return float(-np.mean(np.log2(ngram_probabilities(train, validation, order))))
 
@@ -45,31 +61,31 @@ def ngram_bits(train: str, validation: str, order: int = 3) -> float:
 def ngram_probabilities(train: str, validation: str, order: int) -> Float[np.ndarray, " n"]:
     """Probability of each validation character after the ``order`` characters before it.
 
-    Interpolated Witten-Bell smoothing: with h the last k characters, n(h c) how often c followed
-    them in the training text, N(h) the sum of n(h c) and U(h) the number of different c,
+    This is interpolated Witten-Bell smoothing. For a context h of the last k characters,
 
         p_k(c | h) = (n(h c) + U(h) p_{k-1}(c | h')) / (N(h) + U(h))
 
-    where h' is h without its oldest character, and p_{-1} is uniform over the training
-    characters and one symbol for all others. An h that never occurred leaves p_{k-1} as it is.
-    The first characters of the validation text have only the characters before them.
+    where n(h c) is the number of times that c follows h in the training text, N(h) the sum of
+    n(h c) over c, U(h) the number of distinct c, and h' is h without its oldest character. p_{-1}
+    is uniform over the distinct training characters and the symbol for all others. If h does not
+    occur, p_k = p_{k-1}. The first validation characters have shorter contexts.
 
     Args:
       train: text to count.
-      validation: text to predict, [T] characters.
-      order: characters of context, 0 or more.
+      validation: text to predict, T characters.
+      order: number of context characters, at least 0.
 
     Returns:
-      [T] float64; over all symbols after one context they sum to 1.
+      [T] float64. For a fixed context, the probabilities of all symbols sum to 1.
 
     Raises:
-      ValueError: if a text is empty, order is negative, or so high for the size of the
-        vocabulary that an n-gram does not fit 63 bits.
+      ValueError: if a text is empty, order is negative, or order is so large for the size of the
+        vocabulary that an n-gram does not fit in 63 bits.
 
     References:
       Witten, Bell, The Zero-Frequency Problem, IEEE Transactions on Information Theory 37,
-      1991 (their method C); Chen, Goodman, An Empirical Study of Smoothing Techniques for
-      Language Modeling, 1996, arXiv:cmp-lg/9606011 (interpolated).
+      1991 (method C); Chen, Goodman, An Empirical Study of Smoothing Techniques for Language
+      Modeling, 1996, arXiv:cmp-lg/9606011 (interpolated).
     """
     check_range("order", order, 0)
     symbols, targets, vocabulary = _encode(train, validation)
@@ -84,7 +100,13 @@ def ngram_probabilities(train: str, validation: str, order: int) -> Float[np.nda
 
 
 def lzma_bits(validation: str) -> float:
-    """Bits per character of the text's UTF-8 bytes compressed by LZMA alone, at its strongest.
+    """Bits per character of the UTF-8 bytes of the text, compressed by LZMA at its highest level.
+
+    Args:
+      validation: text to compress.
+
+    Returns:
+      Bits of the compressed text per character.
 
     Raises:
       ValueError: if the text is empty.
@@ -97,7 +119,7 @@ def lzma_bits(validation: str) -> float:
 def _interpolate(
     train: np.ndarray, grams: np.ndarray, lower: np.ndarray, vocabulary: int
 ) -> np.ndarray:
-    """One step of the recursion: n-gram codes of both texts and p_{k-1} to p_k."""
+    """One step of the recursion, from the n-gram codes of both texts and p_{k-1} to p_k."""
     known, counts = np.unique(train, return_counts=True)
     contexts, first = np.unique(known // vocabulary, return_index=True)
     followers = np.diff(first, append=known.size)  # U(h): `known` is sorted by context
@@ -109,7 +131,7 @@ def _interpolate(
 
 
 def _grams(symbols: np.ndarray, k: int, vocabulary: int) -> np.ndarray:
-    """Codes of all n-grams of k + 1 symbols, the oldest most significant; [T - k] int64."""
+    """Codes of all n-grams of k + 1 symbols, oldest symbol most significant; [T - k] int64."""
     codes = np.zeros(symbols.size - k, np.int64)
     for offset in range(k + 1):
         codes = codes * vocabulary + symbols[offset : offset + codes.size]
@@ -117,13 +139,13 @@ def _grams(symbols: np.ndarray, k: int, vocabulary: int) -> np.ndarray:
 
 
 def _lookup(keys: np.ndarray, values: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """The value of each query among the sorted keys, 0 where it is not among them."""
+    """The value of each query in the sorted keys; 0 if it is not among them."""
     place = np.minimum(np.searchsorted(keys, queries), keys.size - 1)
     return np.where(keys[place] == queries, values[place], 0)
 
 
 def _encode(train: str, validation: str) -> tuple[np.ndarray, np.ndarray, int]:
-    """Both texts as int64 symbols below the vocabulary, whose last symbol is the unseen one."""
+    """Both texts as int64 symbols and the size of the vocabulary, whose last symbol is unseen."""
     known, texts = np.zeros(_CODE_POINTS, bool), []
     for name, text in (("train", train), ("validation", validation)):
         _check_text(name, text)
@@ -135,6 +157,6 @@ def _encode(train: str, validation: str) -> tuple[np.ndarray, np.ndarray, int]:
 
 
 def _check_text(name: str, text: str) -> None:
-    """Raise unless there is a character."""
+    """Raise if the text is empty."""
     if not text:
         raise ValueError(f"{name}: expected at least one character, got an empty text")

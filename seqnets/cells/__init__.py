@@ -1,4 +1,4 @@
-"""Recurrent cells: one file a family, each a small object of pure functions."""
+"""Recurrent cells: one module per family, each cell a small object of pure functions."""
 
 from seqnets.cells.composite import CellStack as CellStack
 from seqnets.cells.composite import CompositeCell as CompositeCell

@@ -1,4 +1,4 @@
-"""Cells made of cells: stacks, attention decoders, and whatever else has a step of its own."""
+"""Cells composed of other cells: stacks, attention decoders, and anything with its own step."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["CellStack", "CompositeCell"]
 
 
 class CompositeCell(abc.ABC):
-    """Base of the cells whose step is any function of carry, input, and context.
+    """Base class of cells whose step is an arbitrary function of carry, input, and context.
 
-    The engine runs them by their step alone. ``context`` is what `seqnets.unroll` is given under
-    this name: a pytree with leaves [B, ...] that is the same at all time steps of a row (projected
-    keys, their mask, one dropout mask). Teacher forcing is `unroll` over time; decoding is the same
-    step, one time step at once. A step's output may be a pytree of arrays [B, ...].
+    The engine calls only their ``step``. ``context`` is the pytree passed to `seqnets.unroll` under
+    this name, with leaves [B, ...] that are the same at all time steps of a row (projected keys,
+    their mask, a dropout mask). Teacher forcing is `unroll` over time; decoding calls the same
+    step one time step at a time. The output of a step may be a pytree of arrays [B, ...].
 
-    Zoneout, recurrent dropout, and weight drop belong to single cells, and are refused here.
+    Zoneout and recurrent dropout are defined for single cells only and are rejected here.
     """
 
     features: int
-    """Size of the last axis of the output: a field, a class attribute, or a property."""
+    """Size of the last axis of the output; a field, a class attribute, or a property."""
 
     @abc.abstractmethod
     def init(self, key: Key, in_features: int) -> PyTree:
@@ -40,20 +40,32 @@ class CompositeCell(abc.ABC):
     def step(
         self, params: PyTree, carry: PyTree, x: Float[Array, "B D"], context: PyTree = None
     ) -> tuple[PyTree, PyTree]:
-        """One step: carry, ``x [B, D]``, and context to the next carry and the output."""
+        """Compute one step.
+
+        Args:
+          params: parameters, from `init`.
+          carry: carry before the step, leaves [B, ...].
+          x: inputs, [B, D].
+          context: further input, leaves [B, ...]; None if `unroll` was given none.
+
+        Returns:
+          ``(carry, output)``: the carry after the step, with the same structure and shapes, and a
+          pytree of arrays [B, ...].
+        """
 
 
 @dataclasses.dataclass(frozen=True)
 class CellStack(CompositeCell):
-    """Cells one on the other, as one cell: each reads the output of the one below.
+    """Stacked cells as one cell: each cell reads the output of the one below it.
 
-    Parameters and carry are tuples of those of the cells.
+    Parameters and carry are tuples with one entry per cell.
 
     Args:
-      cells: from the input up.
+      cells: the cells, from the input up.
 
     Raises:
-      ValueError: if there is none.
+      ValueError: if cells is empty.
+      TypeError: if an element is not a cell.
 
     Example:
       >>> import jax
@@ -69,14 +81,14 @@ class CellStack(CompositeCell):
     cells: tuple[Cell, ...]
 
     def __post_init__(self) -> None:
-        """Reject an empty stack."""
+        """Reject an empty stack and elements that are not cells."""
         check_range("number of cells", len(self.cells), 1)
         for number, cell in enumerate(self.cells):
             check_cell(f"cells[{number}]", cell)
 
     @property
     def features(self) -> int:  # type: ignore[override]
-        """Size of the output of the last cell."""
+        """Output size of the last cell."""
         return self.cells[-1].features
 
     def init(self, key: Key, in_features: int) -> tuple[PyTree, ...]:
@@ -101,7 +113,7 @@ class CellStack(CompositeCell):
         x: Float[Array, "B D"],
         context: PyTree = None,
     ) -> tuple[tuple[PyTree, ...], Float[Array, "B H"]]:
-        """One step of every cell, from the input up; the context is not looked at."""
+        """One step of every cell, from the input up; the context is ignored."""
         after = []
         for cell, own, before in zip(self.cells, params, carry, strict=True):
             new, x = cell.step(own, before, x)

@@ -1,4 +1,4 @@
-"""Long short-term memory whose states are images, or rows of any number of axes."""
+"""Long short-term memory whose state is an image, with any number of axes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["ConvLSTM", "ConvLSTMCarry", "ConvLSTMParams"]
 
 @roles(w_x="input", w_h="recurrent")
 class ConvLSTMParams(NamedTuple):
-    """Parameters of a `ConvLSTM`: the gates' blocks side by side on the last axis."""
+    """Parameters of a `ConvLSTM`; the blocks of the gates lie side by side on the last axis."""
 
     w_x: Float[Array, "*K D G"]
     """[*kernel, D, 4H] input kernel."""
@@ -44,7 +44,7 @@ class ConvLSTMCarry(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ConvLSTM(PreparedCell[ConvLSTMParams, ConvLSTMCarry]):
-    """Convolutional long short-term memory over images of one axis, two or more.
+    """Convolutional long short-term memory over images with one or more axes.
 
         i, f, g, o = split(x_t * W_x + h_{t-1} * W_h + b)
         c_t = σ(f) ∘ c_{t-1} + σ(i) ∘ tanh(g)
@@ -52,16 +52,18 @@ class ConvLSTM(PreparedCell[ConvLSTMParams, ConvLSTMCarry]):
         y_t = h_t
 
     ``*`` is a convolution (without flipping the kernel) of stride 1, zero-padded so that the
-    image keeps its size; channels come last. Gates lie in the order i, f, g, o.
+    image keeps its size; channels come last. The gates are in the order i, f, g, o.
 
     Args:
-      features: channels of the state H.
-      image: size of the image, one number an axis; inputs are [B, T, *image, D].
-      kernel: size of both kernels, one number an axis.
+      features: number of channels H of the state.
+      image: size of the image along each axis; inputs are [B, T, *image, D].
+      kernel: size of both kernels along each axis.
       forget_bias: initial bias of the forget gate.
+      initialization: see `seqnets.initializers.Initialization`.
 
     Raises:
       ValueError: if a size is below 1, or image and kernel differ in their number of axes.
+      TypeError: if forget_bias is not a number.
 
     Example:
       >>> import jax
@@ -72,7 +74,7 @@ class ConvLSTM(PreparedCell[ConvLSTMParams, ConvLSTMCarry]):
 
     References:
       Shi et al., Convolutional LSTM Network: A Machine Learning Approach for Precipitation
-      Nowcasting, 2015, arXiv:1506.04214; without its peepholes.
+      Nowcasting, 2015, arXiv:1506.04214; here without peepholes.
     """
 
     image: tuple[int, ...]
@@ -80,7 +82,7 @@ class ConvLSTM(PreparedCell[ConvLSTMParams, ConvLSTMCarry]):
     forget_bias: float = 1.0
 
     def __post_init__(self) -> None:
-        """Reject sizes below 1, and unlike numbers of axes."""
+        """Reject sizes below 1 and differing numbers of axes."""
         super().__post_init__()
         check_number("forget_bias", self.forget_bias)
         for name, sizes in (("image", self.image), ("kernel", self.kernel)):
@@ -98,7 +100,7 @@ class ConvLSTM(PreparedCell[ConvLSTMParams, ConvLSTMCarry]):
         return "I " * len(self.image) + "D"
 
     def init(self, key: Key, in_features: int) -> ConvLSTMParams:
-        """Draw float32 parameters: Glorot-uniform inputs, orthogonal recurrence, by gates."""
+        """Draw float32 parameters gate by gate: Glorot-uniform w_x, orthogonal w_h."""
         check_range("in_features", in_features, 1)
         key_x, key_h, key_b = jax.random.split(key, 3)
         H, given = self.features, self.initialization
@@ -120,8 +122,7 @@ class ConvLSTM(PreparedCell[ConvLSTMParams, ConvLSTMCarry]):
         """``x * W_x + b``, [..., *image, 4H].
 
         Raises:
-          ValueError: if the images are of another size, or have other channels than the
-            parameters.
+          ValueError: if the size or the number of channels of the images is not as expected.
         """
         axes = len(self.image) + 1
         leading, image = xs.shape[:-axes], (*self.image, params.w_x.shape[-2])
@@ -141,7 +142,7 @@ class ConvLSTM(PreparedCell[ConvLSTMParams, ConvLSTMCarry]):
 
 
 def _convolve(images: Array, kernel: Array) -> Array:
-    """``[N, *image, D]`` with ``[*kernel, D, F]`` to ``[N, *image, F]``."""
+    """Convolve ``[N, *image, D]`` with ``[*kernel, D, F]`` to ``[N, *image, F]``."""
     n, factors = images.ndim - 2, factor_dtype(images, kernel)
     axes, last = tuple(range(1, n + 1)), n + 1
     numbers = lax.ConvDimensionNumbers(

@@ -1,4 +1,4 @@
-"""Long short-term memory that takes in as much as it forgets."""
+"""Long short-term memory with coupled input and forget gates."""
 
 from __future__ import annotations
 
@@ -22,15 +22,18 @@ class CoupledLSTM(LSTMFamily):
         h_t = σ(o) ∘ tanh(c_t)
         y_t = h_t
 
-    Three gates, in the order f, g, o: the input gate is what the forget gate leaves.
+    There are three gates, in the order f, g, o; the input gate is one minus the forget gate.
 
     Args:
       features: hidden size H.
-      forget_bias, activation, gate_activation: as for `LSTM`.
+      forget_bias, activation, gate_activation, initialization: as in `LSTM`.
+
+    Raises:
+      ValueError, TypeError: as in `LSTM`.
 
     References:
-      Greff et al., LSTM: A Search Space Odyssey, 2015, arXiv:1503.04069: the variant CIFG, which
-      has peepholes there.
+      Greff et al., LSTM: A Search Space Odyssey, 2015, arXiv:1503.04069 (the variant CIFG; there
+      with peepholes).
     """
 
     gates: ClassVar[int] = 3

@@ -1,4 +1,4 @@
-"""The simple recurrent network of Elman."""
+"""Elman's simple recurrent network."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ class Elman(GatedCell[ElmanCarry]):
     Args:
       features: hidden size H.
       activation: element-wise function, hyperbolic tangent by default.
+      initialization: see `seqnets.initializers.Initialization`.
+
+    Raises:
+      ValueError: if features is below 1.
 
     Example:
       >>> import jax

@@ -1,4 +1,4 @@
-"""The squashing function of the gates."""
+"""The default activation of gates."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["sigmoid"]
 
 
 def sigmoid(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """``σ(x) = (1 + tanh(x / 2)) / 2``: as `jax.nn.sigmoid` to a rounding of 1.
+    """``σ(x) = (1 + tanh(x / 2)) / 2``, which equals `jax.nn.sigmoid` up to the rounding of 1.
 
-    A gate nearly closed is off by that rounding, which a product with the state never shows; on
-    a CPU the hyperbolic tangent is a fifth faster than the exponential and the division.
+    The error matters only for a nearly closed gate, where the product with the state hides it.
+    On a CPU, this form is a fifth faster than an exponential and a division.
     """
     return 0.5 * jnp.tanh(0.5 * x) + 0.5

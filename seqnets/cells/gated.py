@@ -1,11 +1,11 @@
-"""What the gated cells share: two fused products, and a pointwise function of their results.
+"""The base class of gated cells: two fused products and a pointwise function of the results.
 
-A gated cell is its equations. It says how many gates it has and how the two products
+A gated cell consists of its equations. It defines the number of gates, and how the two products
 
     z_x = x W_x + b          z_h = h W_h + b_h
 
-and the carry make the next carry; whoever runs it over time owns the products, the loop, the
-gradient, masks, resets and direction.
+and the carry determine the next carry. The engine that runs it over time is responsible for the
+products, the loop, the gradient, masks, resets, and the direction.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ __all__ = [
 
 @roles(w_x="input", w_h="recurrent", w_p="output")
 class GatedParams(NamedTuple):
-    """Parameters of every gated cell: the gates' blocks side by side on the last axis."""
+    """Parameters of a gated cell; the blocks of the gates lie side by side on the last axis."""
 
     w_x: Float[Array, "D G"]
     """[D, G·H] input weights."""
     w_h: Float[Array, "H G"]
     """[H, G·H] recurrent weights."""
     b: Float[Array, " G"] | None
-    """[G·H] bias of the input product; None where the cell adds its own, after a norm say."""
+    """[G·H] bias of the input product; None if the cell adds its own, e.g. after a norm."""
     b_h: Float[Array, " G"] | None = None
-    """[G·H] bias of the recurrent product, where the cell needs the two products apart."""
+    """[G·H] bias of the recurrent product; None unless the cell needs it separately."""
     extra: PyTree = None
-    """What the pointwise function itself needs (peepholes, norms); None for most cells."""
+    """Parameters of the pointwise function (peepholes, norms); None for most cells."""
     w_p: Float[Array, "H P"] | None = None
     """[H, P] projection of the output; None for most cells."""
 
 
 class HiddenCarry(Protocol):
-    """Any carry with the array ``h [B, H]``, which the recurrent product reads."""
+    """A carry with an array ``h [B, H]``, which the recurrent product reads."""
 
     @property
     def h(self) -> Float[Array, "B H"]:
@@ -69,23 +69,30 @@ CarryT = TypeVar("CarryT", bound=HiddenCarry)
 
 @dataclasses.dataclass(frozen=True)
 class GatedCell(abc.ABC, Generic[CarryT]):
-    """Base of the cells given by gates and a pointwise function.
+    """Base class of cells defined by gates and a pointwise function.
 
-    Its carry is a NamedTuple with a field ``h``, which the recurrent product reads and which is
-    the output. Rows are independent of each other, so that the engine may keep them on any axis.
-    Sizes are those of the parameters: ``h`` may be narrower than the gates (a projection).
+    The carry is a NamedTuple with a field ``h``, which the recurrent product reads and which is
+    the output. Rows are independent of each other, so the engine may keep them on any axis.
+    With a projection, ``h`` is narrower than the gates.
+
+    Args:
+      features: size of the output.
+      initialization: how to draw the parameters; see `seqnets.initializers.Initialization`.
+
+    Raises:
+      ValueError: if features is below 1.
     """
 
     features: int
     initialization: Initialization = dataclasses.field(default=Initialization(), kw_only=True)
-    """How parameters are drawn, where not in the cell's own way."""
+    """How to draw the parameters; fields that are None keep the default of the cell."""
 
     gates: ClassVar[int]
     """Number of gates G."""
     input_letters: ClassVar[str] = "D"
-    """What the axes of one input are called."""
+    """Names of the axes of one input."""
     hidden_bias: ClassVar[bool] = False
-    """Whether the recurrent product has a bias ``b_h`` of its own."""
+    """Whether the recurrent product has its own bias ``b_h``."""
 
     def __post_init__(self) -> None:
         """Reject sizes below 1."""
@@ -93,23 +100,23 @@ class GatedCell(abc.ABC, Generic[CarryT]):
 
     @property
     def width(self) -> int:
-        """Size H of one gate, also that of the output unless the cell projects it."""
+        """Size H of one gate, and of the output unless the cell projects it."""
         return self.features
 
     @abc.abstractmethod
     def pointwise(
         self, extra: PyTree, z_x: Float[Array, "*B G"], z_h: Float[Array, "*B G"], carry: CarryT
     ) -> CarryT:
-        """The cell's equations after the two products, for one row or for many.
+        """The equations of the cell after the two products, for one or more rows.
 
         Args:
           extra: ``params.extra``.
           z_x: ``x W_x + b``, [..., G·H].
           z_h: ``h W_h + b_h``, [..., G·H].
-          carry: carry before the step; its field ``h`` is the h of ``z_h``.
+          carry: carry before the step; ``z_h`` was computed from its field ``h``.
 
         Returns:
-          Carry after the step; its field ``h`` is the output too, after `project_output`.
+          The carry after the step; after `project_output`, its field ``h`` is also the output.
         """
 
     @abc.abstractmethod
@@ -117,13 +124,20 @@ class GatedCell(abc.ABC, Generic[CarryT]):
         """Carry before the first step, every leaf ``[batch, H]`` of ``dtype``."""
 
     def bias_init(self) -> Initializer:
-        """Initializer of ``b`` (zeros unless the cell says otherwise)."""
+        """The initializer of ``b``: zeros unless the cell overrides it."""
         return initializers.zeros
 
     def init(self, key: Key, in_features: int) -> GatedParams:
-        """Draw float32 parameters: Glorot-uniform inputs, one orthogonal block a gate.
+        """Draw float32 parameters: Glorot-uniform w_x, one orthogonal block of w_h per gate.
 
-        ``initialization`` may say otherwise.
+        The field ``initialization`` overrides these defaults.
+
+        Args:
+          key: random key.
+          in_features: size D of the inputs.
+
+        Raises:
+          ValueError: if in_features is below 1.
 
         References:
           Saxe, McClelland, Ganguli, Exact solutions to the nonlinear dynamics of learning in
@@ -146,7 +160,19 @@ class GatedCell(abc.ABC, Generic[CarryT]):
     def step(
         self, params: GatedParams, carry: CarryT, x: Float[Array, "B D"]
     ) -> tuple[CarryT, Float[Array, "B H"]]:
-        """One step from ``x [B, D]``: both products, then `pointwise`."""
+        """Compute one step: both products, then `pointwise`.
+
+        Args:
+          params: parameters, from `init`.
+          carry: carry before the step.
+          x: inputs, [B, D].
+
+        Returns:
+          ``(carry, y)``: the carry after the step, and the output [B, features].
+
+        Raises:
+          ValueError: if x is not [B, D] with the D of the parameters.
+        """
         check_rank("x", x, 2, "B D")
         dtypes = product_dtypes(params, x, carry.h)
         z_x = project_inputs(params, x, dtypes)
@@ -156,21 +182,21 @@ class GatedCell(abc.ABC, Generic[CarryT]):
 
 
 class ProductDtypes(NamedTuple):
-    """In what the products of a cell are computed."""
+    """The dtypes in which the products of a cell are computed."""
 
     factors: Any
-    """Of inputs, states and weights where they are multiplied."""
+    """Dtype of inputs, states, and weights when they are multiplied."""
     sums: Any
-    """Of the results."""
+    """Dtype of the sums and of the results."""
 
 
 def product_dtypes(
     params: GatedParams, xs: Float[Array, "*B D"], h: Float[Array, "*B H"]
 ) -> ProductDtypes:
-    """What inputs and weights promote to; the sums in that of the carry where it is wider.
+    """The promoted dtype of inputs and weights; for sums, that of the carry if it is wider.
 
-    So bfloat16 inputs and weights beside a float32 carry are multiplied in bfloat16, which
-    matrix units are fast at, and summed in float32.
+    For example, bfloat16 inputs and weights with a float32 carry are multiplied in bfloat16, which
+    is fast on matrix units, and summed in float32.
     """
     factors = jnp.result_type(xs, params.w_x, params.w_h)
     return ProductDtypes(factors, jnp.promote_types(factors, h.dtype))
@@ -179,10 +205,10 @@ def product_dtypes(
 def project_inputs(
     params: GatedParams, xs: Float[Array, "*B D"], dtypes: ProductDtypes
 ) -> Float[Array, "*B G"]:
-    """``x W_x + b`` for one step ``[B, D]`` or for all at once ``[T, B, D]``.
+    """``x W_x + b`` for one step ``[B, D]`` or for all steps at once ``[T, B, D]``.
 
     Raises:
-      ValueError: if the parameters are for inputs of another size.
+      ValueError: if the size of the inputs does not match the parameters.
     """
     check_inputs(params, xs)
     return _project(xs, params.w_x, params.b, dtypes)
@@ -191,12 +217,12 @@ def project_inputs(
 def project_hidden(
     params: GatedParams, h: Float[Array, "*B H"], dtypes: ProductDtypes
 ) -> Float[Array, "*B G"]:
-    """``h W_h + b_h`` of one step, [B, G·H]."""
+    """``h W_h + b_h`` for one step, [B, G·H]."""
     return _project(h, params.w_h, params.b_h, dtypes)
 
 
 def project_output(params: GatedParams, carry: CarryT, dtypes: ProductDtypes) -> CarryT:
-    """The carry with ``h W_p`` in the place of h, where there is a projection."""
+    """The carry with h replaced by ``h W_p`` if there is a projection."""
     if params.w_p is None:
         return carry
     h = multiply(carry.h, params.w_p, dtypes.factors, dtypes.sums)
@@ -204,7 +230,7 @@ def project_output(params: GatedParams, carry: CarryT, dtypes: ProductDtypes) ->
 
 
 def check_inputs(params: GatedParams, xs: Float[Array, "*B D"]) -> None:
-    """Raise ValueError if the parameters are for inputs of another size."""
+    """Raise ValueError if the size of the inputs does not match the parameters."""
     expected, got = params.w_x.shape[0], xs.shape[-1]
     if got != expected:
         raise ValueError(f"xs: expected {expected} features, as the parameters have, got {got}")

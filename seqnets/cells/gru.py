@@ -1,4 +1,4 @@
-"""Gated recurrent units, in the two published variants that differ in where the reset acts."""
+"""Gated recurrent units, in the two published variants, which apply the reset at two places."""
 
 from __future__ import annotations
 
@@ -33,13 +33,17 @@ class GRU(GatedCell[GRUCarry]):
         h_t = (1 - z) ∘ n + z ∘ h_{t-1}
         y_t = h_t
 
-    This is the variant of cuDNN, PyTorch and Keras' ``reset_after=True``. Gates lie in the
-    order r, z, n. See `GRUResetBefore` for the other one; their weights are not compatible.
+    This is the variant of cuDNN, PyTorch, and Keras with ``reset_after=True``. The gates are in
+    the order r, z, n. `GRUResetBefore` is the other variant; their weights are not compatible.
 
     Args:
       features: hidden size H.
-      activation: element-wise function in the place of tanh.
-      gate_activation: element-wise function in the place of σ.
+      activation: element-wise function that replaces tanh.
+      gate_activation: element-wise function that replaces σ.
+      initialization: see `seqnets.initializers.Initialization`.
+
+    Raises:
+      ValueError: if features is below 1.
 
     References:
       Cho et al., Learning Phrase Representations using RNN Encoder-Decoder, 2014,
@@ -47,9 +51,9 @@ class GRU(GatedCell[GRUCarry]):
     """
 
     activation: Activation = dataclasses.field(default=jnp.tanh, kw_only=True, repr=False)
-    """Element-wise function of the candidate."""
+    """Element-wise function for the candidate."""
     gate_activation: Activation = dataclasses.field(default=sigmoid, kw_only=True, repr=False)
-    """Element-wise function of the gates."""
+    """Element-wise function for the gates."""
 
     gates: ClassVar[int] = 3
     hidden_bias: ClassVar[bool] = True
@@ -81,13 +85,17 @@ class GRUResetBefore(PreparedCell[GatedParams, GRUCarry]):
         h_t = (1 - z) ∘ n + z ∘ h_{t-1}
         y_t = h_t
 
-    The candidate's product waits for r: two recurrent products in a row, so this is not a
-    `GatedCell`. Gates lie in the order r, z, n.
+    The product of the candidate depends on r, so that a step has two recurrent products in
+    sequence and this is not a `GatedCell`. The gates are in the order r, z, n.
 
     Args:
       features: hidden size H.
-      activation: element-wise function in the place of tanh.
-      gate_activation: element-wise function in the place of σ.
+      activation: element-wise function that replaces tanh.
+      gate_activation: element-wise function that replaces σ.
+      initialization: see `seqnets.initializers.Initialization`.
+
+    Raises:
+      ValueError: if features is below 1.
 
     References:
       Cho et al., Learning Phrase Representations using RNN Encoder-Decoder, 2014,
@@ -96,9 +104,9 @@ class GRUResetBefore(PreparedCell[GatedParams, GRUCarry]):
     """
 
     activation: Activation = dataclasses.field(default=jnp.tanh, kw_only=True, repr=False)
-    """Element-wise function of the candidate."""
+    """Element-wise function for the candidate."""
     gate_activation: Activation = dataclasses.field(default=sigmoid, kw_only=True, repr=False)
-    """Element-wise function of the gates."""
+    """Element-wise function for the gates."""
 
     def init(self, key: Key, in_features: int) -> GatedParams:
         """Draw float32 parameters as `GRU` does, without the recurrent bias."""
@@ -116,7 +124,7 @@ class GRUResetBefore(PreparedCell[GatedParams, GRUCarry]):
     def advance(
         self, params: GatedParams, carry: GRUCarry, prepared: Float[Array, "B G"]
     ) -> tuple[GRUCarry, Float[Array, "B *H"]]:
-        """The gates, then the candidate's product of the reset state."""
+        """The gates, then the candidate from the product with the reset state."""
         h = carry.h
         r_x, z_x, n_x = jnp.split(prepared, 3, axis=-1)
         w_rz, w_n = jnp.split(params.w_h, [2 * self.features], axis=-1)

@@ -1,4 +1,4 @@
-"""The recurrent network whose units remember only themselves."""
+"""The independently recurrent network, whose units read only their own past."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class IndRNNParams(NamedTuple):
     w_x: Float[Array, "D H"]
     """[D, H] input weights."""
     u: Float[Array, " H"]
-    """[H] weight of each unit for its own past."""
+    """[H] recurrent weight of each unit for its own state."""
     b: Float[Array, " H"]
     """[H] bias."""
 
@@ -39,28 +39,32 @@ class IndRNNCarry(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class IndRNN(PreparedCell[IndRNNParams, IndRNNCarry]):
-    """Independently recurrent network: u is a vector where Elman's network has a matrix.
+    """Independently recurrent network: the recurrent weight u is a vector, not a matrix.
 
         h_t = activation(x_t W_x + u ∘ h_{t-1} + b)
         y_t = h_t
 
-    Units meet only in the next layer, so several are stacked. Gradients over T steps scale as
-    u^T; with relu, keep ``|u|`` below about 2^(1/T) in long training (the paper clips it, this
-    cell does not).
+    Units interact only through the next layer, so stack several layers. Gradients over T steps
+    scale as u^T; with relu, keep ``|u|`` below about 2^(1/T) in long training (the paper clips
+    u; this cell does not).
 
     Args:
       features: hidden size H.
       activation: element-wise function, relu by default.
+      initialization: see `seqnets.initializers.Initialization`.
+
+    Raises:
+      ValueError: if features is below 1.
 
     References:
       Li, Li, Cook, Zhu, Gao, Independently Recurrent Neural Network (IndRNN): Building A Longer
-      and Deeper RNN, CVPR 2018, arXiv:1803.04831: its basic form, u drawn uniformly from [0, 1).
+      and Deeper RNN, CVPR 2018, arXiv:1803.04831 (the basic form, with u uniform in [0, 1)).
     """
 
     activation: Activation = jax.nn.relu
 
     def init(self, key: Key, in_features: int) -> IndRNNParams:
-        """Draw float32 parameters: Glorot-uniform inputs, u uniform in [0, 1), no bias."""
+        """Draw float32 parameters: Glorot-uniform w_x, u uniform in [0, 1), and a zero bias."""
         check_range("in_features", in_features, 1)
         key_x, key_u, key_b = jax.random.split(key, 3)
         H, given = self.features, self.initialization

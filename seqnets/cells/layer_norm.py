@@ -17,22 +17,22 @@ from seqnets.typing import Array, Float, Key
 __all__ = ["GRUNorms", "LSTMNorms", "LayerNormGRU", "LayerNormLSTM"]
 
 _EPSILON = 1e-5
-"""Added to the variance, as in the code that its authors published."""
+"""Added to the variance, as in the published code of the authors."""
 
 
 class LSTMNorms(NamedTuple):
     """Scales and shifts of the three norms of a `LayerNormLSTM`."""
 
     scale_x: Float[Array, " G"]
-    """[4H] of the input product, ones at first."""
+    """[4H] scale of the input product, initially ones."""
     scale_h: Float[Array, " G"]
-    """[4H] of the recurrent product, ones at first."""
+    """[4H] scale of the recurrent product, initially ones."""
     b: Float[Array, " G"]
     """[4H] bias of the gates."""
     scale_c: Float[Array, " H"]
-    """[H] of the cell state, ones at first."""
+    """[H] scale of the cell state, initially ones."""
     b_c: Float[Array, " H"]
-    """[H] shift of the cell state, zeros at first."""
+    """[H] shift of the cell state, initially zeros."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,23 +44,27 @@ class LayerNormLSTM(LSTMFamily):
         h_t = σ(o) ∘ tanh(s_c ∘ norm(c_t) + b_c)
         y_t = h_t
 
-    ``norm(z) = (z - mean z) / √(var z + 1e-5)`` over all 4H numbers of a row's product, and over
-    the H of its state; c itself is carried as it is. Statistics are computed in float32 or
-    wider. What is normalized with is ``params.extra``, a `LSTMNorms`; ``params.b`` is None.
+    ``norm(z) = (z - mean z) / √(var z + 1e-5)`` over all 4H elements of a product of a row, and
+    over the H elements of its state; the carry holds the unnormalized c. Statistics are computed
+    in float32 or wider. Scales and shifts are in ``params.extra``, an `LSTMNorms`; ``params.b`` is
+    None.
 
     Args:
       features: hidden size H.
-      forget_bias, activation, gate_activation: as for `LSTM`.
+      forget_bias, activation, gate_activation, initialization: as in `LSTM`.
+
+    Raises:
+      ValueError, TypeError: as in `LSTM`.
 
     References:
       Ba, Kiros, Hinton, Layer Normalization, 2016, arXiv:1607.06450, equations 20-22. The shifts
-      of its first two norms and its bias only ever add up, so they are one array b here.
+      of the first two norms and the bias occur only as a sum, so they are one array b here.
     """
 
     gates: ClassVar[int] = 4
 
     def init(self, key: Key, in_features: int) -> GatedParams:
-        """Draw float32 parameters as `LSTM` does, with norms that scale by one."""
+        """Draw float32 parameters as `LSTM` does; the norms start with scale one."""
         params = super().init(key, in_features)
         H = self.features
         norms = LSTMNorms(
@@ -75,7 +79,7 @@ class LayerNormLSTM(LSTMFamily):
         z_h: Float[Array, "*B G"],
         carry: LSTMCarry,
     ) -> LSTMCarry:
-        """The gates of the normalized products, the state, and the output of its norm."""
+        """The gates from the normalized products, the state, and the output from its norm."""
         z = _norm(z_x, extra.scale_x, extra.b) + _norm(z_h, extra.scale_h)
         i, f, g, o = jnp.split(z, 4, axis=-1)
         gate = self.gate_activation
@@ -88,11 +92,11 @@ class GRUNorms(NamedTuple):
     """Scales and shifts of the four norms of a `LayerNormGRU`."""
 
     scale_x: Float[Array, " G"]
-    """[3H] of the input product, ones at first."""
+    """[3H] scale of the input product, initially ones."""
     scale_h: Float[Array, " G"]
-    """[3H] of the recurrent product, ones at first."""
+    """[3H] scale of the recurrent product, initially ones."""
     b: Float[Array, " G"]
-    """[3H] bias of gates and candidate."""
+    """[3H] bias of the gates and the candidate."""
     b_hn: Float[Array, " H"]
     """[H] shift of the candidate's recurrent product, which the reset gate multiplies."""
 
@@ -106,23 +110,27 @@ class LayerNormGRU(GatedCell[GRUCarry]):
         h_t = (1 - σ(z)) ∘ n + σ(z) ∘ h_{t-1}
         y_t = h_t
 
-    ``norm(z) = (z - mean z) / √(var z + 1e-5)``: one for the 2H numbers of both gates together
-    and one for the H of the candidate, of either product. Statistics are computed in float32 or
-    wider. What is normalized with is ``params.extra``, a `GRUNorms`; ``params.b`` is None. Gates
-    lie in the order r, z, n.
+    ``norm(z) = (z - mean z) / √(var z + 1e-5)``; in each product, the 2H elements of both gates
+    are normalized together and the H elements of the candidate separately. Statistics are
+    computed in float32 or wider. Scales and shifts are in ``params.extra``, a `GRUNorms`;
+    ``params.b`` is None. The gates are in the order r, z, n.
 
     Args:
       features: hidden size H.
+      initialization: see `seqnets.initializers.Initialization`.
+
+    Raises:
+      ValueError: if features is below 1.
 
     References:
-      Ba, Kiros, Hinton, Layer Normalization, 2016, arXiv:1607.06450, the supplementary material,
-      which exchanges z and 1 - z. Shifts that only ever add up are one array b here.
+      Ba, Kiros, Hinton, Layer Normalization, 2016, arXiv:1607.06450, supplementary material, which
+      exchanges z and 1 - z. Shifts that occur only as a sum are one array b here.
     """
 
     gates: ClassVar[int] = 3
 
     def init(self, key: Key, in_features: int) -> GatedParams:
-        """Draw float32 parameters as `GRU` does, with norms that scale by one."""
+        """Draw float32 parameters as `GRU` does; the norms start with scale one."""
         params = super().init(key, in_features)
         H = self.features
         norms = GRUNorms(
@@ -137,7 +145,7 @@ class LayerNormGRU(GatedCell[GRUCarry]):
     def pointwise(
         self, extra: GRUNorms, z_x: Float[Array, "*B G"], z_h: Float[Array, "*B G"], carry: GRUCarry
     ) -> GRUCarry:
-        """The gates of the normalized products, and the interpolation."""
+        """The gates from the normalized products, and the interpolation."""
         (gates_x, n_x), (gates_h, n_h), (s_x, s_xn), (s_h, s_hn), (b, b_n) = (
             jnp.split(a, [2 * self.features], axis=-1)
             for a in (z_x, z_h, extra.scale_x, extra.scale_h, extra.b)

@@ -1,4 +1,4 @@
-"""A first carry that is learned, for any cell."""
+"""A learned initial carry for any cell."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ __all__ = ["LearnedCarry", "LearnedCarryParams"]
 
 
 class LearnedCarryParams(NamedTuple):
-    """Parameters of a cell and of its first carry."""
+    """Parameters of a cell and its learned initial carry."""
 
     cell: PyTree
     """Parameters of the cell."""
     carry: PyTree
-    """One row of the carry before the first step: its leaves without the batch axis."""
+    """One row of the carry before the first step, without the batch axis."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LearnedCarry:
-    """Any cell, with the carry before its first step among the parameters.
+    """A cell whose initial carry is one of its parameters.
 
     Every row starts from the same learned carry, and so does every segment after a reset.
-    Training begins with the cell's own initial carry; a step is the cell's own.
+    The learned carry is initialized to the initial carry of the cell; steps are those of the cell.
 
     Args:
-      cell: the cell.
+      cell: any `Cell`.
 
     Example:
       >>> import jax
@@ -49,13 +49,13 @@ class LearnedCarry:
         return self.cell.features
 
     def init(self, key: Key, in_features: int) -> LearnedCarryParams:
-        """Draw float32 parameters of the cell, and take its initial carry as the first one."""
+        """Draw float32 parameters of the cell and start from its own initial carry."""
         params = self.cell.init(key, in_features)
         carry = self.cell.initial_carry(params, 1, jnp.float32)
         return LearnedCarryParams(cell=params, carry=jax.tree.map(lambda leaf: leaf[0], carry))
 
     def initial_carry(self, params: LearnedCarryParams, batch: int, dtype: Any) -> PyTree:
-        """The learned carry for each of ``batch`` rows, in ``dtype``."""
+        """The learned carry, repeated for ``batch`` rows, in ``dtype``."""
 
         def rows(leaf: Array) -> Array:
             return jnp.broadcast_to(leaf.astype(dtype), (batch, *leaf.shape))

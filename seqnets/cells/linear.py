@@ -1,4 +1,4 @@
-"""Cells whose recurrence is linear in the carry: their steps combine associatively."""
+"""Cells whose recurrence is linear in the carry, so that their steps combine associatively."""
 
 from __future__ import annotations
 
@@ -18,49 +18,53 @@ ElementT = TypeVar("ElementT")
 
 @dataclasses.dataclass(frozen=True)
 class LinearCell(PreparedCell[ParamsT, CarryT], Generic[ParamsT, CarryT, ElementT]):
-    """Base of the cells given by elements that act on the carry and combine.
+    """Base class of cells defined by elements that act on the carry and can be combined.
 
-    An element is what a step does to the carry, known from its input alone: for
-    ``h_t = a_t ∘ h_{t-1} + b_t`` the pair (a_t, b_t). These laws must hold:
+    An element represents what a step does to the carry and depends only on the input: for
+    ``h_t = a_t ∘ h_{t-1} + b_t`` it is the pair (a_t, b_t). These laws must hold:
 
         combine(combine(a, b), c) = combine(a, combine(b, c))
         combine(identity, a) = a = combine(a, identity)
         act(combine(a, b), h) = act(b, act(a, h))           act(identity, h) = h
 
-    So all carries of a row can be computed in parallel over time; for now the loop evaluates them.
-    The step is derived:
+    They allow all carries of a row to be computed in parallel over time; at present the engine
+    still runs a loop. The step follows from the elements:
 
         h_t = act(element_t, h_{t-1}),   y_t = read(params, h_t, x_t)
+
+    Args:
+      features: size of the output.
+      initialization: how to draw the parameters; see `seqnets.initializers.Initialization`.
     """
 
     @abc.abstractmethod
     def elements(self, params: ParamsT, xs: Float[Array, "*B D"]) -> ElementT:
-        """The elements of inputs, of one time step ``[B, D]`` or of all ``[T, B, D]``."""
+        """The elements for the inputs of one time step ``[B, D]`` or of all ``[T, B, D]``."""
 
     @abc.abstractmethod
     def combine(self, first: ElementT, then: ElementT) -> ElementT:
-        """The element that does what ``first`` does, and after it ``then``."""
+        """The element that applies ``first`` and then ``then``."""
 
     @abc.abstractmethod
     def identity(self, like: ElementT) -> ElementT:
-        """The element that does nothing, with shapes and dtypes of another."""
+        """The element that changes nothing, with the shapes and dtypes of ``like``."""
 
     @abc.abstractmethod
     def act(self, element: ElementT, carry: CarryT) -> CarryT:
-        """The carry after what an element does: both of one time step, without a time axis."""
+        """The carry after applying an element; both are for one time step."""
 
     def read(self, params: ParamsT, carry: CarryT, x: Float[Array, "B D"]) -> Shaped[Array, "B H"]:
-        """The output after one step; the carry's part h unless the cell says otherwise."""
+        """The output after one step: the part h of the carry unless overridden."""
         return carry.h  # type: ignore[attr-defined]
 
     def prepare(self, params: ParamsT, xs: Float[Array, "*B D"]) -> tuple[ElementT, PyTree]:
-        """Elements, and the inputs for `read`."""
+        """The elements, and the inputs for `read`."""
         return self.elements(params, xs), xs
 
     def advance(
         self, params: ParamsT, carry: CarryT, prepared: Any
     ) -> tuple[CarryT, Shaped[Array, "B H"]]:
-        """Let the element act, and read the output."""
+        """Apply the element and read the output."""
         element, x = prepared
         carry = self.act(element, carry)
         return carry, self.read(params, carry, x)

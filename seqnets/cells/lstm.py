@@ -22,32 +22,32 @@ class LSTMCarry(NamedTuple):
     c: Float[Array, "B H"]
     """[B, H] cell state."""
     h: Float[Array, "B H"]
-    """[B, H] hidden state, also the output; narrower where the cell projects it."""
+    """[B, H] hidden state, also the output; [B, P] if the cell projects it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LSTMFamily(GatedCell[LSTMCarry]):
-    """What LSTMs share: the carry, a forget gate whose initial bias is an option, the equations.
+    """Base class of LSTMs: the carry, the initial bias of the forget gate, and the equations.
 
-    Cells with other equations replace `pointwise`.
+    Cells with other equations override `pointwise`.
     """
 
     forget_bias: float = 1.0
     activation: Activation = dataclasses.field(default=jnp.tanh, kw_only=True, repr=False)
-    """Element-wise function of the candidate, and of the cell state before the output gate."""
+    """Element-wise function for the candidate, and for the cell state in the output."""
     gate_activation: Activation = dataclasses.field(default=sigmoid, kw_only=True, repr=False)
-    """Element-wise function of the gates."""
+    """Element-wise function for the gates."""
 
     forget_gate: ClassVar[int] = 1
-    """Place of the forget gate among the gates, counted from 0."""
+    """Index of the forget gate among the gates."""
 
     def __post_init__(self) -> None:
-        """Reject sizes below 1, and a bias that is not a number."""
+        """Reject sizes below 1 and a bias that is not a number."""
         super().__post_init__()
         check_number("forget_bias", self.forget_bias)
 
     def bias_init(self) -> Initializer:
-        """Zeros, and ``forget_bias`` for the block of the forget gate."""
+        """Zeros, except ``forget_bias`` in the block of the forget gate."""
         return forget_bias(self.forget_bias, gate=self.forget_gate, gates=self.gates)
 
     def initial_carry(self, params: GatedParams, batch: int, dtype: Any) -> LSTMCarry:
@@ -69,20 +69,25 @@ class LSTMFamily(GatedCell[LSTMCarry]):
 
 @dataclasses.dataclass(frozen=True)
 class LSTM(LSTMFamily):
-    """Long short-term memory with a forget gate and without peepholes.
+    """Long short-term memory with a forget gate, without peepholes.
 
         i, f, g, o = split(x_t W_x + h_{t-1} W_h + b)
         c_t = σ(f) ∘ c_{t-1} + σ(i) ∘ tanh(g)
         h_t = σ(o) ∘ tanh(c_t)
         y_t = h_t
 
-    Gates lie in the order i, f, g, o along the last axis of the weights.
+    The gates are in the order i, f, g, o along the last axis of the weights.
 
     Args:
       features: hidden size H.
-      forget_bias: initial bias of the forget gate; it is part of ``b``, not added later.
-      activation: element-wise function in the place of tanh.
-      gate_activation: element-wise function in the place of σ.
+      forget_bias: initial bias of the forget gate; it is part of ``b`` and is not added again.
+      activation: element-wise function that replaces tanh.
+      gate_activation: element-wise function that replaces σ.
+      initialization: see `seqnets.initializers.Initialization`.
+
+    Raises:
+      ValueError: if features is below 1.
+      TypeError: if forget_bias is not a number.
 
     Example:
       >>> import jax

@@ -1,4 +1,4 @@
-"""Minimal gated units: one gate, in two variants that do not agree on what it means."""
+"""Minimal gated units, in two variants in which the gate has different meanings."""
 
 from __future__ import annotations
 
@@ -25,24 +25,28 @@ class MGUCarry(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class MGUResetAfter(GatedCell[MGUCarry]):
-    """Minimal gated unit, gate **after** the recurrent product, f keeps the old state.
+    """Minimal gated unit, gate **after** the recurrent product; f keeps the old state.
 
         f = σ(x_t W_xf + b_f + h_{t-1} W_hf + b_hf)
         n = tanh(x_t W_xn + b_n + f ∘ (h_{t-1} W_hn + b_hn))
         h_t = (1 - f) ∘ n + f ∘ h_{t-1}
         y_t = h_t
 
-    One fused recurrent product, and the variant of Flax's ``MGUCell``. A closed gate starts
-    afresh here, where that of `MGU` keeps the state: neither can be written as the other. Gates
-    lie in the order f, n.
+    This is the variant of Flax's ``MGUCell``, with one fused recurrent product. A closed gate
+    discards the state here, whereas in `MGU` it keeps the state, so neither cell can express the
+    other. The gates are in the order f, n.
 
     Args:
       features: hidden size H.
+      initialization: see `seqnets.initializers.Initialization`.
+
+    Raises:
+      ValueError: if features is below 1.
 
     References:
       Zhou, Wu, Zhang, Zhou, Minimal Gated Unit for Recurrent Neural Networks, 2016,
-      arXiv:1603.09420, which places the gate before the product and exchanges f and 1 - f in
-      the last line.
+      arXiv:1603.09420, which applies the gate before the product and exchanges f and 1 - f in
+      the equation for h_t.
     """
 
     gates: ClassVar[int] = 2
@@ -66,18 +70,22 @@ class MGUResetAfter(GatedCell[MGUCarry]):
 
 @dataclasses.dataclass(frozen=True)
 class MGU(PreparedCell[GatedParams, MGUCarry]):
-    """Minimal gated unit of the paper: gate **before** the recurrent product, f lets in the new.
+    """Minimal gated unit of the paper: gate **before** the product; f admits the candidate.
 
         f = σ(x_t W_xf + h_{t-1} W_hf + b_f)
         n = tanh(x_t W_xn + (f ∘ h_{t-1}) W_hn + b_n)
         h_t = (1 - f) ∘ h_{t-1} + f ∘ n
         y_t = h_t
 
-    The candidate's product waits for f, so this is not a `GatedCell`. Gates lie in the order
-    f, n. See `MGUResetAfter` for the other variant.
+    The product of the candidate depends on f, so this is not a `GatedCell`. The gates are in the
+    order f, n. `MGUResetAfter` is the other variant.
 
     Args:
       features: hidden size H.
+      initialization: see `seqnets.initializers.Initialization`.
+
+    Raises:
+      ValueError: if features is below 1.
 
     References:
       Zhou, Wu, Zhang, Zhou, Minimal Gated Unit for Recurrent Neural Networks, 2016,
@@ -100,7 +108,7 @@ class MGU(PreparedCell[GatedParams, MGUCarry]):
     def advance(
         self, params: GatedParams, carry: MGUCarry, prepared: Float[Array, "B G"]
     ) -> tuple[MGUCarry, Float[Array, "B *H"]]:
-        """The gate, then the candidate's product of the gated state."""
+        """The gate, then the candidate from the product with the gated state."""
         h = carry.h
         f_x, n_x = jnp.split(prepared, 2, axis=-1)
         w_f, w_n = jnp.split(params.w_h, 2, axis=-1)

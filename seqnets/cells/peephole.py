@@ -1,4 +1,4 @@
-"""Long short-term memory whose gates see the cell state."""
+"""Long short-term memory whose gates read the cell state."""
 
 from __future__ import annotations
 
@@ -34,22 +34,25 @@ class PeepholeLSTM(LSTMFamily):
         h_t = σ(o + p_o ∘ c_t) ∘ tanh(c_t)
         y_t = h_t
 
-    The output gate sees the new state. Peepholes start at zero, where the cell is the `LSTM`;
-    they are ``params.extra``, a `Peepholes`.
+    The output gate reads the new state. The peepholes are ``params.extra``, a `Peepholes`. They
+    are initialized to zero, which makes the cell an `LSTM`.
 
     Args:
       features: hidden size H.
-      forget_bias, activation, gate_activation: as for `LSTM`.
+      forget_bias, activation, gate_activation, initialization: as in `LSTM`.
+
+    Raises:
+      ValueError, TypeError: as in `LSTM`.
 
     References:
-      Gers, Schmidhuber, Recurrent Nets that Time and Count, IJCNN 2000; in the form of Graves,
+      Gers, Schmidhuber, Recurrent Nets that Time and Count, IJCNN 2000; the form of Graves,
       Generating Sequences With Recurrent Neural Networks, 2013, arXiv:1308.0850, equations 7-11.
     """
 
     gates: ClassVar[int] = 4
 
     def init(self, key: Key, in_features: int) -> GatedParams:
-        """Draw float32 parameters as `LSTM` does, and peepholes of zero."""
+        """Draw float32 parameters as `LSTM` does; the peepholes are zero."""
         zeros = (jnp.zeros(self.features, jnp.float32) for _ in Peepholes._fields)
         return super().init(key, in_features)._replace(extra=Peepholes(*zeros))
 

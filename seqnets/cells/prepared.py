@@ -1,7 +1,7 @@
-"""Cells whose part that sees only inputs can be computed for all steps at once.
+"""Cells whose computations on the inputs alone can be done for all steps at once.
 
-A recurrent step is `advance` after `prepare`, and only `advance` needs the carry. Whoever runs
-such a cell over time may prepare all steps in one large product and keep the rest in the loop.
+A recurrent step is `prepare` followed by `advance`, and only `advance` needs the carry. The engine
+may therefore prepare all steps in one large product and run only `advance` in the loop.
 """
 
 from __future__ import annotations
@@ -25,11 +25,19 @@ CarryT = TypeVar("CarryT")
 
 @dataclasses.dataclass(frozen=True)
 class PreparedCell(abc.ABC, Generic[ParamsT, CarryT]):
-    """Base of the cells that are not gated ones: a step is ``advance(carry, prepare(x))``."""
+    """Base class of cells that are not gated: a step is ``advance(carry, prepare(x))``.
+
+    Args:
+      features: size of the output.
+      initialization: how to draw the parameters; see `seqnets.initializers.Initialization`.
+
+    Raises:
+      ValueError: if features is below 1.
+    """
 
     features: int
     initialization: Initialization = dataclasses.field(default=Initialization(), kw_only=True)
-    """How parameters are drawn, where not in the cell's own way."""
+    """How to draw the parameters; fields that are None keep the default of the cell."""
 
     def __post_init__(self) -> None:
         """Reject sizes below 1."""
@@ -37,7 +45,7 @@ class PreparedCell(abc.ABC, Generic[ParamsT, CarryT]):
 
     @property
     def input_letters(self) -> str:
-        """What the axes of one input are called; images have more than the features."""
+        """Names of the axes of one input; images have more axes than the features."""
         return "D"
 
     @abc.abstractmethod
@@ -50,18 +58,47 @@ class PreparedCell(abc.ABC, Generic[ParamsT, CarryT]):
 
     @abc.abstractmethod
     def prepare(self, params: ParamsT, xs: Float[Array, "*B D"]) -> PyTree:
-        """What the inputs alone give, for one step ``[B, ...]`` or for all ``[T, B, ...]``."""
+        """The part of a step that needs only the inputs.
+
+        Args:
+          params: parameters, from `init`.
+          xs: inputs of one step ``[B, ...]`` or of all steps ``[T, B, ...]``.
+
+        Returns:
+          A pytree of arrays with the same leading axes.
+        """
 
     @abc.abstractmethod
     def advance(
         self, params: ParamsT, carry: CarryT, prepared: Any
     ) -> tuple[CarryT, Float[Array, "B *H"]]:
-        """The rest of a step: carry and prepared inputs of one step to ``(carry, y)``."""
+        """The rest of a step.
+
+        Args:
+          params: parameters, from `init`.
+          carry: carry before the step, leaves [B, ...].
+          prepared: result of `prepare` for this step.
+
+        Returns:
+          ``(carry, y)``: the carry after the step, and the output [B, ..., features].
+        """
 
     def step(
         self, params: ParamsT, carry: CarryT, x: Float[Array, "B *D"]
     ) -> tuple[CarryT, Float[Array, "B *H"]]:
-        """One step from ``x [B, ...]``."""
+        """Compute one step.
+
+        Args:
+          params: parameters, from `init`.
+          carry: carry before the step, leaves [B, ...].
+          x: inputs, [B, ..., D].
+
+        Returns:
+          ``(carry, y)``: the carry after the step, and the output [B, ..., features].
+
+        Raises:
+          ValueError: if x does not have the number of axes, or the size, that the cell expects.
+        """
         letters = f"B {self.input_letters}"
         check_rank("x", x, len(letters.split()), letters)
         return self.advance(params, carry, self.prepare(params, x))
@@ -70,10 +107,10 @@ class PreparedCell(abc.ABC, Generic[ParamsT, CarryT]):
 def project(
     xs: Float[Array, "*B D"], w_x: Float[Array, "D G"], b: Float[Array, " G"] | None = None
 ) -> Float[Array, "*B G"]:
-    """``x w_x + b`` over the last axis, whatever the axes before it.
+    """``x w_x + b`` over the last axis, for any leading axes.
 
     Raises:
-      ValueError: if the weights are for inputs of another size.
+      ValueError: if the size of the inputs does not match the weights.
     """
     expected, got = w_x.shape[0], xs.shape[-1]
     if got != expected:

@@ -1,4 +1,4 @@
-"""The product of a cell: narrow factors, wide sums, in values and in derivatives."""
+"""Matrix products with narrow factors and wide sums, in values and in derivatives."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ __all__ = ["factor_dtype", "multiply", "product", "sum_dtype"]
 def product(x: Float[Array, "*B D"], w: Float[Array, "D H"]) -> Float[Array, "*B H"]:
     """``x w`` over the last axis of x, both factors in the dtype of the weights if it is narrower.
 
-    The sums are in float32 or wider, and so is the result. The engine casts weights to a narrow
-    dtype inside the loop over time, so that their gradient is summed over time in the wide one.
+    The sums and the result are float32 or wider. The engine casts weights to a narrow dtype inside
+    the loop over time, so that their gradient is summed over time in the wide dtype.
 
     Args:
-      x: inputs or states.
-      w: weights.
+      x: inputs or states, [..., D].
+      w: weights, [D, H].
+
+    Returns:
+      [..., H].
     """
     return multiply(x, w, factor_dtype(x, w), sum_dtype(x, w))
 
@@ -31,8 +34,8 @@ def multiply(
 ) -> Float[Array, "*B H"]:
     """``x w`` over the last axis of x, multiplied in one dtype and summed in another.
 
-    Where the factors are narrower than the sums, the products of the derivative have factors and
-    sums of the same dtypes, and forward-mode differentiation is not defined.
+    If the factors are narrower than the sums, the products in the derivative use the same two
+    dtypes, and forward-mode differentiation is not supported.
 
     Args:
       x: inputs or states.
@@ -47,20 +50,20 @@ def multiply(
 
 
 def factor_dtype(x: Float[Array, "*S"], w: Float[Array, "*S"]) -> jnp.dtype:
-    """The dtype of both factors: that of the weights, unless the inputs' is narrower or equal."""
+    """The dtype of both factors: that of w if it is narrower, else the promoted dtype."""
     narrower = jnp.finfo(w.dtype).bits < jnp.finfo(x.dtype).bits
     return w.dtype if narrower else jnp.result_type(x, w)
 
 
 def sum_dtype(x: Float[Array, "*S"], w: Float[Array, "*S"]) -> jnp.dtype:
-    """The dtype of sums: float32, or that of the factors if it is wider."""
+    """The dtype of the sums: float32, or the promoted dtype of the factors if it is wider."""
     return jnp.result_type(jnp.float32, x, w)
 
 
 def _mixed(sums: Any, x: Array, w: Array) -> Array:
-    """``x w`` whose derivative multiplies in the dtype of x and w too.
+    """``x w`` whose derivative also multiplies in the dtype of x and w.
 
-    JAX's own would multiply the wide cotangent by the narrow factor.
+    The derivative of JAX would multiply the wide cotangent by the narrow factor.
     """
 
     @jax.custom_vjp

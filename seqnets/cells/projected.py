@@ -1,4 +1,4 @@
-"""Long short-term memory whose output is narrower than its state."""
+"""Long short-term memory with a projected output."""
 
 from __future__ import annotations
 
@@ -26,14 +26,18 @@ class ProjectedLSTM(LSTMFamily):
         h_t = (σ(o) ∘ tanh(c_t)) W_p
         y_t = h_t
 
-    A large state with the recurrent weights of a small one: ``w_h`` is [P, 4H]. The projection
-    ``W_p`` [H, P] is ``params.w_p``; it has no bias, and there is no second projection that
-    does not recur. This is PyTorch's ``proj_size``.
+    The recurrent weights ``w_h`` are [P, 4H], so a large state needs few recurrent weights. The
+    projection ``W_p`` [H, P] is ``params.w_p`` and has no bias; there is no second, non-recurrent
+    projection. This is ``proj_size`` in PyTorch.
 
     Args:
-      features: size of the output P.
-      hidden: size of the cell state H.
-      forget_bias, activation, gate_activation: as for `LSTM`.
+      features: size P of the output.
+      hidden: size H of the cell state.
+      forget_bias, activation, gate_activation, initialization: as in `LSTM`.
+
+    Raises:
+      ValueError: if features or hidden is below 1.
+      TypeError: if forget_bias is not a number.
 
     Example:
       >>> import jax
@@ -44,7 +48,7 @@ class ProjectedLSTM(LSTMFamily):
 
     References:
       Sak, Senior, Beaufays, Long Short-Term Memory Based Recurrent Neural Network Architectures
-      for Large Vocabulary Speech Recognition, 2014, arXiv:1402.1128; without its peepholes.
+      for Large Vocabulary Speech Recognition, 2014, arXiv:1402.1128; here without peepholes.
     """
 
     hidden: int = dataclasses.field(kw_only=True)
@@ -62,7 +66,7 @@ class ProjectedLSTM(LSTMFamily):
         return self.hidden
 
     def init(self, key: Key, in_features: int) -> GatedParams:
-        """Draw float32 parameters as `LSTM` does, and a Glorot-uniform projection."""
+        """Draw float32 parameters as `LSTM` does; the projection is Glorot-uniform."""
         key, key_p = jax.random.split(key)
         shape = (self.hidden, self.features)
         w_p = initializers.glorot_uniform()(key_p, shape, jnp.float32)

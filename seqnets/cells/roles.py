@@ -1,6 +1,6 @@
-"""What the weights of a cell are for, told by the NamedTuple that holds them.
+"""Roles of the weights of a cell, declared on the NamedTuple that holds them.
 
-Parameters say it by field:
+Each field has a role:
 
     @roles(w_x="input", w_h="recurrent")
     class Params(NamedTuple):
@@ -8,7 +8,7 @@ Parameters say it by field:
         w_h: Array
         b: Array
 
-Fields that are not named have the role ``"other"``: biases, norms, peepholes, first carries.
+Fields that are not listed have the role ``"other"``: biases, norms, peepholes, learned carries.
 """
 
 from __future__ import annotations
@@ -26,7 +26,14 @@ ClassT = TypeVar("ClassT", bound=type)
 
 
 def roles(**fields: str) -> Callable[[ClassT], ClassT]:
-    """Say what the fields of a NamedTuple of parameters are for: ``"input"``, ``"recurrent"``."""
+    """Declare the roles of the fields of a NamedTuple of parameters.
+
+    Args:
+      **fields: for a field, its role: ``"input"``, ``"recurrent"``, or ``"output"``.
+
+    Returns:
+      A class decorator.
+    """
 
     def decorate(cls: ClassT) -> ClassT:
         cls.ROLES = fields  # type: ignore[attr-defined]
@@ -36,18 +43,18 @@ def roles(**fields: str) -> Callable[[ClassT], ClassT]:
 
 
 def map_role(function: Callable[[Any], Any], params: PyTree, wanted: Collection[str]) -> PyTree:
-    """Parameters with a function applied to the weights of some roles, wherever in the tree.
+    """Apply a function to all weights that have one of the wanted roles.
 
     Args:
-      function: of one array.
+      function: maps one array to its replacement.
       params: parameters of a cell, or of a composite of cells.
-      wanted: roles, ``"input"``, ``"recurrent"``, or ``"other"``.
+      wanted: roles: ``"input"``, ``"recurrent"``, ``"output"``, or ``"other"``.
     """
     return _map(function, params, wanted, "other")
 
 
 def weights_of_role(params: PyTree, role: str) -> Iterator[Any]:
-    """The weights of one role, in the order of the tree."""
+    """The weights that have a role, in the order of the tree."""
     found: list[Any] = []
 
     def note(leaf: Any) -> Any:
@@ -59,7 +66,7 @@ def weights_of_role(params: PyTree, role: str) -> Iterator[Any]:
 
 
 def has_roles(params: PyTree) -> bool:
-    """Whether any part of the parameters says what its weights are for."""
+    """Whether any part of the parameters declares roles."""
     if hasattr(params, "ROLES"):
         return True
     if isinstance(params, dict):

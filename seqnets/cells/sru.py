@@ -1,4 +1,4 @@
-"""The simple recurrent unit: no product waits for the step before."""
+"""The simple recurrent unit, whose products do not depend on the previous step."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["SRU", "SRUCarry", "SRUParams"]
 
 @roles(w_x="input")
 class SRUParams(NamedTuple):
-    """Parameters of an `SRU`: the blocks side by side on the last axis."""
+    """Parameters of an `SRU`; the blocks lie side by side on the last axis."""
 
     w_x: Float[Array, "D G"]
-    """[D, 3H] input weights, [D, 4H] with a projection for the highway."""
+    """[D, 3H] input weights; [D, 4H] if the highway has a projection."""
     v: Float[Array, " G"]
-    """[2H] weights of the gates for the state of their own unit."""
+    """[2H] weights from the state of each unit to its gates."""
     b: Float[Array, " G"]
     """[2H] bias of the gates."""
 
@@ -36,41 +36,47 @@ class SRUCarry(NamedTuple):
     """State of an `SRU`."""
 
     c: Float[Array, "B H"]
-    """[B, H] cell state; the output is another array."""
+    """[B, H] cell state, which is not the output."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SRU(PreparedCell[SRUParams, SRUCarry]):
-    """Simple recurrent unit with state in its gates, highway and scaling correction.
+    """Simple recurrent unit with gates that read the state, highway, and scaling correction.
 
         f = σ(x_t W_f + v_f ∘ c_{t-1} + b_f)
         r = σ(x_t W_r + v_r ∘ c_{t-1} + b_r)
         c_t = f ∘ c_{t-1} + (1 - f) ∘ (x_t W)
         y_t = r ∘ c_t + (1 - r) ∘ s_t
 
-    The highway is ``s_t = α x_t`` with ``α = √(1 + 2 exp(highway_bias))``, which keeps the
-    variance of deep stacks. Where D is not H it needs a projection, ``s_t = x_t W_s``, and α is
-    in the first draw of W_s instead. Blocks lie in the order W, f, r, s; of v and b, f, r.
+    The highway is ``s_t = α x_t`` with ``α = √(1 + 2 exp(highway_bias))``, which preserves the
+    variance in deep stacks. If D differs from H, it has a projection, ``s_t = x_t W_s``, and α is
+    part of the initial scale of W_s instead. The blocks of ``w_x`` are in the order W, f, r, s,
+    those of ``v`` and ``b`` in the order f, r.
 
     Args:
       features: hidden size H.
-      highway_bias: initial b_r; a negative one lets more of the input through.
+      highway_bias: initial b_r; a negative value lets more of the input through.
+      initialization: see `seqnets.initializers.Initialization`.
+
+    Raises:
+      ValueError: if features is below 1.
+      TypeError: if highway_bias is not a number.
 
     References:
       Lei, Zhang, Wang, Dai, Artzi, Simple Recurrent Units for Highly Parallelizable Recurrence,
-      EMNLP 2018, arXiv:1709.02755, version 5: no tanh of c, no dropout. First draws are those of
-      the code that its authors published.
+      EMNLP 2018, arXiv:1709.02755, version 5, without tanh of c and without dropout; initialized
+      as in the published code of the authors.
     """
 
     highway_bias: float = 0.0
 
     def __post_init__(self) -> None:
-        """Reject sizes below 1, and a bias that is not a number."""
+        """Reject sizes below 1 and a bias that is not a number."""
         super().__post_init__()
         check_number("highway_bias", self.highway_bias)
 
     def init(self, key: Key, in_features: int) -> SRUParams:
-        """Draw float32 parameters: inputs of variance 1/D, half of it for the gates; v of 1/2."""
+        """Draw float32 parameters: w_x with variance 1/D (gates: half of it), v with 1/2."""
         check_range("in_features", in_features, 1)
         key_x, key_v, key_b = jax.random.split(key, 3)
         H, given = self.features, self.initialization
@@ -95,7 +101,7 @@ class SRU(PreparedCell[SRUParams, SRUCarry]):
         return SRUCarry(c=jnp.zeros((batch, self.features), dtype))
 
     def prepare(self, params: SRUParams, xs: Float[Array, "*B D"]) -> Float[Array, "*B G"]:
-        """The products of the inputs and the highway, [..., 4H]."""
+        """The products with the inputs, and the highway, [..., 4H]."""
         z = project(xs, params.w_x)
         if z.shape[-1] == 4 * self.features:
             return z
@@ -104,7 +110,7 @@ class SRU(PreparedCell[SRUParams, SRUCarry]):
     def advance(
         self, params: SRUParams, carry: SRUCarry, prepared: Float[Array, "B G"]
     ) -> tuple[SRUCarry, Float[Array, "B *H"]]:
-        """The gates, the state and the highway, all of them element by element."""
+        """The gates, the state, and the highway, all element-wise."""
         new, f_x, r_x, s = jnp.split(prepared, 4, axis=-1)
         v_f, v_r, b_f, b_r = (
             jnp.broadcast_to(a, s.shape) for ab in (params.v, params.b) for a in jnp.split(ab, 2)
@@ -116,7 +122,7 @@ class SRU(PreparedCell[SRUParams, SRUCarry]):
 
 
 def _uniform(variance: float) -> Initializer:
-    """Uniform weights ``[D, H]`` of variance ``variance / D``."""
+    """Uniform weights ``[D, H]`` with variance ``variance / D``."""
     return initializers.variance_scaling(variance, "fan_in", "uniform")
 
 

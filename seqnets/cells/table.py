@@ -1,4 +1,4 @@
-"""Cells by the names that configurations use."""
+"""Cells by their names in configurations."""
 
 from __future__ import annotations
 
@@ -32,4 +32,4 @@ CELLS: Mapping[str, Callable[..., Cell]] = {
     "mgu": MGU,
     "sru": SRU,
 }
-"""Each is called with ``features`` and the options of its own."""
+"""Constructors of cells by name; call them with ``features`` and the options of the cell."""

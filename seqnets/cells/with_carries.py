@@ -1,4 +1,4 @@
-"""The carry of every step, as part of the output."""
+"""A wrapper that returns the carry of every step as part of the output."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["WithCarries"]
 
 @dataclasses.dataclass(frozen=True)
 class WithCarries(CompositeCell):
-    """Any cell, whose output is the pair of its own output and its carry after the step.
+    """A cell whose output is the pair of the wrapped cell's output and its carry after the step.
 
-    Parameters and carry are those of the cell, so that the parameters of `RNN(cell)` fit
-    `RNN(WithCarries(cell))`. Over time the carries are [B, T, ...], zero at padded steps, and in
-    the dtype of the outputs. It runs by its step alone, without the fused strategy of gated cells.
+    Parameters and carry are those of the wrapped cell, so the parameters of `RNN(cell)` fit
+    `RNN(WithCarries(cell))`. Over time, the carries are [B, T, ...], zero at padded steps, and have
+    the dtype of the outputs. The strategy is a plain scan, without the fused one of gated cells.
 
     Args:
-      cell: the cell.
+      cell: any `Cell`.
 
     Example:
       >>> import jax
@@ -36,7 +36,7 @@ class WithCarries(CompositeCell):
 
     @property
     def features(self) -> int:  # type: ignore[override]
-        """Size of the last axis of the cell's own output."""
+        """Size of the last axis of the wrapped cell's output."""
         return self.cell.features
 
     def init(self, key: Key, in_features: int) -> PyTree:
@@ -44,13 +44,13 @@ class WithCarries(CompositeCell):
         return self.cell.init(key, in_features)
 
     def initial_carry(self, params: PyTree, batch: int, dtype: Any) -> PyTree:
-        """The cell's own."""
+        """The initial carry of the cell."""
         return self.cell.initial_carry(params, batch, dtype)
 
     def step(
         self, params: PyTree, carry: PyTree, x: Float[Array, "B D"], context: PyTree = None
     ) -> tuple[PyTree, PyTree]:
-        """One step of the cell; the context is handed on where there is one."""
+        """One step of the cell; a context is passed on to it."""
         further = () if context is None else (context,)
         carry, y = self.cell.step(params, carry, x, *further)
         return carry, (y, carry)

@@ -1,4 +1,4 @@
-"""Decoding: rollouts of step functions, and what is chosen at each step."""
+"""Decoding: rollouts of step functions, and the choice of the value at each step."""
 
 from seqnets.decoding.generate import generate as generate
 from seqnets.decoding.generate import sampler as sampler

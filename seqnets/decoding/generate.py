@@ -1,4 +1,4 @@
-"""Tokens from a language model: a rollout that samples."""
+"""Generation of tokens from a language model, by a rollout that samples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ __all__ = ["generate", "sampler"]
 
 
 def sampler(sampling: Sampling) -> Choose:
-    """Choose a token of each row's logits [B, V]."""
+    """A function for `rollout` that samples a token from the logits [B, V] of each row.
+
+    Args:
+      sampling: how to choose tokens.
+
+    Returns:
+      ``choose(logits, keys, t)``, which returns [B] int32 tokens as `sample_token` does and raises
+      ValueError if the logits are not [B, V], TypeError if they are not of floats.
+    """
 
     def choose(logits: Float[Array, "B V"], keys: Keys, t: Int[Array, ""]) -> Int[Array, " B"]:
         check_shape("logits", logits, (*keys.shape, *logits.shape[1:]), "rows of token")
@@ -30,27 +38,28 @@ def generate(
     tokens: int,
     sampling: Sampling,
 ) -> tuple[PyTree, Int[Array, "B U"]]:
-    """Continue from a carry, every token computed once; wrap it in `jax.jit`.
+    """Generate tokens from a carry, with one model step per token; wrap it in `jax.jit`.
 
-    It is `rollout` with a sampled token fed back. For many lengths with one program, see `stream`.
+    It is `rollout` with sampled tokens fed back. To generate any number of tokens with one compiled
+    program, use `stream`. To continue, call `generate` again with the returned carry, the last
+    tokens, and another key.
 
     Args:
-      step_fn: the model: carry and token [B] to the next carry and logits [B, V].
-      carry: its state after the prompt without its last token.
-      token: [B] last token of each row's prompt; ``step_fn`` sees it first.
-      key: root of the randomness; row b draws its token number t with
-        ``fold_in(fold_in(key, b), t)``. To continue further, call again with the returned carry,
-        the last tokens, and another key.
-      tokens: number of tokens to write, U, 0 or more.
-      sampling: how tokens are chosen.
+      step_fn: the model, which maps carry and token [B] to the next carry and logits [B, V].
+      carry: state of the model after the prompt without its last token.
+      token: [B] last token of the prompt of each row; the first input of ``step_fn``.
+      key: random key; row b draws its t-th token with ``fold_in(fold_in(key, b), t)``.
+      tokens: number of tokens U to generate, at least 0.
+      sampling: how to choose tokens.
 
     Returns:
-      (carry, tokens): the carry after all tokens but the last, which it has not seen; [B, U]
-      int32, -1 where the logits were no distribution.
+      ``(carry, tokens)``: the carry before the model has seen the last token, and [B, U] int32
+      tokens, -1 where the logits did not define a distribution.
 
     Raises:
       ValueError: if token is not [B], tokens is negative, or the logits are not [B, V].
-      TypeError: if token is not of integers or the logits are not of floats.
+      TypeError: if token is not of integers, key is not a random key, or the logits are not of
+        floats.
     """
     token = jnp.asarray(token)
     check_rank("token", token, 1, "B")

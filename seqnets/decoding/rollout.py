@@ -1,11 +1,11 @@
-"""Running a step function on its own outputs: one compiled loop over any pytree.
+"""Rollouts, which feed the outputs of a step function back to it, for values of any pytree.
 
     carry, output = step_fn(carry, value)
-    value = choose(output, keys, t)               <- and so on
+    value = choose(output, keys, t)               # the next input
 
-`rollout` is one chunk of it, a pure scan. Rows end at a limit or where ``stop`` says so, and are
-frozen from there on, so the result does not depend on how a rollout is cut into chunks. What
-changes the distribution over time (penalties, bans) wraps ``step_fn`` and counts in its carry.
+`rollout` computes one chunk as a pure scan. A row ends at its limit or when ``stop`` returns True,
+and does not change after that, so the result does not depend on the division into chunks. To change
+the distribution over time (penalties, bans), wrap ``step_fn`` and keep counts in its carry.
 """
 
 from __future__ import annotations
@@ -26,63 +26,73 @@ NO_LIMIT = 2**31 - 1
 
 
 class StepFn(Protocol):
-    """One step of a model, its parameters already inside (a closure or partial)."""
+    """One step of a model, with its parameters bound (a closure or partial)."""
 
     def __call__(self, carry: PyTree, value: PyTree, /, *inputs: PyTree) -> tuple[PyTree, PyTree]:
-        """Carry and value (and the step's input) to the next carry and an output, leaves [B, ...].
+        """Map carry, value, and any input of the step to the next carry and an output.
 
-        The next carry has the structure, shapes, and dtypes of the carry.
+        Args:
+          carry: state of the model, leaves [B, ...].
+          value: last value of each row, leaves [B, ...].
+          *inputs: the inputs of this step, if `rollout` was given any.
+
+        Returns:
+          ``(carry, output)``, leaves [B, ...]; the next carry has the structure, shapes, and dtypes
+          of the carry.
         """
         ...
 
 
 class Choose(Protocol):
-    """What is fed back of an output; it keeps no state."""
+    """A stateless function that chooses the next values from an output."""
 
     def __call__(self, output: PyTree, keys: Keys, t: Int[Array, ""], /) -> PyTree:
-        """Output, [B] random keys of this step, and the step's number to values [B, ...]."""
+        """Map output, [B] random keys of this step, and its number t to values [B, ...]."""
         ...
 
 
 Stop = Callable[[PyTree, Int[Array, ""]], Bool[Array, " B"]]
-"""``stop(value, t) -> [B] bool``: whether a row ends with this value, the end of a sequence say."""
+"""``stop(value, t) -> [B] bool``: whether a row ends with this value, e.g. an end token."""
 
 
 class Rollout(NamedTuple):
-    """A rollout between two chunks."""
+    """The state of a rollout between two chunks."""
 
     carry: PyTree
     """State of the model, leaves [B, ...]."""
     value: PyTree
-    """The value that the model sees next, leaves [B, ...]."""
+    """The next input of the model, leaves [B, ...]."""
     keys: Keys
-    """[B] random keys, one per row; value number t of a row draws with ``fold_in(key, t)``."""
+    """[B] random keys, one per row; the t-th value of a row uses ``fold_in(key, t)``."""
     t: Int[Array, ""]
-    """Values produced so far, int32."""
+    """Number of values produced so far, int32."""
     limit: Int[Array, " B"]
-    """Values at which each row ends, int32."""
+    """[B] number of values after which each row ends, int32."""
     done: Bool[Array, " B"]
-    """Rows that have ended."""
+    """[B] bool, True for rows that have ended."""
 
 
 def never(value: PyTree, t: Int[Array, ""]) -> Bool[Array, ""]:
-    """The `Stop` of rows that end at their limit only."""
+    """The default ``stop`` of `rollout`, which returns False: rows end only at their limit."""
     return jnp.asarray(False)
 
 
 def start_rollout(
     carry: PyTree, value: PyTree, key: Key, limit: Int[Array, " B"] | int | None = None
 ) -> Rollout:
-    """A rollout before its first step.
+    """The state of a rollout before its first step.
 
-    Row b draws with ``fold_in(fold_in(key, b), t)``: the same key gives the same values, and a row
-    does not depend on how many rows are beside it.
+    Row b draws its t-th value with ``fold_in(fold_in(key, b), t)``, so a row does not depend on the
+    other rows.
 
     Args:
-      carry: state of the model.
-      value: what it sees first, leaves [B, ...].
-      key: root of the randomness.
-      limit: number of values of each row, or of all; None: no limit.
+      carry: state of the model, leaves [B, ...].
+      value: first input of the model, leaves [B, ...].
+      key: random key.
+      limit: number of values to produce for all rows, or [B] for each; None means no limit.
+
+    Returns:
+      The state for `rollout` or `stream`.
 
     Raises:
       ValueError: if a leaf of the carry or the value is not [B, ...], or the limit is not [B].
@@ -113,20 +123,20 @@ def rollout(
 
     Args:
       step_fn: the model.
-      state: from `start_rollout`, or of the chunk before.
-      inputs: pytree with leaves [B, steps, ...], what is known of each step of this chunk; the step
-        function is then given its slice as a third argument.
+      state: from `start_rollout`, or from the previous chunk.
+      inputs: pytree of known inputs for this chunk, leaves [B, steps, ...]; the step function gets
+        its slice as a third argument. None means no inputs.
       steps: length U of the chunk, static.
-      choose: what is fed back.
-      stop: ends rows.
+      choose: chooses the value to feed back.
+      stop: decides which rows end.
 
     Returns:
-      ``(state, values, real)``: the state after the chunk; values [B, U, ...], zero where a row had
-      ended before; and [B, U] True at values that were produced.
+      ``(state, values, real)``: the state after the chunk; values [B, U, ...], zero after a row has
+      ended; and [B, U] bool, True at values that were produced.
 
     Raises:
-      ValueError: if steps is negative, an input is not [B, steps, ...], or the carry of the step
-        function or the chosen value is of another form than that of the state.
+      ValueError: if steps is negative, an input is not [B, steps, ...], or the structure, shapes,
+        or dtypes of the new carry or the chosen value differ from those in the state.
     """
     check_range("steps", steps, 0)
     rows = state.done.shape[0]
@@ -165,7 +175,7 @@ def _where(rows: Bool[Array, " B"], new: PyTree, old: PyTree) -> PyTree:
 
 
 def _strong(tree: PyTree) -> PyTree:
-    """Arrays with dtypes of their own; that of a Python number would change in the first step."""
+    """Arrays without weak types, since a weak dtype could change in the first step."""
 
     def leaf(x: Any) -> Array:
         array = jnp.asarray(x)

@@ -1,7 +1,7 @@
-"""From logits to tokens.
+"""Sampling of tokens from logits.
 
-`filter_logits` turns logits into the logits of the distribution that is drawn from; everything
-that only changes that distribution belongs there.
+`filter_logits` computes the logits of the distribution to sample from. Any option that only
+changes this distribution belongs there.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ __all__ = ["Sampling", "filter_logits", "sample_token"]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a token is chosen; hashable, so it can be a static argument of `jax.jit`.
+    """How to choose a token; hashable, so that it can be a static argument of `jax.jit`.
 
     Args:
-      temperature: logits are divided by it. 1 leaves them; towards 0 the largest wins, and 0 is
-        greedy decoding.
-      top_k: draw among the k most probable tokens only; None among all.
-      top_p: draw among the fewest most probable tokens whose probability, at this temperature
-        and within the top k, sums up to at least p; None or 1 among all.
+      temperature: divisor of the logits. 1 keeps the distribution; 0 is greedy decoding.
+      top_k: sample from the k most probable tokens only; None samples from all.
+      top_p: sample from the smallest set of most probable tokens whose probabilities, at this
+        temperature and within the top k, sum to at least p; None or 1 samples from all.
 
     Raises:
+      TypeError: if a value is not a number.
       ValueError: if temperature is negative or not finite in float32, top_k < 1, or top_p is
         not in (0, 1].
 
@@ -52,18 +52,18 @@ class Sampling:
 
 
 def filter_logits(logits: Float[Array, "B V"], sampling: Sampling) -> Float[Array, "B V"]:
-    """Logits of the distribution that is drawn from: temperature, then top k, then top p.
+    """The logits of the distribution to sample from: temperature, then top k, then top p.
 
-    Exactly min(k, V) tokens survive top k, and the fewest possible top p. Among equal logits
-    the lower token comes first, in all three.
+    Top k keeps exactly min(k, V) tokens; top p keeps as few as possible. Among equal logits, the
+    lower token comes first, also at temperature 0.
 
     Args:
-      logits: [B, V]; -∞ for a token that must not come.
-      sampling: what to do.
+      logits: [B, V]; -∞ excludes a token.
+      sampling: the options.
 
     Returns:
-      [B, V] float32 or wider, 0 for the most probable token and -∞ for tokens that are out. A
-      row without a distribution (NaN, +∞, or -∞ everywhere) is NaN throughout.
+      [B, V] float32 or wider, 0 for the most probable token and -∞ for excluded tokens. A row whose
+      logits do not define a distribution (one is NaN or +∞, or all are -∞) is NaN.
 
     Raises:
       ValueError: if logits is not [B, V].
@@ -72,13 +72,13 @@ def filter_logits(logits: Float[Array, "B V"], sampling: Sampling) -> Float[Arra
     check_rank("logits", logits, 2, "B V")
     check_dtype("logits", logits, "float")
     logits = jnp.asarray(logits, jnp.promote_types(logits.dtype, jnp.float32))
-    # Relative to the largest first: a tiny temperature then gives -∞, never ∞ - ∞.
+    # Subtract the largest first, so that a tiny temperature gives -∞ and never ∞ - ∞.
     logits = logits - jnp.max(logits, axis=-1, keepdims=True)
     broken = jnp.any(jnp.isnan(logits), axis=-1, keepdims=True)
     size = logits.shape[-1]
     greedy = sampling.temperature < float(jnp.finfo(logits.dtype).tiny)
     if not greedy:
-        # The reciprocal of a huge temperature may be 0, and 0 · ∞ is NaN.
+        # XLA may multiply by the reciprocal; for a huge temperature it is 0, and 0 · ∞ is NaN.
         out = jnp.isneginf(logits)
         logits = jnp.where(out, -jnp.inf, logits / sampling.temperature)
     keep = 1 if greedy else min(sampling.top_k or size, size)
@@ -92,12 +92,13 @@ def sample_token(logits: Float[Array, "B V"], keys: Keys, sampling: Sampling) ->
 
     Args:
       logits: [B, V].
-      keys: [B] random keys, one per row, so that a row's token does not depend on its neighbours.
-      sampling: how; at temperature 0 the keys do not matter, the lowest of equal logits wins.
+      keys: [B] random keys, one per row, so that a token does not depend on the other rows.
+      sampling: the options; at temperature 0 the keys have no effect, and the lowest token among
+        the largest logits is chosen.
 
     Returns:
-      [B] int32 tokens; -1, which is no token, for a row whose logits are no distribution (NaN,
-      +∞, or -∞ everywhere): a broken model must not write text.
+      [B] int32 tokens; -1, which is not a token, for rows whose logits do not define a distribution
+      (one is NaN or +∞, or all are -∞), so that a broken model does not generate text.
 
     Raises:
       ValueError: if logits is not [B, V] or keys is not [B].
@@ -110,8 +111,8 @@ def sample_token(logits: Float[Array, "B V"], keys: Keys, sampling: Sampling) ->
 
 
 def _keep_best(logits: Array, k: int, p: float) -> Array:
-    """-∞ but for the k largest, and of these the first whose probabilities sum up to p."""
-    best, tokens = jax.lax.top_k(logits, k)  # sorted, the lower token first among equals
+    """Replace by -∞ all but the k largest, or the first of them whose probabilities reach p."""
+    best, tokens = jax.lax.top_k(logits, k)  # sorted, with the lower token first among equals
     share = jnp.cumsum(jax.nn.softmax(best, axis=-1), axis=-1)
     before = jnp.pad(share[:, :-1], ((0, 0), (1, 0)))
     best = jnp.where((before < p) | (p == 1), best, -jnp.inf)

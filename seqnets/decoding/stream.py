@@ -1,4 +1,4 @@
-"""Rollouts of any length from one compiled chunk, on the host."""
+"""Rollouts of any length with one compiled chunk, driven from the host."""
 
 from __future__ import annotations
 
@@ -24,13 +24,16 @@ def compile_rollout(
     choose: Choose,
     stop: Stop = never,
 ) -> Chunk:
-    """A compiled chunk of a rollout, to be used again and again.
+    """Compile one chunk of a rollout for repeated use.
 
     Args:
       step_fn: ``step_fn(params, carry, value) -> (carry, output)``.
-      steps: values of a chunk.
+      steps: number of values per chunk.
       choose: see `rollout`.
       stop: see `rollout`.
+
+    Returns:
+      ``chunk(params, state) -> (state, values, real)``, as `rollout`.
     """
 
     @jax.jit
@@ -51,8 +54,8 @@ def stream(
 ) -> Iterator[tuple[PyTree, Bool[np.ndarray, "B U"]]]:
     """Yield the values of a rollout, chunk by chunk, until every row has ended.
 
-    One program serves any length. Rows without a limit, and without an end that ``stop`` finds,
-    never end: then stop asking.
+    The same program is used for any length. The iterator is infinite if a row has no limit and
+    ``stop`` never ends it.
 
     Args:
       chunk: from `compile_rollout`.
@@ -60,7 +63,8 @@ def stream(
       state: from `start_rollout`.
 
     Yields:
-      ``(values, real)`` on the host: values [B, U, ...], and [B, U] True at those produced.
+      ``(values, real)`` on the host: values [B, U, ...], and [B, U] bool, True at values that were
+      produced.
     """
     while not np.all(state.done):
         state, values, real = chunk(params, state)

@@ -1,8 +1,8 @@
-"""Output distributions of real numbers, as values: how many raw numbers, and what they mean.
+"""Output distributions of real numbers.
 
-A model ends in a projection to ``head.size`` raw numbers per target value, which may take any
-value; the head maps them to a distribution. In every head, raw zeros are close to the standard
-normal distribution, which suits targets scaled to about zero mean and unit spread.
+A model ends in a projection to ``head.size`` unconstrained raw numbers per target value, which the
+head maps to a distribution. In every head, raw zeros give a distribution close to the standard
+normal, which suits targets that are scaled to about zero mean and unit variance.
 """
 
 from seqnets.heads.gaussian import GaussianHead as GaussianHead

@@ -19,20 +19,20 @@ __all__ = ["GaussianHead"]
 
 @dataclass(frozen=True)
 class GaussianHead:
-    """Normal distribution.
+    """Normal distribution, trained by its negative log likelihood.
 
         loc = raw_1,   scale = softplus(raw_2 + log(e - 1)) + floor
 
-    Raw zeros give a scale of 1; the floor is `SCALE_FLOOR`.
+    The floor is `seqnets.heads.SCALE_FLOOR`, so raw zeros give a scale of about 1.
     """
 
     @property
     def size(self) -> int:
-        """The loc and the scale."""
+        """Raw numbers per target value: 2."""
         return 2
 
     def loss(self, raw: Float[Array, "*N S"], target: Float[Array, "*N"]) -> Float[Array, "*N"]:
-        """Negative log likelihood, in nats.
+        """Negative log likelihood of the targets, in nats.
 
         Raises:
           ValueError: if raw is not [..., S] for targets [...].
@@ -42,7 +42,7 @@ class GaussianHead:
         return losses.gaussian(jnp.asarray(target, loc.dtype), loc, scale)
 
     def quantiles(self, raw: Float[Array, "*N S"], levels: Sequence[float]) -> Float[Array, "*N Q"]:
-        """``loc + scale · z`` with the quantiles z of the standard normal distribution.
+        """``loc + scale · z``, z the quantiles of the standard normal distribution.
 
         Raises:
           ValueError: if raw is not [..., S] or the levels are not increasing in (0, 1).
@@ -52,7 +52,7 @@ class GaussianHead:
         return loc[..., None] + scale[..., None] * over_levels(z, loc)
 
     def mean(self, raw: Float[Array, "*N S"]) -> Float[Array, "*N"]:
-        """``loc``.
+        """The mean, ``loc``.
 
         Raises:
           ValueError: if raw is not [..., S].
@@ -60,7 +60,7 @@ class GaussianHead:
         return self._parameters(raw)[0]
 
     def sample(self, raw: Float[Array, "*N S"], key: Key) -> Float[Array, "*N"]:
-        """``loc + scale · normal``.
+        """One draw per target value, ``loc + scale · normal``.
 
         Raises:
           ValueError: if raw is not [..., S].

@@ -1,4 +1,4 @@
-"""The contract of an output distribution."""
+"""The contract of output distributions."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["Head"]
 
 
 class Head(Protocol):
-    """A family of distributions and the map to it from ``size`` raw numbers.
+    """A family of distributions, and a map from ``size`` raw numbers to its members.
 
     A head is an immutable, hashable value. All its methods can be traced by JAX and compute in
-    float32, or in the dtype of ``raw`` if that is wider. Losses take finite targets only: put
-    any number where a target is missing and give it weight 0.
+    float32, or in the dtype of ``raw`` if that is wider. Losses require finite targets: replace a
+    missing target by any number and give it weight 0.
     """
 
     @property
@@ -24,7 +24,14 @@ class Head(Protocol):
         ...
 
     def loss(self, raw: Float[Array, "*N S"], target: Float[Array, "*N"]) -> Float[Array, "*N"]:
-        """Unreduced loss.
+        """The loss of each target value, unreduced.
+
+        Args:
+          raw: [..., S].
+          target: [...], finite.
+
+        Returns:
+          [...].
 
         Raises:
           ValueError: if raw is not [..., S] for targets [...].
@@ -39,7 +46,7 @@ class Head(Protocol):
           levels: [Q] static numbers in (0, 1), increasing.
 
         Returns:
-          [..., Q]; they do not decrease along the last axis.
+          [..., Q], non-decreasing along the last axis.
 
         Raises:
           ValueError: if raw is not [..., S] or the levels are not increasing in (0, 1).
@@ -47,7 +54,13 @@ class Head(Protocol):
         ...
 
     def mean(self, raw: Float[Array, "*N S"]) -> Float[Array, "*N"]:
-        """Expectation.
+        """The mean of the distribution.
+
+        Args:
+          raw: [..., S].
+
+        Returns:
+          [...].
 
         Raises:
           ValueError: if raw is not [..., S].
@@ -56,6 +69,13 @@ class Head(Protocol):
 
     def sample(self, raw: Float[Array, "*N S"], key: Key) -> Float[Array, "*N"]:
         """One independent draw per target value.
+
+        Args:
+          raw: [..., S].
+          key: one random key.
+
+        Returns:
+          [...].
 
         Raises:
           ValueError: if raw is not [..., S].

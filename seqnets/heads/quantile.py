@@ -23,22 +23,24 @@ __all__ = ["QuantileHead"]
 
 @dataclass(frozen=True)
 class QuantileHead:
-    """Quantiles of fixed levels, which cannot cross.
+    """Quantiles at fixed levels, which cannot cross.
 
-    With z the standard normal quantile and c the level nearest 1/2, over levels q_1 < ... < q_Q:
+    With levels q_1 < ... < q_Q, c the index of the level nearest to 1/2, and z the standard normal
+    quantile function:
 
         x_c = raw_1 + z(q_c)
         x_{i+1} - x_i = (z(q_{i+1}) - z(q_i)) · softplus(raw_{i+1}) / log 2
 
-    so raw_1 moves all quantiles, the others each stretch one gap, and raw zeros are the quantiles
-    of the standard normal distribution. Between the levels the quantile function is linear in
-    the level; beyond the outermost levels it is linear in z, with normal tails (needed by
-    `sample`, `mean`, and levels outside the given ones). A single level is a point forecast.
+    So raw_1 shifts all quantiles, each other raw number stretches one gap, and raw zeros give the
+    quantiles of the standard normal distribution. Between the levels, the quantile function is
+    linear in the level. Outside of them it is linear in z, with normal tails, which `sample`,
+    `mean`, and `quantiles` need. A head with a single level is a point forecast.
 
     Args:
-      levels: [Q] increasing, in (0, 1).
+      levels: [Q] increasing numbers in (0, 1).
 
     Raises:
+      TypeError: if a level is not a number.
       ValueError: if the levels are not increasing in (0, 1).
 
     References:
@@ -53,11 +55,11 @@ class QuantileHead:
 
     @property
     def size(self) -> int:
-        """One raw number per level, Q."""
+        """Raw numbers per target value: one per level, Q."""
         return len(self.levels)
 
     def loss(self, raw: Float[Array, "*N S"], target: Float[Array, "*N"]) -> Float[Array, "*N"]:
-        """Twice the mean of the pinball loss over the levels: |error| for the level 1/2 alone.
+        """Twice the mean of the pinball loss over the levels; |error| if the only level is 1/2.
 
         Raises:
           ValueError: if raw is not [..., S] for targets [...].
@@ -68,7 +70,7 @@ class QuantileHead:
         return 2 * jnp.mean(losses.pinball(jnp.asarray(target, knots.dtype), knots, levels), -1)
 
     def quantiles(self, raw: Float[Array, "*N S"], levels: Sequence[float]) -> Float[Array, "*N Q"]:
-        """Exact at the head's own levels, interpolated between them, extrapolated beyond them.
+        """Quantiles: exact at the levels of the head, interpolated and extrapolated elsewhere.
 
         Raises:
           ValueError: if raw is not [..., S] or the levels are not increasing in (0, 1).
@@ -79,12 +81,12 @@ class QuantileHead:
         anchor, gap, share = self._positions(asked)
         left, right = knots[..., gap], knots[..., gap + 1]
         values = knots[..., anchor] + over_levels(share, knots[..., 0]) * (right - left)
-        # Rounding must not lift a value between two knots above the right one.
+        # Rounding must not raise a value between two knots above the right knot.
         below_last = jnp.broadcast_to(asked < self.levels[-1], values.shape)
         return jnp.where(below_last, jnp.minimum(values, right), values)
 
     def mean(self, raw: Float[Array, "*N S"]) -> Float[Array, "*N"]:
-        """The integral of the quantile function over all levels, tails included.
+        """The mean: the integral of the quantile function over all levels, including the tails.
 
         Raises:
           ValueError: if raw is not [..., S].
@@ -93,13 +95,13 @@ class QuantileHead:
         return knots @ jnp.asarray(self._mean_weights(), knots.dtype)
 
     def sample(self, raw: Float[Array, "*N S"], key: Key) -> Float[Array, "*N"]:
-        """The quantile of a uniform level (inverse transform).
+        """One draw per target value: the quantile at a uniform level (inverse transform).
 
         Raises:
           ValueError: if raw is not [..., S].
         """
         knots = self._knots(raw)
-        tiny = float(jnp.finfo(knots.dtype).eps) / 2  # as near to 0 as the largest draw is to 1
+        tiny = float(jnp.finfo(knots.dtype).eps) / 2  # as close to 0 as the largest draw is to 1
         level = jax.random.uniform(key, knots.shape[:-1], knots.dtype, minval=tiny)
         if self.size == 1:
             return knots[..., 0]
@@ -113,19 +115,19 @@ class QuantileHead:
         return left + share * (right - left)
 
     def _knots(self, raw: Array) -> Array:
-        """Quantiles [..., Q] of the head's levels, float32 or wider."""
+        """Quantiles [..., Q] at the levels of the head, float32 or wider."""
         raw = widen_raw(raw, self.size)
         z = ndtri(self.levels)
         center = int(np.argmin(np.abs(np.subtract(self.levels, 0.5))))
         gaps = softplus(raw[..., 1:]) * over_levels(np.diff(z) / math.log(2), raw[..., 0])
-        # From the center outwards, so that neither side moves with the gaps of the other.
+        # Summed from the center outwards, so that neither side depends on the gaps of the other.
         above = jnp.cumsum(gaps[..., center:], axis=-1)
         below = jnp.cumsum(gaps[..., :center][..., ::-1], axis=-1)[..., ::-1]
         middle = raw[..., :1] + z[center].astype(raw.dtype)
         return jnp.concatenate([middle - below, middle, middle + above], axis=-1)
 
     def _positions(self, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The knot that each level starts from, its gap, and the share of the gap to add, [Q]."""
+        """For each level [Q]: the knot to start from, its gap, and the share of the gap to add."""
         q = np.array(self.levels)
         anchor = np.clip(np.searchsorted(q, asked, side="right") - 1, 0, self.size - 1)
         gap = np.minimum(anchor, self.size - 2)
@@ -137,7 +139,7 @@ class QuantileHead:
         return anchor, gap, np.where(inside, share(asked, q), share(ndtri(asked), ndtri(q)))
 
     def _mean_weights(self) -> np.ndarray:
-        """Weights [Q] of the quantiles in the mean; z integrated over a tail is ∓ the density."""
+        """Weights [Q] of the quantiles in the mean; the integral of z over a tail is ∓ density."""
         if self.size == 1:
             return np.ones(1)
         q, z = np.array(self.levels), ndtri(self.levels)
@@ -154,5 +156,5 @@ class QuantileHead:
 
 
 def _share(at: Array, knots: Array, low: Array) -> Array:
-    """How far ``at`` is on the way from ``knots[low]`` to the next one, 0 to 1."""
+    """The position of ``at`` between ``knots[low]`` and the next knot, 0 to 1 inside."""
     return (at - knots[low]) / (knots[low + 1] - knots[low])

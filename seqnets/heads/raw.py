@@ -1,4 +1,4 @@
-"""From the raw numbers of a model to the parameters of a distribution."""
+"""Maps from the raw numbers of a model to the parameters of a distribution."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seqnets.typing import Array, Float
 __all__ = ["SCALE_FLOOR", "check_target", "over_levels", "positive_scale", "widen_raw"]
 
 SCALE_FLOOR = 1e-4
-"""Smallest scale of a distribution: on a constant series the likelihood has no maximum."""
+"""Smallest scale of a distribution; without it, the likelihood of a constant is unbounded."""
 
 
 def widen_raw(raw: Float[Array, "*N S"], size: int) -> Float[Array, "*N S"]:
@@ -38,10 +38,10 @@ def check_target(raw: Float[Array, "*N S"], target: Float[Array, "*N"], size: in
 
 
 def positive_scale(raw: Float[Array, "*N"]) -> Float[Array, "*N"]:
-    """``softplus(raw + log(e - 1)) + SCALE_FLOOR``: a positive scale, about 1 at 0."""
+    """``softplus(raw + log(e - 1)) + SCALE_FLOOR``, a positive scale, about 1 for raw = 0."""
     return softplus(raw + math.log(math.e - 1)) + SCALE_FLOOR
 
 
 def over_levels(values: Float[np.ndarray, " Q"], like: Float[Array, "*N"]) -> Float[Array, "*N Q"]:
-    """One number per level, [Q], repeated for every element of ``like`` and in its dtype."""
+    """Repeat values [Q], one per level, for every element of ``like``, in its dtype."""
     return jnp.broadcast_to(jnp.asarray(values, like.dtype), (*like.shape, len(values)))

@@ -19,20 +19,20 @@ __all__ = ["StudentTHead"]
 
 @dataclass(frozen=True)
 class StudentTHead:
-    """Student's t distribution, with heavier tails than the normal distribution.
+    """Student's t distribution, which has heavier tails than the normal distribution.
 
         df = 2 + softplus(raw_1),   loc = raw_2,   scale = softplus(raw_3 + log(e - 1)) + floor
 
-    More than two degrees of freedom keep the variance finite.
+    The variance is finite because df > 2. The floor is `seqnets.heads.SCALE_FLOOR`.
     """
 
     @property
     def size(self) -> int:
-        """The df, the loc, and the scale."""
+        """Raw numbers per target value: 3."""
         return 3
 
     def loss(self, raw: Float[Array, "*N S"], target: Float[Array, "*N"]) -> Float[Array, "*N"]:
-        """Negative log likelihood, in nats.
+        """Negative log likelihood of the targets, in nats.
 
         Raises:
           ValueError: if raw is not [..., S] for targets [...].
@@ -42,7 +42,7 @@ class StudentTHead:
         return losses.student_t(jnp.asarray(target, loc.dtype), df, loc, scale)
 
     def quantiles(self, raw: Float[Array, "*N S"], levels: Sequence[float]) -> Float[Array, "*N Q"]:
-        """``loc + scale · t`` with the quantiles t of `student_t_quantiles`.
+        """``loc + scale · t`` with t from `student_t_quantiles`.
 
         Raises:
           ValueError: if raw is not [..., S] or the levels are not increasing in (0, 1).
@@ -51,7 +51,7 @@ class StudentTHead:
         return loc[..., None] + scale[..., None] * student_t_quantiles(df, levels)
 
     def mean(self, raw: Float[Array, "*N S"]) -> Float[Array, "*N"]:
-        """``loc``.
+        """The mean, ``loc``.
 
         Raises:
           ValueError: if raw is not [..., S].
@@ -59,7 +59,7 @@ class StudentTHead:
         return self._parameters(raw)[1]
 
     def sample(self, raw: Float[Array, "*N S"], key: Key) -> Float[Array, "*N"]:
-        """``loc + scale · t``.
+        """One draw per target value, ``loc + scale · t``.
 
         Raises:
           ValueError: if raw is not [..., S].

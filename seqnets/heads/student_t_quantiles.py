@@ -1,8 +1,8 @@
-"""Quantiles of Student's t distribution, traced in the degrees of freedom.
+"""Quantiles of Student's t distribution for traced degrees of freedom.
 
-JAX has no inverse of this distribution function. The levels are known before tracing, which
-leaves a smooth function of one variable per level. It is interpolated on the host once and
-evaluated as a polynomial: no iteration, no branches, and derivatives of every order.
+JAX has no inverse of this distribution function. Since the levels are static, each level leaves a
+smooth function of one variable, which is interpolated once on the host. Evaluating the polynomial
+needs no iteration and no branches, and has derivatives of every order.
 """
 
 from __future__ import annotations
@@ -32,19 +32,20 @@ def student_t_quantiles(
 
         t(q, df) = z(q) · exp(p_q(1 / df))
 
-    where z is the quantile of the standard normal distribution, the limit for large df, and p_q
-    the Chebyshev interpolant of ``log(t(q, df) / z(q))`` over 1/df in [0, 1/2]. For levels in
-    [1e-12, 1 - 1e-12] the relative error is below 1e-10 in float64; in float32 it is a few units in
-    the last place of ``log(t / z)``.
+    where z is the quantile function of the standard normal distribution, the limit for large df,
+    and p_q the Chebyshev interpolant of ``log(t(q, df) / z(q))`` over 1/df in [0, 1/2]. For levels
+    in [1e-12, 1 - 1e-12], the relative error is below 1e-10 in float64; in float32 it is a few
+    units in the last place of ``log(t / z)``.
 
     Args:
-      df: degrees of freedom, [...]; ∞ is the normal distribution.
+      df: degrees of freedom, [...], at least 2; ∞ gives the normal distribution.
       levels: [Q] static numbers in (0, 1), increasing.
 
     Returns:
       [..., Q] in float32 or wider; NaN where df < 2.
 
     Raises:
+      TypeError: if a level is not a number.
       ValueError: if the levels are not increasing in (0, 1).
 
     References:
@@ -74,5 +75,5 @@ def _coefficients(levels: tuple[float, ...]) -> np.ndarray:
 
 
 def _ratio(df: np.ndarray, level: float) -> np.ndarray:
-    """``t(level, df) / z(level)``; at the median, where both vanish, any constant will do."""
+    """``t(level, df) / z(level)``; at the median, where both are 0, an arbitrary constant."""
     return stdtrit(df, level) / ndtri(level) if level != 0.5 else np.ones_like(df)

@@ -1,7 +1,7 @@
-"""Losses as pure functions, unreduced; `seqnets.reduction.weighted` sums them up with masks.
+"""Losses as pure, unreduced functions; `seqnets.reduction.weighted` sums them with masks.
 
-All compute in float32 or wider, whatever float type they are given. Shapes must be equal where
-two arrays meet: nothing broadcasts.
+All losses are computed in float32 or wider, for inputs of any float type. Arrays must have equal
+shapes where the documentation does not say otherwise; they are never broadcast.
 """
 
 from seqnets.losses.activity import activity as activity

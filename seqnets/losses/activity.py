@@ -1,4 +1,4 @@
-"""Penalties on what a recurrent layer puts out: its size (AR), and its changes in time (TAR)."""
+"""Penalties on the outputs of a recurrent layer (AR) and on their changes in time (TAR)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["activity", "temporal_activity"]
 
 
 def activity(ys: Float[Array, "B T H"]) -> Float[Array, "B T"]:
-    """``mean_h y²`` of every step: activation regularization (AR).
+    """``mean_h y²`` at every time step: activation regularization (AR).
 
     Args:
-      ys: outputs of a layer, after their dropout in the paper.
+      ys: [B, T, H] outputs of a layer (in the paper, after their dropout).
 
     Returns:
-      [B, T]; weigh it by the mask of the real steps.
+      [B, T]; weight it with the mask of the real steps.
 
     Raises:
       TypeError: if ys is not of floats.
@@ -26,7 +26,7 @@ def activity(ys: Float[Array, "B T H"]) -> Float[Array, "B T"]:
 
     References:
       Merity, McCann, Socher, Revisiting Activation Regularization for Language RNNs, 2017,
-      arXiv:1708.01009 (there the L2 norm; here, as in the authors' code, the mean of squares).
+      arXiv:1708.01009 (there the L2 norm; here, as in the authors' code, the mean square).
     """
     _check(ys)
     return jnp.mean(jnp.square(widen(ys)), axis=-1)
@@ -37,14 +37,15 @@ def temporal_activity(
     mask: Bool[Array, "B T"] | None = None,
     reset: Bool[Array, "B T"] | None = None,
 ) -> Float[Array, "B T"]:
-    """``mean_h (y_t - y_{t-1})²`` of every step: temporal activation regularization (TAR).
+    """``mean_h (y_t - y_{t-1})²`` at every time step: temporal activation regularization (TAR).
 
-    Zero at the first step, at padded steps, after them, and where a new segment starts.
+    It is zero at the first step, at padded steps and the steps after them, and where a new segment
+    starts.
 
     Args:
-      ys: outputs of a layer, before their dropout in the paper.
-      mask: True at real steps; None means all are real.
-      reset: True where a new segment starts.
+      ys: [B, T, H] outputs of a layer (in the paper, before their dropout).
+      mask: [B, T] bool, True at real steps; None means that all are real.
+      reset: [B, T] bool, True where a new segment starts; None means nowhere.
 
     Returns:
       [B, T].
@@ -54,7 +55,8 @@ def temporal_activity(
       ValueError: if ys is not [B, T, H], or mask or reset not [B, T].
 
     References:
-      Merity, McCann, Socher, 2017, arXiv:1708.01009, as above.
+      Merity, McCann, Socher, Revisiting Activation Regularization for Language RNNs, 2017,
+      arXiv:1708.01009 (there the L2 norm; here the mean square).
     """
     _check(ys)
     counts = jnp.ones(ys.shape[:2], bool).at[:, :1].set(False)

@@ -1,8 +1,8 @@
-"""Pairs of losses for a generator and its discriminator, from logits, unreduced.
+"""Losses for a discriminator and its generator, from logits, unreduced.
 
-Each pair is two functions: ``*_discriminator(real, fake)`` returns the losses of the logits on
-real and on generated examples apart (their numbers may differ), ``*_generator(fake)`` that of
-the generator. All are computed in float32 or wider.
+``*_discriminator(real, fake)`` returns separate losses for the logits of real and of generated
+examples, whose numbers may differ. ``*_generator(fake)`` returns the losses of the generator. All
+are computed in float32 or wider.
 """
 
 from __future__ import annotations
@@ -34,7 +34,14 @@ Logits = Float[Array, "*S"]
 
 
 def non_saturating_discriminator(real: Logits, fake: Logits) -> tuple[Logits, Logits]:
-    """``-log σ(real)`` and ``-log(1 - σ(fake))``.
+    """``-log σ(real)`` and ``-log(1 - σ(fake))``, the losses of the original GAN.
+
+    Args:
+      real: logits of the discriminator for real examples, any shape.
+      fake: logits of the discriminator for generated examples, any shape.
+
+    Returns:
+      Losses with the shapes of real and of fake.
 
     References:
       Goodfellow et al., Generative Adversarial Networks, 2014, arXiv:1406.2661.
@@ -43,7 +50,13 @@ def non_saturating_discriminator(real: Logits, fake: Logits) -> tuple[Logits, Lo
 
 
 def non_saturating_generator(fake: Logits) -> Logits:
-    """``-log σ(fake)``, the form whose gradient stays when the discriminator wins.
+    """``-log σ(fake)``, whose gradient does not vanish when the discriminator is confident.
+
+    Args:
+      fake: logits of the discriminator for generated examples, any shape.
+
+    Returns:
+      Losses with the shape of fake.
 
     References:
       Goodfellow et al., Generative Adversarial Networks, 2014, arXiv:1406.2661, section 3.
@@ -52,7 +65,14 @@ def non_saturating_generator(fake: Logits) -> Logits:
 
 
 def least_squares_discriminator(real: Logits, fake: Logits) -> tuple[Logits, Logits]:
-    """``(real - 1)² / 2`` and ``fake² / 2``.
+    """``(real - 1)² / 2`` and ``fake² / 2``, the least squares losses.
+
+    Args:
+      real: logits of the discriminator for real examples, any shape.
+      fake: logits of the discriminator for generated examples, any shape.
+
+    Returns:
+      Losses with the shapes of real and of fake.
 
     References:
       Mao et al., Least Squares Generative Adversarial Networks, 2016, arXiv:1611.04076, eq. 9.
@@ -61,7 +81,13 @@ def least_squares_discriminator(real: Logits, fake: Logits) -> tuple[Logits, Log
 
 
 def least_squares_generator(fake: Logits) -> Logits:
-    """``(fake - 1)² / 2``.
+    """``(fake - 1)² / 2``, the least squares loss.
+
+    Args:
+      fake: logits of the discriminator for generated examples, any shape.
+
+    Returns:
+      Losses with the shape of fake.
 
     References:
       Mao et al., Least Squares Generative Adversarial Networks, 2016, arXiv:1611.04076, eq. 9.
@@ -70,7 +96,14 @@ def least_squares_generator(fake: Logits) -> Logits:
 
 
 def hinge_discriminator(real: Logits, fake: Logits) -> tuple[Logits, Logits]:
-    """``max(1 - real, 0)`` and ``max(1 + fake, 0)``.
+    """``max(1 - real, 0)`` and ``max(1 + fake, 0)``, the hinge losses.
+
+    Args:
+      real: logits of the discriminator for real examples, any shape.
+      fake: logits of the discriminator for generated examples, any shape.
+
+    Returns:
+      Losses with the shapes of real and of fake.
 
     References:
       Lim, Ye, Geometric GAN, 2017, arXiv:1705.02894.
@@ -79,7 +112,13 @@ def hinge_discriminator(real: Logits, fake: Logits) -> tuple[Logits, Logits]:
 
 
 def hinge_generator(fake: Logits) -> Logits:
-    """``-fake``, which stays linear where the discriminator's hinge is flat.
+    """``-fake``, which has a constant gradient where the hinge of the discriminator is flat.
+
+    Args:
+      fake: logits of the discriminator for generated examples, any shape.
+
+    Returns:
+      Losses with the shape of fake.
 
     References:
       Lim, Ye, Geometric GAN, 2017, arXiv:1705.02894.
@@ -88,7 +127,14 @@ def hinge_generator(fake: Logits) -> Logits:
 
 
 def wasserstein_discriminator(real: Logits, fake: Logits) -> tuple[Logits, Logits]:
-    """``-real`` and ``fake``, for a critic kept smooth, for instance by `gradient_penalty`.
+    """``-real`` and ``fake``, for a critic kept smooth, e.g. by `gradient_penalty`.
+
+    Args:
+      real: logits of the discriminator for real examples, any shape.
+      fake: logits of the discriminator for generated examples, any shape.
+
+    Returns:
+      Losses with the shapes of real and of fake.
 
     References:
       Arjovsky, Chintala, Bottou, Wasserstein GAN, 2017, arXiv:1701.07875.
@@ -97,7 +143,13 @@ def wasserstein_discriminator(real: Logits, fake: Logits) -> tuple[Logits, Logit
 
 
 def wasserstein_generator(fake: Logits) -> Logits:
-    """``-fake``, the critic's score of generated examples with its sign turned.
+    """``-fake``, the negative score of generated examples.
+
+    Args:
+      fake: logits of the discriminator for generated examples, any shape.
+
+    Returns:
+      Losses with the shape of fake.
 
     References:
       Arjovsky, Chintala, Bottou, Wasserstein GAN, 2017, arXiv:1701.07875.
@@ -111,18 +163,21 @@ def gradient_penalty(
     fake: Float[Array, " B *D"],
     keys: Keys,
 ) -> Float[Array, " B"]:
-    """``(|∂ critic(x) / ∂ x| - 1)²`` at a random point x between real and fake, for each row.
+    """``(‖∂ critic(x) / ∂ x‖ - 1)²`` at a random point x between real and fake, for each row.
 
-    The norm is over all axes of a row. To be multiplied by the weight λ (10 in the paper).
+    The norm is over all axes of a row. Multiply the result by a weight λ (10 in the paper).
 
     Args:
-      critic: scores [B] of examples [B, ...]; the score of a row must depend on that row only.
-      real: real examples, [B, ...] float.
+      critic: maps examples [B, ...] to scores [B]; the score of a row must depend on that row only.
+      real: [B, ...] floats, real examples.
       fake: generated examples, same shape.
-      keys: [B] random keys, one a row.
+      keys: [B] random keys, one per row.
+
+    Returns:
+      [B] float32 or wider.
 
     Raises:
-      TypeError: if real is not of floats.
+      TypeError: if real is not of floats or keys is not of typed keys.
       ValueError: if the shapes differ, keys is not [B], or the critic does not return [B].
 
     References:
@@ -143,7 +198,7 @@ def gradient_penalty(
 
     gradient = widen(jax.grad(total)(t * real + (1 - t) * fake)).reshape(rows, -1)
     squared = jnp.sum(jnp.square(gradient), -1)
-    # √ has an infinite slope at 0, where a dead critic would put NaN into every parameter.
+    # √ has an infinite slope at 0, so a constant critic would make every parameter NaN.
     positive = squared > 0
     norm = jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1)), 0)
     return jnp.square(norm - 1)

@@ -1,4 +1,4 @@
-"""Losses of classes, from logits, unreduced: one value a position, in float32 or wider."""
+"""Classification losses from logits, unreduced: one value per position, in float32 or wider."""
 
 from __future__ import annotations
 
@@ -21,19 +21,22 @@ __all__ = [
 def cross_entropy(
     logits: Float[Array, "*S V"], targets: Int[Array, "*S"], label_smoothing: float = 0.0
 ) -> Float[Array, "*S"]:
-    """Negative log probability of integer classes, in nats.
+    """Cross-entropy with integer classes, in nats.
 
         -(1 - ε) log p[target] - ε/V Σ_v log p[v],   p = softmax(logits), ε = label_smoothing
 
     Args:
-      logits: [..., V]; a logit of -∞ rules its class out.
-      targets: [...] classes in [0, V). A class outside gives NaN, never a wrong number.
-      label_smoothing: share ε of the probability spread evenly over all classes, in [0, 1].
-        Infinite loss where a class is ruled out.
+      logits: [..., V]; a logit of -∞ excludes its class.
+      targets: [...] classes in [0, V); a class out of range gives NaN, never a wrong number.
+      label_smoothing: share ε of the probability that is spread evenly over all classes, in
+        [0, 1]. If it is positive, the loss is infinite where a class is excluded.
+
+    Returns:
+      [...] float32 or wider.
 
     Raises:
-      ValueError: if targets is not of the shape of logits without its last axis, or the
-        smoothing is out of range.
+      ValueError: if targets does not have the shape of logits without its last axis, or
+        label_smoothing is out of range.
       TypeError: if targets is not of integers.
 
     Example:
@@ -62,12 +65,15 @@ def categorical_cross_entropy(
 
     Args:
       logits: [..., V].
-      distributions: [..., V], summing to 1. Classes of probability 0 add nothing, even where
+      distributions: [..., V], summing to 1 over V. Classes of probability 0 contribute 0, even if
         their logit is -∞.
-      label_smoothing: q becomes ``(1 - ε) q + ε/V``, ε in [0, 1].
+      label_smoothing: ε in [0, 1], which replaces q by ``(1 - ε) q + ε/V``.
+
+    Returns:
+      [...] float32 or wider.
 
     Raises:
-      ValueError: if the shapes differ or the smoothing is out of range.
+      ValueError: if the shapes differ or label_smoothing is out of range.
 
     References:
       Szegedy et al., Rethinking the Inception Architecture, 2015, arXiv:1512.00567 (smoothing).
@@ -84,12 +90,15 @@ def binary_cross_entropy(
     """``-t log σ(x) - (1 - t) log σ(-x)``, in nats, for targets t in [0, 1].
 
     Args:
-      logits: x, any shape.
-      targets: t, probabilities, or 0 and 1 (of any dtype), of the same shape.
-      label_smoothing: targets are moved towards 1/2 by this share, in [0, 1].
+      logits: x, of any shape.
+      targets: t, probabilities or 0 and 1 (of any dtype), of the same shape.
+      label_smoothing: share by which targets are moved towards 1/2, in [0, 1].
+
+    Returns:
+      Losses of the same shape, float32 or wider.
 
     Raises:
-      ValueError: if the shapes differ or the smoothing is out of range.
+      ValueError: if the shapes differ or label_smoothing is out of range.
 
     References:
       Cox, The Regression Analysis of Binary Sequences, JRSS B 20, 1958.
@@ -103,15 +112,20 @@ def binary_cross_entropy(
 def focal(
     logits: Float[Array, "*S V"], targets: Int[Array, "*S"], gamma: float = 2.0
 ) -> Float[Array, "*S"]:
-    """``-(1 - p[target])^gamma log p[target]``: cross-entropy that turns from the easy.
+    """``-(1 - p[target])^gamma log p[target]``, the focal loss, p = softmax(logits), in nats.
 
     Args:
       logits: [..., V].
-      targets: [...] classes in [0, V). A class outside gives NaN.
-      gamma: how strongly easy positions are left out; 0 is `cross_entropy`.
+      targets: [...] classes in [0, V); a class out of range gives NaN.
+      gamma: how strongly well-classified positions are down-weighted, at least 0; 0 is
+        `cross_entropy`.
+
+    Returns:
+      [...] float32 or wider.
 
     Raises:
-      ValueError: if the shapes do not fit or gamma is negative.
+      ValueError: if targets does not have the shape of logits without its last axis, or gamma is
+        negative.
       TypeError: if targets is not of integers.
 
     References:
@@ -128,16 +142,21 @@ def binary_focal(
     gamma: float = 2.0,
     alpha: float | None = None,
 ) -> Float[Array, "*S"]:
-    """``-α_t (1 - p_t)^gamma log p_t``, p_t the probability given to the true class.
+    """``-α_t (1 - p_t)^gamma log p_t``, the binary focal loss, p_t the probability of the target.
 
     Args:
       logits: any shape.
       targets: 0 or 1, of the same shape.
-      gamma: how strongly easy elements are left out; 0 is binary cross-entropy.
-      alpha: weight of class 1, and 1 - alpha of class 0; None weighs both 1.
+      gamma: how strongly well-classified elements are down-weighted, at least 0; 0 is
+        `binary_cross_entropy`.
+      alpha: weight α_t of class 1, in [0, 1]; class 0 has the weight 1 - alpha. None gives both
+        classes the weight 1.
+
+    Returns:
+      Losses of the same shape, float32 or wider.
 
     Raises:
-      ValueError: if the shapes differ, gamma is negative or alpha is outside [0, 1].
+      ValueError: if the shapes differ, gamma is negative, or alpha is not in [0, 1].
 
     References:
       Lin et al., Focal Loss for Dense Object Detection, 2017, arXiv:1708.02002, equation 5.
@@ -153,7 +172,7 @@ def binary_focal(
 
 
 def _pick(log_p: Array, targets: Array) -> Array:
-    """``log_p[..., target]``; NaN where the class does not exist."""
+    """``log_p[..., target]``; NaN where the class is out of range."""
     classes = log_p.shape[-1]
     inside = (targets >= 0) & (targets < classes)
     index = jnp.where(inside, targets, 0)[..., None]

@@ -1,7 +1,7 @@
-"""Negative log likelihoods, unreduced, in nats; and the quantile loss. In float32 or wider.
+"""Negative log likelihoods, in nats, and the quantile loss; unreduced, in float32 or wider.
 
-Large shape parameters (degrees of freedom, inverse dispersion, counts) are where differences of
-log Γ lose every digit of float32, so that those are taken apart by Stirling's formula first.
+For large shape parameters (degrees of freedom, inverse dispersion, counts), differences of log Γ
+lose all digits of float32. The leading terms of Stirling's formula are therefore subtracted first.
 """
 
 from __future__ import annotations
@@ -26,7 +26,15 @@ LOG_2PI = math.log(2 * math.pi)
 def gaussian(
     target: Float[Array, "*S"], loc: Float[Array, "*S"], scale: Float[Array, "*S"]
 ) -> Float[Array, "*S"]:
-    """``log(scale) + ((target - loc) / scale)² / 2 + log(2π)/2``; scale > 0.
+    """``log(scale) + ((target - loc) / scale)² / 2 + log(2π)/2``, for the normal distribution.
+
+    Args:
+      target: any shape.
+      loc: mean, same shape.
+      scale: standard deviation, positive, same shape.
+
+    Returns:
+      Losses of the same shape, float32 or wider.
 
     Raises:
       ValueError: if the shapes differ.
@@ -42,11 +50,21 @@ def student_t(
     loc: Float[Array, "*S"],
     scale: Float[Array, "*S"],
 ) -> Float[Array, "*S"]:
-    """Student's t with df > 0 degrees of freedom, moved by loc and stretched by scale > 0.
+    """Negative log likelihood of Student's t distribution.
 
         log B(df/2, 1/2) + log(df)/2 + log(scale) + (df + 1)/2 · log(1 + z²/df)
 
-    with ``z = (target - loc) / scale``. The Gaussian is its limit for large df.
+    with ``z = (target - loc) / scale`` and the beta function B. The limit for large df is
+    `gaussian`.
+
+    Args:
+      target: any shape.
+      df: degrees of freedom, positive, same shape.
+      loc: location, same shape.
+      scale: scale, positive, same shape.
+
+    Returns:
+      Losses of the same shape, float32 or wider.
 
     Raises:
       ValueError: if the shapes differ.
@@ -65,22 +83,25 @@ def student_t(
 def negative_binomial(
     target: Float[Array, "*S"], mean: Float[Array, "*S"], dispersion: Float[Array, "*S"]
 ) -> Float[Array, "*S"]:
-    """Counts with ``variance = mean + dispersion · mean²``; mean > 0, dispersion > 0.
+    """Negative log likelihood of counts with ``variance = mean + dispersion · mean²``.
 
-    With r = 1 / dispersion failures:
+    With counts y and r = 1 / dispersion:
 
         log Γ(y + 1) + log Γ(r) - log Γ(y + r) + r log(1 + dispersion mean)
             + y (log(1 + dispersion mean) - log(dispersion mean))
 
-    computed, with n = y + r and c the error of Stirling's formula, as
+    This is computed, with n = y + r and the error c of Stirling's formula, as
 
         log Γ(y + 1) + y - y log(y) + y log(y/mean · (r + mean)/n) + r log((r + mean)/n)
             + log(1 + dispersion y)/2 + c(r) - c(n)
 
     Args:
-      target: counts y >= 0.
-      mean: expected count.
-      dispersion: excess over the Poisson distribution, its limit at 0.
+      target: counts y >= 0, any shape.
+      mean: expected count, positive, same shape.
+      dispersion: overdispersion, positive, same shape; the limit at 0 is the Poisson distribution.
+
+    Returns:
+      Losses of the same shape, float32 or wider.
 
     Raises:
       ValueError: if the shapes differ.
@@ -93,7 +114,7 @@ def negative_binomial(
     y, mean, dispersion = widen(target), widen(mean), widen(dispersion)
     r = 1 / dispersion
     n = y + r
-    some = jnp.where(y > 0, y, 1)  # where y = 0 its terms vanish
+    some = jnp.where(y > 0, y, 1)  # for y = 0, the terms with it are multiplied by 0
     quotient = (r + mean) / (r + some)
     of_successes = _log_near_one(some / mean * quotient, (some - mean) / mean * (r / (r + some)))
     of_failures = _log_near_one((r + mean) / n, (mean - y) / n)
@@ -106,16 +127,19 @@ def pinball(
     quantiles: Float[Array, "*S Q"],
     levels: Float[Array, " Q"] | Sequence[float],
 ) -> Float[Array, "*S Q"]:
-    """``max(q e, (q - 1) e)`` with e = target - quantile, for each level q; no factor 2.
+    """``max(q e, (q - 1) e)`` with e = target - quantile, for each level q, without a factor 2.
 
     Args:
       target: [...].
       quantiles: predicted quantiles, [..., Q].
-      levels: their levels in (0, 1), [Q].
+      levels: levels of the quantiles in (0, 1), [Q].
+
+    Returns:
+      [..., Q] float32 or wider.
 
     Raises:
-      ValueError: if levels is not [Q], or has known values outside (0, 1), or quantiles is not
-        [..., Q].
+      ValueError: if levels is not [Q] or, unless it is a JAX array, not in (0, 1); or if quantiles
+        is not [..., Q].
 
     References:
       Koenker, Bassett, Regression Quantiles, Econometrica 46, 1978.
@@ -132,7 +156,7 @@ def pinball(
 
 
 def _stirling_error(z: Array) -> Array:
-    """``log Γ(z) - ((z - 1/2) log z - z + log(2π)/2)``, z > 0: 1/(12 z) and so on for large z."""
+    """``log Γ(z) - ((z - 1/2) log z - z + log(2π)/2)``, z > 0; about 1/(12 z) for large z."""
     near, far = jnp.where(z < 8, z, 8), jnp.where(z < 8, 8, z)
     exact = gammaln(near) - (near - 0.5) * jnp.log(near) + near - 0.5 * LOG_2PI
     square = 1 / jnp.square(far)
@@ -143,7 +167,7 @@ def _stirling_error(z: Array) -> Array:
 
 
 def _log_near_one(quotient: Array, excess: Array) -> Array:
-    """``log(quotient)``, precise near 1 where ``excess = quotient - 1`` is."""
+    """``log(quotient)``, precise near 1 if ``excess = quotient - 1`` is precise."""
     near = jnp.abs(excess) < 0.5
     return jnp.where(near, jnp.log1p(jnp.where(near, excess, 0)), jnp.log(quotient))
 

@@ -1,4 +1,4 @@
-"""Losses of real numbers, unreduced: element by element, in float32 or wider."""
+"""Element-wise regression losses, unreduced, in float32 or wider."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ __all__ = ["absolute_error", "huber", "log_cosh", "squared_error"]
 
 
 def squared_error(prediction: Float[Array, "*S"], target: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """``(prediction - target)²``, without the factor 1/2.
+    """``(prediction - target)²``, without a factor 1/2.
+
+    Args:
+      prediction: any shape.
+      target: same shape.
+
+    Returns:
+      Losses of the same shape, float32 or wider.
 
     Raises:
       ValueError: if the shapes differ.
@@ -33,6 +40,13 @@ def absolute_error(
 ) -> Float[Array, "*S"]:
     """``|prediction - target|``; the gradient at 0 is 0.
 
+    Args:
+      prediction: any shape.
+      target: same shape.
+
+    Returns:
+      Losses of the same shape, float32 or wider.
+
     Raises:
       ValueError: if the shapes differ.
     """
@@ -43,10 +57,18 @@ def absolute_error(
 def huber(
     prediction: Float[Array, "*S"], target: Float[Array, "*S"], delta: float = 1.0
 ) -> Float[Array, "*S"]:
-    """Quadratic near 0, linear beyond ``delta``.
+    """Huber loss: quadratic near 0, linear for errors larger than ``delta``.
 
         e²/2                      where |e| <= delta
         delta (|e| - delta/2)     elsewhere,  e = prediction - target
+
+    Args:
+      prediction: any shape.
+      target: same shape.
+      delta: the error at which the loss becomes linear, positive and finite.
+
+    Returns:
+      Losses of the same shape, float32 or wider.
 
     Raises:
       ValueError: if the shapes differ or delta is not positive and finite.
@@ -57,15 +79,22 @@ def huber(
     """
     check_range("delta", delta, 0, closed="neither")
     size = jnp.abs(_error(prediction, target))
-    inner = jnp.minimum(size, delta)  # squaring only this keeps large errors from overflowing
+    inner = jnp.minimum(size, delta)  # so that the square of a large error cannot overflow
     return 0.5 * jnp.square(inner) + delta * (size - inner)
 
 
 def log_cosh(prediction: Float[Array, "*S"], target: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """``log cosh e``, e = prediction - target: e²/2 near 0, |e| - log 2 far away.
 
-    Computed as ``log1p(sinh² e) / 2`` where |e| < 1, else as ``|e| + log1p(exp(-2|e|)) - log 2``;
-    the gradient is tanh e.
+    It is computed as ``log1p(sinh² e) / 2`` where |e| < 1, else as
+    ``|e| + log1p(exp(-2|e|)) - log 2``; the gradient is tanh e.
+
+    Args:
+      prediction: any shape.
+      target: same shape.
+
+    Returns:
+      Losses of the same shape, float32 or wider.
 
     Raises:
       ValueError: if the shapes differ.
@@ -85,7 +114,7 @@ def _error(prediction: Array, target: Array) -> Array:
 
 @jax.custom_jvp
 def _log_cosh(e: Array) -> Array:
-    """Both branches keep their relative precision; |e| would lose the curvature at 0."""
+    """``log cosh e``, precise on both branches; JAX's derivative of |e| has no curvature at 0."""
     size = jnp.abs(e)
     near = 0.5 * jnp.log1p(jnp.square(jnp.sinh(jnp.minimum(size, 1))))
     far = size + jnp.log1p(jnp.exp(-2 * size)) - math.log(2)

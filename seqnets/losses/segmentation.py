@@ -1,4 +1,4 @@
-"""Overlap losses for labelled positions, one value a row, in float32 or wider: soft Dice."""
+"""Soft Dice losses for labeled positions, one value per row, in float32 or wider."""
 
 from __future__ import annotations
 
@@ -21,20 +21,23 @@ def dice(
 
         1 - (2 Σ p t + smooth) / (Σ p + Σ t + smooth)
 
-    The sums run over all axes but the first; the denominator has p, not p².
+    The sums are over all axes but the first; the denominator has p, not p².
 
     Args:
       probabilities: p, [B, ...] in [0, 1].
       targets: t, 0 or 1 (of any dtype), same shape.
-      mask: same shape, True (or a weight of the terms of each sum) at real positions; None
-        means all are real.
-      smooth: keeps rows without any positive at loss 0 when nothing is predicted; positive.
+      mask: same shape, True (or a weight of the terms of each sum) at real positions; None means
+        that all are real.
+      smooth: positive smoothing term, which gives rows without positives and with p = 0 the loss 0.
+
+    Returns:
+      [B] float32 or wider.
 
     Raises:
       ValueError: if the shapes differ or smooth is not positive.
 
     References:
-      Milletari, Navab, Ahmadi, V-Net, 2016, arXiv:1606.04797 (there with squares below).
+      Milletari, Navab, Ahmadi, V-Net, 2016, arXiv:1606.04797 (there p² and t² in the denominator).
     """
     check_same_shape(probabilities=probabilities, targets=targets)
     check_range("smooth", smooth, 0, closed="neither")
@@ -49,19 +52,22 @@ def generalized_dice(
     targets: Float[Array, "B *S K"],
     mask: Bool[Array, " B *S"] | Float[Array, " B *S"] | None = None,
 ) -> Float[Array, " B"]:
-    """Soft multi-class Dice loss of each row, classes weighed by 1 / (size of the class)².
+    """Soft multi-class Dice loss of each row, with classes weighted by their inverse squared size.
 
         1 - 2 Σ_k w_k Σ p t / Σ_k w_k Σ (p + t),   w_k = 1 / (Σ t)²
 
-    The inner sums run over all axes between the first and the classes. Classes that do not
-    occur in a row have weight 0 there (in the paper: infinity); a row without real positions
-    has loss 0.
+    The inner sums are over all axes between the first and the classes. A class that does not
+    occur in a row has weight 0 there (in the paper, infinity). A row without real positions has
+    loss 0.
 
     Args:
       probabilities: p, [B, ..., K], summing to 1 over K.
-      targets: t, one-hot, or distributions, same shape.
-      mask: [B, ...] without K, True (or a weight of the terms of each sum) at real positions;
-        None means all are real.
+      targets: t, one-hot or distributions, same shape.
+      mask: [B, ...] without K, True (or a weight of the terms of each sum) at real positions; None
+        means that all are real.
+
+    Returns:
+      [B] float32 or wider.
 
     Raises:
       ValueError: if the shapes differ, or there are fewer than two axes.
@@ -87,7 +93,7 @@ def generalized_dice(
 
 
 def _masked(p: Array, t: Array, mask: Array | None) -> tuple[Array, Array, Array]:
-    """Both with zeros at padded positions, whatever stood there, and the weights."""
+    """p and t with zeros at padded positions, and the weights."""
     p, t = widen(p), widen(t)
     if mask is None:
         return p, t, jnp.ones_like(p)

@@ -1,4 +1,4 @@
-"""Metrics as pure functions on the host, in float64: what is reported, never what is trained."""
+"""Evaluation metrics as pure functions on the host, in float64; not for use as losses."""
 
 from seqnets.metrics.series import QuantileLoss as QuantileLoss
 from seqnets.metrics.series import coverage as coverage

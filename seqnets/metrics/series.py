@@ -1,8 +1,8 @@
 """Metrics of forecasts, on the host in float64.
 
-The functions take one series each and return one number; `evaluate_forecasts` combines many
-series. Actual and past values that are NaN or infinite are missing and left out. A forecast is
-never left out: where it is NaN, so is the metric, and a broken model cannot look like a good one.
+Each function takes one series and returns one number; `evaluate_forecasts` combines many series.
+Actual and past values that are NaN or infinite count as missing and are left out. Forecasts are
+never left out: if one is NaN, so is the metric, so that a broken model cannot look like a good one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = [
 
 
 class QuantileLoss(NamedTuple):
-    """A quantile loss and the size of the values it was made on; add them to pool series."""
+    """A quantile loss and its weight, the size of the actual values; add them to pool series."""
 
     total: float
     """Mean over the levels of ``2 Σ_h pinball``."""
@@ -37,7 +37,7 @@ class QuantileLoss(NamedTuple):
     """``Σ_h |y_h|`` over the values that are not missing."""
 
     def __add__(self, other: QuantileLoss) -> QuantileLoss:  # type: ignore[override]
-        """Pool the values of both."""
+        """Pool the values of both series."""
         return QuantileLoss(self.total + other.total, self.weight + other.weight)
 
     def ratio(self) -> float:
@@ -48,17 +48,17 @@ class QuantileLoss(NamedTuple):
 def smape(actual: Float[np.ndarray, " H"], forecast: Float[np.ndarray, " H"]) -> float:
     """Symmetric mean absolute percentage error, in percent, between 0 and 200.
 
-        mean_h 200 |y_h - f_h| / (|y_h| + |f_h|),   0/0 counting 0
+        mean_h 200 |y_h - f_h| / (|y_h| + |f_h|),   where 0/0 counts as 0
 
     Args:
-      actual: [H], NaN where missing.
-      forecast: [H].
+      actual: [H] values y, NaN where missing.
+      forecast: [H] values f.
 
     Returns:
-      The mean over the values that are not missing; NaN if there is none.
+      The mean over the values that are not missing; NaN if there are none.
 
     Raises:
-      ValueError: if the arrays are not [H] both.
+      ValueError: if the arrays are not both [H].
 
     References:
       Makridakis, Spiliotis, Assimakopoulos, The M4 Competition, International Journal of
@@ -66,7 +66,7 @@ def smape(actual: Float[np.ndarray, " H"], forecast: Float[np.ndarray, " H"]) ->
     """
     y, f = _present(actual, forecast)
     error, size = np.abs(y - f), np.abs(y) + np.abs(f)
-    with np.errstate(invalid="ignore"):  # an infinite forecast: ∞/∞, NaN
+    with np.errstate(invalid="ignore"):  # ∞ / ∞ for an infinite forecast
         return _mean(200 * np.divide(error, size, out=np.zeros_like(size), where=size != 0))
 
 
@@ -76,25 +76,26 @@ def mase(
     history: Float[np.ndarray, " T"],
     season: int,
 ) -> float:
-    """Mean absolute scaled error: in units of the in-sample error of the seasonal naive method.
+    """Mean absolute scaled error, relative to the in-sample error of the seasonal naive method.
 
         mean_h |y_h - f_h| / mean_t |x_t - x_{t-season}|
 
     Args:
-      actual: [H], NaN where missing.
-      forecast: [H].
-      history: [T] values before the forecast, NaN where missing.
-      season: steps of a season; 1 compares neighbours.
+      actual: [H] values y, NaN where missing.
+      forecast: [H] values f.
+      history: [T] values x before the forecast, NaN where missing.
+      season: length of a season in time steps, at least 1; 1 compares neighbors.
 
     Returns:
-      NaN if no actual value is present, or the scale is undefined (see `seasonal_scale`).
+      The error, at least 0; NaN if no actual value is present or the scale is undefined (see
+      `seasonal_scale`).
 
     Raises:
-      ValueError: if actual and forecast are not [H] both, history is not [T] or season < 1.
+      ValueError: if actual and forecast are not both [H], history is not [T], or season < 1.
 
     References:
       Hyndman, Koehler, Another look at measures of forecast accuracy, International Journal of
-      Forecasting 22, 2006; with the season, as in the M4 competition.
+      Forecasting 22, 2006; in the seasonal form of the M4 competition.
     """
     y, f = _present(actual, forecast)
     return _mean(np.abs(y - f)) / seasonal_scale(history, season)
@@ -103,9 +104,13 @@ def mase(
 def seasonal_scale(history: Float[np.ndarray, " T"], season: int) -> float:
     """``mean_t |x_t - x_{t-season}|`` over the pairs with both values present.
 
+    Args:
+      history: [T] values x, NaN where missing.
+      season: length of a season in time steps, at least 1.
+
     Returns:
-      The scale, or NaN where nothing can be measured by it: no such pair (a history of at most
-      one season), or a scale of 0 (an exactly periodic history).
+      The scale, or NaN if it is undefined: there is no such pair (e.g. a history of at most one
+      season), or the mean is 0 (an exactly periodic history).
 
     Raises:
       ValueError: if history is not [T] or season < 1.
@@ -122,20 +127,24 @@ def seasonal_scale(history: Float[np.ndarray, " T"], season: int) -> float:
 def weighted_quantile_loss(
     actual: Float[np.ndarray, " H"], quantiles: Float[np.ndarray, "H Q"], levels: Sequence[float]
 ) -> QuantileLoss:
-    """Quantile loss relative to the size of the values, the mean over levels.
+    """Quantile loss relative to the size of the values, averaged over levels.
 
         Σ_h 2 pinball_q(y_h, f_hq) / Σ_h |y_h|,   averaged over the levels q
 
-    With the level 0.5 alone this is Σ|y - f| / Σ|y|. Add the results of many series before
-    taking the `QuantileLoss.ratio`: numerators and denominators are summed apart.
+    With the single level 0.5, this is Σ|y - f| / Σ|y|. To pool several series, add their results
+    and then call `QuantileLoss.ratio`, since numerators and denominators are summed separately.
 
     Args:
-      actual: [H], NaN where missing.
-      quantiles: [H, Q] forecasts of the levels.
-      levels: [Q] increasing, in (0, 1).
+      actual: [H] values y, NaN where missing.
+      quantiles: [H, Q] forecasts f at the levels.
+      levels: [Q] increasing numbers in (0, 1).
+
+    Returns:
+      The numerator and the denominator, as a `QuantileLoss`.
 
     Raises:
-      ValueError: if the shapes do not fit or the levels are not increasing in (0, 1).
+      ValueError: if actual is not [H], quantiles is not [H, Q], or the levels are not increasing
+        in (0, 1).
 
     References:
       Park, Maddix, Aubet, Kan, Gasthaus, Wang, Learning Quantile Functions without Quantile
@@ -151,15 +160,18 @@ def weighted_quantile_loss(
 def coverage(
     actual: Float[np.ndarray, " H"], lower: Float[np.ndarray, " H"], upper: Float[np.ndarray, " H"]
 ) -> float:
-    """Share of the values with ``lower <= y <= upper``; NaN if no value is present.
+    """Fraction of the values with ``lower <= y <= upper``.
 
     Args:
-      actual: [H], NaN where missing.
-      lower: [H].
-      upper: [H]. A NaN bound at a value that is present makes the result NaN.
+      actual: [H] values y, NaN where missing.
+      lower: [H] lower bounds.
+      upper: [H] upper bounds.
+
+    Returns:
+      The fraction, in [0, 1]; NaN if no value is present, or a bound of a present value is NaN.
 
     Raises:
-      ValueError: if the arrays are not [H] all three.
+      ValueError: if the three arrays are not all [H].
     """
     check_same_shape(actual=actual, lower=lower, upper=upper)
     y, low = _present(actual, lower)
@@ -169,9 +181,15 @@ def coverage(
 
 
 def widest_interval(levels: Sequence[float]) -> tuple[int, int] | None:
-    """Positions of the outermost two levels that are symmetric, ``q`` and ``1 - q``, or None.
+    """Indices of the outermost pair of symmetric levels, ``q`` and ``1 - q``.
 
     The nominal coverage of the interval between them is ``levels[j] - levels[i]``.
+
+    Args:
+      levels: [Q] increasing numbers in (0, 1).
+
+    Returns:
+      ``(i, j)`` with i < j, or None if no two levels are symmetric.
 
     Raises:
       ValueError: if the levels are not increasing in (0, 1).
@@ -198,25 +216,26 @@ def evaluate_forecasts(
     """All metrics over many series, with the median as the point forecast.
 
     Args:
-      actuals: one [H] a series (lengths may differ), NaN where missing.
-      quantiles: one [H, Q] a series.
-      levels: [Q] increasing, in (0, 1), 0.5 among them.
-      histories: one [T] a series, the values before the forecast.
-      season: steps of a season, for the scale of the MASE.
+      actuals: one [H] array per series (lengths may differ), NaN where missing.
+      quantiles: one [H, Q] array per series, the forecasts at the levels.
+      levels: [Q] increasing numbers in (0, 1), including 0.5.
+      histories: one [T] array per series, the values before the forecast, NaN where missing.
+      season: length of a season in time steps, for the scale of the MASE.
 
     Returns:
-      ``smape``: percent, mean over the series with a value present.
-      ``mase``: mean over the series with a value present and a defined scale.
-      ``mase_undefined``: number of series left out of ``mase``.
-      ``weighted_quantile_loss``: of all series pooled.
-      ``coverage``: share of all values, pooled, inside the widest symmetric interval of levels.
-      ``coverage_nominal``: the probability of that interval, which ``coverage`` should be near;
-      both are NaN where no two levels are symmetric.
-      A metric without any series or value to measure is NaN.
+      A dictionary with these keys; a metric without any series or value to measure is NaN.
+
+      * ``smape``: mean over the series with a value present, in percent.
+      * ``mase``: mean over the series with a value present and a defined scale.
+      * ``mase_undefined``: number of series left out of ``mase``.
+      * ``weighted_quantile_loss``: for all series pooled.
+      * ``coverage``: fraction of all values inside the widest symmetric interval of levels.
+      * ``coverage_nominal``: the probability of that interval, to which ``coverage`` should be
+        close; both are NaN if no two levels are symmetric.
 
     Raises:
-      ValueError: if there is no series, the numbers of series differ, a series' shapes do not
-        fit (the message names it), 0.5 is not among the levels, or season < 1.
+      ValueError: if there are no series, the numbers of series differ, the shapes of a series do
+        not match (the message names it), 0.5 is not among the levels, or season < 1.
     """
     q = check_levels("levels", levels)
     middle = np.flatnonzero(np.isclose(q, 0.5, rtol=0, atol=1e-9))
@@ -245,11 +264,11 @@ def _check_series(
     histories: Sequence[Float[np.ndarray, " T"]],
     levels: int,
 ) -> None:
-    """Raise unless there are as many of each, and every series' shapes fit."""
+    """Raise unless the numbers of arrays are equal and the shapes of every series match."""
     sizes = (len(actuals), len(quantiles), len(histories))
     if len(set(sizes)) > 1 or not actuals:
         raise ValueError(
-            f"expected one actual, quantiles and history a series (and a series), got {sizes}"
+            f"expected one actual, quantiles, and history per series, at least one, got {sizes}"
         )
     for number, (actual, quantile) in enumerate(zip(actuals, quantiles, strict=True)):
         check_rank(f"actuals[{number}]", actual, 1, "H")
@@ -261,7 +280,7 @@ def _check_series(
 def _pooled_coverage(
     actuals: Sequence[np.ndarray], quantiles: Sequence[np.ndarray], levels: Sequence[float]
 ) -> tuple[float, float]:
-    """Measured and nominal coverage of the widest symmetric interval over all values."""
+    """Empirical and nominal coverage of the widest symmetric interval, over all values."""
     interval = widest_interval(levels)
     if interval is None:
         return math.nan, math.nan
@@ -274,7 +293,7 @@ def _pooled_coverage(
 def _present(
     actual: np.ndarray, forecast: np.ndarray, *columns: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both in float64 where ``actual`` is not NaN, their shapes checked."""
+    """Check the shapes and return both in float64, where ``actual`` is finite."""
     actual, forecast = np.asarray(actual, np.float64), np.asarray(forecast, np.float64)
     check_rank("actual", actual, 1, "H")
     check_shape("forecast", forecast, (*actual.shape, *columns), "[H] of the actual values")
@@ -283,5 +302,5 @@ def _present(
 
 
 def _mean(values: np.ndarray) -> float:
-    """The mean; NaN, without a warning, where there is nothing."""
+    """The mean; NaN without a warning if there are no values."""
     return float(values.mean()) if values.size else math.nan

@@ -1,6 +1,6 @@
-"""Linen modules. Dense, Embed and the norms are Flax's own, which are right as they are.
+"""Linen modules. Dense, Embed, and the norms are those of Flax.
 
-``Embed.attend`` gives logits from the embedding table itself (tied output).
+``Embed.attend`` computes logits with the embedding table itself (tied output).
 """
 
 from flax.linen import Dense as Dense

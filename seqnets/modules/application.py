@@ -12,5 +12,15 @@ __all__ = ["apply"]
 
 
 def apply(module: nn.Module, params: PyTree, *args: Any, **kwargs: Any) -> Any:
-    """The outputs of a module whose only variables are parameters."""
+    """Apply a module whose only variables are parameters.
+
+    Args:
+      module: a Linen module.
+      params: its collection ``params``.
+      *args: arguments of the module.
+      **kwargs: keyword arguments of ``module.apply``.
+
+    Returns:
+      The outputs of the module.
+    """
     return module.apply({"params": params}, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""What configurations of recurrent models have in common: their layers."""
+"""The recurrent layers in the configurations of models."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from seqnets.recurrence import Execution, Regularization
 __all__ = ["LayerConfig", "RecurrentConfig"]
 
 MAXIMUM_LAYERS = 256
-"""More are refused: each takes its time to trace and to compile."""
+"""Largest number of layers, since each takes time to trace and to compile."""
 
 Options = dict[str, bool | int | float | str]
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerConfig:
-    """One recurrent layer; what is None is as in the section ``model``.
+    """One recurrent layer; a field that is None has the value of the section ``model``.
 
     Attributes:
       cell: a key of `seqnets.cells.CELLS`.
-      features: size of the layer H.
-      cell_options: further arguments of the cell, ``{ forget_bias = 2.0 }``.
+      features: size H of the layer.
+      cell_options: further arguments of the cell, e.g. ``{ forget_bias = 2.0 }``.
       recurrent_dropout, zoneout, weight_drop: see `seqnets.recurrence.Regularization`.
     """
 
@@ -43,16 +43,18 @@ class RecurrentConfig:
 
     Attributes:
       cell: a key of `seqnets.cells.CELLS`.
-      cell_options: further arguments of the cell, ``{ forget_bias = 2.0 }``.
-      hidden: size of each layer H.
+      cell_options: further arguments of the cell, e.g. ``{ forget_bias = 2.0 }``.
+      hidden: size H of each layer.
       layers: number of layers L, or a list of tables, one per layer; see `LayerConfig`.
-      dropout: rate between layers and before the output.
-      variational: draw that dropout once for all time steps of a row.
-      recurrent_dropout, zoneout, weight_drop: of the recurrence, see
-        `seqnets.recurrence.Regularization`; zoneout by part of the carry, ``{c = 0.5, h = 0.05}``.
-      dtype: of the products; with bfloat16 the state, all sums, and the parameters stay float32.
-      strategy: how layers are computed, see `seqnets.recurrence.Execution`.
-      remat: keep the carry every so many time steps, and compute the rest again for the gradient.
+      dropout: dropout rate between layers and before the output.
+      variational: use the same dropout mask at all time steps of a row.
+      recurrent_dropout, zoneout, weight_drop: see `seqnets.recurrence.Regularization`; zoneout is
+        given per part of the carry, e.g. ``{c = 0.5, h = 0.05}``.
+      dtype: dtype of the products; with bfloat16 the state, all sums, and the parameters remain
+        float32.
+      strategy: how layers are computed; see `seqnets.recurrence.Execution`.
+      remat: number of time steps between the carries stored for the gradient; None stores
+        everything. See `seqnets.recurrence.Execution`.
     """
 
     cell: str = "lstm"
@@ -72,8 +74,8 @@ class RecurrentConfig:
         """The layers, from the input up.
 
         Raises:
-          ConfigError: if a cell or an option does not exist, or there is no layer, or more than
-            `MAXIMUM_LAYERS`.
+          ConfigError: if a cell or an option does not exist, or the number of layers is 0 or more
+            than `MAXIMUM_LAYERS`.
         """
         number = self.layers if isinstance(self.layers, int) else len(self.layers)
         if number > MAXIMUM_LAYERS:
@@ -108,7 +110,7 @@ class RecurrentConfig:
         name = own("cell")
         options = own("cell_options")
         if layer.cell not in (None, self.cell) and layer.cell_options is None:
-            options = {}  # the section's are those of another cell
+            options = {}  # the options of the section are for another cell
         features = self.hidden if layer.features is None else layer.features
         cell = call_named(
             f"{key}.cell_options",

@@ -1,4 +1,4 @@
-"""Dense layers beyond Flax's own: a multi-layer perceptron, dropout, and PReLU's parameter."""
+"""Dense modules that Flax lacks: a multi-layer perceptron, dropout per row, and PReLU."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["MLP", "Dropout", "PReLU"]
 
 
 class MLP(nn.Module):
-    """Dense layers with an activation and dropout after each but the last.
+    """Multi-layer perceptron: dense layers with activation and dropout after each but the last.
 
     Attributes:
       features: sizes of the layers, in order.
       activation: element-wise function between layers.
-      dropout: rate of the dropout after each activation.
+      dropout: dropout rate after each activation, in [0, 1).
     """
 
     features: Sequence[int]
@@ -36,13 +36,14 @@ class MLP(nn.Module):
 
         Args:
           xs: [B, ..., D].
-          dropout_keys: [B] random keys, one a row; None for no dropout (evaluation).
+          dropout_keys: [B] random keys, one per row; None for no dropout (evaluation).
 
         Returns:
           [B, ..., features[-1]].
 
         Raises:
-          ValueError: if there is no layer, or one of size 0.
+          ValueError: if there are no layers, a size is below 1, dropout is not in [0, 1), or
+            dropout_keys is not [B].
         """
         if not self.features:
             raise ValueError("features: expected at least one layer, got none")
@@ -56,7 +57,7 @@ class MLP(nn.Module):
 
 
 class Dropout(nn.Module):
-    """The function `seqnets.dropout.dropout` as a layer, for models put together of modules.
+    """The function `seqnets.dropout.dropout` as a module.
 
     Attributes:
       rate: probability of zero, in [0, 1).
@@ -65,16 +66,27 @@ class Dropout(nn.Module):
     rate: float
 
     def __call__(self, xs: Float[Array, " B *D"], keys: Key | None = None) -> Float[Array, " B *D"]:
-        """Drop elements of ``xs [B, ...]`` with one key a row; None leaves it as it is."""
+        """Drop elements of ``xs [B, ...]``.
+
+        Args:
+          xs: [B, ...] floats.
+          keys: [B] random keys, one per row; None for no dropout (evaluation).
+
+        Returns:
+          Array with the shape and dtype of xs.
+
+        Raises:
+          ValueError, TypeError: as in `seqnets.dropout.dropout`.
+        """
         return dropout(xs, keys, self.rate)
 
 
 class PReLU(nn.Module):
-    """Parametric ReLU with one learned slope, or one for each feature.
+    """Parametric ReLU: `seqnets.activations.prelu` with a learned slope, or one per feature.
 
     Attributes:
-      per_feature: learn a slope for each element of the last axis instead of a single one.
-      initial_slope: 0.25, as in the paper.
+      per_feature: if True, learn one slope per element of the last axis instead of a single one.
+      initial_slope: initial value of the slopes; 0.25 in the paper.
 
     References:
       He, Zhang, Ren, Sun, Delving Deep into Rectifiers, 2015, arXiv:1502.01852.
@@ -85,7 +97,17 @@ class PReLU(nn.Module):
 
     @nn.compact
     def __call__(self, xs: Float[Array, "*S D"]) -> Float[Array, "*S D"]:
-        """Apply the activation with the parameter ``slope``."""
+        """Apply the activation with the parameter ``slope``.
+
+        Args:
+          xs: floats, [..., D].
+
+        Returns:
+          Array with the shape and dtype of xs.
+
+        Raises:
+          TypeError: if xs is not of floats.
+        """
         shape = (jnp.shape(xs)[-1],) if self.per_feature else ()
         slope = self.param("slope", nn.initializers.constant(self.initial_slope), shape)
         return activations.prelu(xs, slope)

@@ -1,4 +1,4 @@
-"""One recurrent layer of a stack, as a value."""
+"""The description of one recurrent layer of a stack."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Layer", "as_layers"]
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A cell, and how its recurrence is disturbed in training.
+    """A cell and the regularization of its recurrence.
 
     Attributes:
       cell: any `Cell`.
@@ -26,10 +26,10 @@ class Layer:
 
 
 def as_layers(layers: tuple[Layer | Cell, ...]) -> tuple[Layer, ...]:
-    """Layers, where a bare cell stands for a layer without regularization.
+    """Convert cells to layers without regularization; layers are kept.
 
     Raises:
-      TypeError: if one is neither a cell nor a layer.
+      TypeError: if layers is not a sequence, or an element is neither a cell nor a layer.
     """
     if not isinstance(layers, Sequence):
         raise TypeError(f"layers: expected a tuple of cells, got {type(layers).__name__}")

@@ -1,4 +1,4 @@
-"""How the outputs of the two directions of a layer become one."""
+"""Ways to merge the outputs of the two directions of a layer."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ MERGES = {
 def merge_directions(
     merge: str, forward: Float[Array, "B T *H"], backward: Float[Array, "B T *H"]
 ) -> Float[Array, "B T *H"]:
-    """The outputs of both directions as one; zeros at padded steps stay zeros.
+    """Merge the outputs of both directions; zeros at padded steps remain zeros.
 
     Args:
-      merge: ``"concatenate"`` (side by side), ``"sum"``, ``"mean"``, or ``"multiply"``.
-      forward: outputs of the forward direction.
-      backward: outputs of the backward direction; of the same size unless concatenated.
+      merge: ``"concatenate"`` (on the last axis), ``"sum"``, ``"mean"``, or ``"multiply"``.
+      forward: outputs of the forward direction, [B, T, H].
+      backward: outputs of the backward direction, with the same shape unless concatenated.
+
+    Returns:
+      [B, T, H], or [B, T, H_forward + H_backward] if they are concatenated.
 
     Raises:
-      ValueError: if there is no such way, or the sizes differ.
+      ValueError: if merge is unknown or the sizes differ.
     """
     if merge not in MERGES:
         raise ValueError(f"merge: {did_you_mean(str(merge), MERGES)}, got {merge!r}")

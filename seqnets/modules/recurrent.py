@@ -1,4 +1,4 @@
-"""Linen shells of the recurrent engine: they own parameters, the engine owns the mathematics."""
+"""Linen modules for recurrent layers; they hold parameters and call `unroll`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["RNN", "Bidirectional", "BidirectionalCarry", "Stack"]
 
 
 class RNN(nn.Module):
-    """One recurrent layer: `unroll` of a cell whose parameters are named ``cell``.
+    """One recurrent layer, which calls `unroll`; its parameters are named ``cell``.
 
     Attributes:
-      cell: any `Cell`, for instance ``LSTM(features=256)``.
-      reverse: read the rows from their last real step to the first.
-      regularization: disturbs the recurrence in training.
+      cell: any `Cell`, e.g. ``LSTM(features=256)``.
+      reverse: if True, read the rows from their last real step to the first.
+      regularization: noise in the recurrence during training.
       execution: how the layer is computed.
 
     Example:
@@ -55,21 +55,27 @@ class RNN(nn.Module):
         dropout_keys: Keys | None = None,
         weight_key: Key | None = None,
     ) -> tuple[PyTree, Float[Array, "B T *H"]]:
-        """Run the layer; arguments, results and errors are those of `unroll`.
+        """Run the layer.
 
-        Inputs of no steps, [B, 0, D], give the initial carry of B rows; so do those of the other
-        modules here.
+        To get the initial carry of B rows, call the module with inputs without steps, [B, 0, D].
+        This holds for the other modules here, too.
 
         Args:
           xs: inputs, [B, T, D].
-          carry: carry before the first step, or None for the initial one.
-          mask: [B, T] bool, True at real steps.
-          lengths: [B] integers, the numbers of real steps, in the place of a mask.
+          carry: carry before the first step, or None for the initial carry.
+          mask: [B, T] bool, True at real steps; None means that all are real.
+          lengths: [B] integers, the numbers of real steps, as an alternative to mask.
           reset: [B, T] bool, True where a new segment starts.
-          context: for composite cells, see `unroll`.
-          dropout_keys: [B] random keys of recurrent dropout and zoneout, one a row; None for
+          context: input for composite cells; see `unroll`.
+          dropout_keys: [B] random keys for recurrent dropout and zoneout, one per row; None for
             evaluation.
-          weight_key: one random key of the weight drop; None for evaluation.
+          weight_key: one random key for the weight drop; None for evaluation.
+
+        Returns:
+          ``(carry, ys)``: the final carry of each row, and outputs [B, T, H].
+
+        Raises:
+          ValueError, TypeError: as in `unroll` and `Regularization.noise`.
         """
         check_cell("cell", self.cell)
         params = self.param("cell", self.cell.init, jnp.shape(xs)[-1])
@@ -91,7 +97,7 @@ class RNN(nn.Module):
 
 
 class BidirectionalCarry(NamedTuple):
-    """Carries of the two directions; each is that of its own cell."""
+    """The carries of the two directions of a `Bidirectional` layer."""
 
     forward: Any
     backward: Any
@@ -102,9 +108,9 @@ class Bidirectional(nn.Module):
 
     Attributes:
       forward_cell: cell that reads from the first step.
-      backward_cell: cell that reads from each row's last real step.
-      merge: how the two outputs of a step become one: ``"concatenate"`` (side by side), ``"sum"``,
-        ``"mean"``, or ``"multiply"``.
+      backward_cell: cell that reads from the last real step of each row.
+      merge: how to merge the two outputs of a step: ``"concatenate"``, ``"sum"``, ``"mean"``, or
+        ``"multiply"``.
       regularization, execution: see `RNN`.
 
     References:
@@ -134,21 +140,21 @@ class Bidirectional(nn.Module):
 
         Args:
           xs: inputs, [B, T, D].
-          carry: carries before the first step read in each direction, or None.
-          mask: [B, T] bool, True at real steps.
-          lengths: [B] integers, the numbers of real steps, in the place of a mask.
+          carry: carries before the first step read in each direction; None for the initial ones.
+          mask: [B, T] bool, True at real steps; None means that all are real.
+          lengths: [B] integers, the numbers of real steps, as an alternative to mask.
           reset: [B, T] bool, True where a new segment starts.
-          context: for composite cells, see `unroll`.
-          dropout_keys, weight_key: see `RNN`; the directions draw apart.
+          context: input for composite cells; see `unroll`.
+          dropout_keys, weight_key: see `RNN`; the directions draw independently.
 
         Returns:
-          ``(carry, ys)``: final carries, and outputs, [B, T, H_forward + H_backward] where they
-          are concatenated, else [B, T, H].
+          ``(carry, ys)``: final carries, and outputs, [B, T, H_forward + H_backward] if they are
+          concatenated, else [B, T, H].
 
         Raises:
-          TypeError: if carry is not a `BidirectionalCarry`.
-          ValueError: if there is no such way to merge, or it asks for outputs of one size.
-          ValueError, TypeError: those of `unroll`.
+          TypeError: if carry is not a `BidirectionalCarry`; and as in `RNN`.
+          ValueError: if merge is unknown, or needs outputs of equal size and they differ; and as
+            in `RNN`.
         """
         if not isinstance(carry, BidirectionalCarry | None):
             raise TypeError(f"carry: expected a BidirectionalCarry, got {type(carry).__name__}")
@@ -179,18 +185,18 @@ class Bidirectional(nn.Module):
 
 
 class Stack(nn.Module):
-    """Recurrent layers one on the other, with dropout between them and residual connections.
+    """Stacked recurrent layers, with optional dropout, residual, and skip connections.
 
     Attributes:
-      layers: from the input up; a bare cell stands for a `Layer` with it.
-      dropout: rate of the dropout on the outputs of every layer but the last.
-      variational: draw that dropout once for all steps of a row.
-      residual: add each layer's input to its output, from the second layer on; all layers must
-        then have outputs of one size.
-      skip: let every layer from the second on read the inputs of the stack beside the outputs of
-        the layer below, and give the outputs of all layers side by side.
-      bidirectional: run every layer in both directions (two cells of the same kind per layer).
-      merge: of both directions, see `Bidirectional`.
+      layers: the layers, from the input up; a cell stands for a `Layer` without regularization.
+      dropout: dropout rate on the outputs of every layer but the last, in [0, 1).
+      variational: if True, use the same dropout mask at all time steps of a row.
+      residual: if True, add the input of each layer from the second on to its output; all layers
+        must then have outputs of the same size.
+      skip: if True, every layer from the second on also reads the inputs of the stack, and the
+        outputs of all layers are concatenated.
+      bidirectional: if True, run every layer in both directions, with two equal cells per layer.
+      merge: how to merge both directions; see `Bidirectional`.
       execution: how all layers are computed.
 
     References:
@@ -223,21 +229,23 @@ class Stack(nn.Module):
 
         Args:
           xs: inputs, [B, T, D].
-          carry: one carry a layer, or None for the initial ones.
-          mask: [B, T] bool, True at real steps.
-          lengths: [B] integers, the numbers of real steps, in the place of a mask.
+          carry: one carry per layer, or None for the initial ones.
+          mask: [B, T] bool, True at real steps; None means that all are real.
+          lengths: [B] integers, the numbers of real steps, as an alternative to mask.
           reset: [B, T] bool, True where a new segment starts.
-          context: for composite cells, see `unroll`.
-          dropout_keys: [B] random keys, one a row; None for no dropout (evaluation).
-          weight_key: one random key of the weight drop; None for evaluation.
+          context: input for composite cells; see `unroll`.
+          dropout_keys: [B] random keys for all dropout and zoneout, one per row; None for
+            evaluation.
+          weight_key: one random key for the weight drop; None for evaluation.
 
         Returns:
-          ``(carry, ys)``: final carries, one a layer, and the last layer's outputs; with ``skip``
-          those of all layers, from the input up.
+          ``(carry, ys)``: final carries, one per layer, and the outputs [B, T, H] of the last
+          layer; with ``skip``, those of all layers, from the input up, on the last axis.
 
         Raises:
-          ValueError: if there is no layer, the number of carries is not that of the layers, or
-            residual layers differ in size or are skip connections too; and those of `unroll`.
+          TypeError: if layers is not a sequence of layers and cells; and as in `RNN`.
+          ValueError: if there are no layers, the numbers of carries and layers differ, residual
+            layers differ in size, or both residual and skip are True; and as in `RNN`.
         """
         layers = as_layers(self.layers)
         self._check(layers, carry)

@@ -1,10 +1,9 @@
 """Optimizers as Optax gradient transformations, schedules over progress, and their composition.
 
-Hyperparameters are numbers, checked where they are concrete; traced ones are taken as they are, so
-that `jax.jit`, `jax.vmap`, and `optax.inject_hyperparams` work. (The latter rounds them to the
-dtype of the parameters; give it ``hyperparam_dtype=jnp.float32`` where that is a narrow one.)
-Learning rates may also be schedules of Optax. State and arithmetic of float16 and bfloat16
-parameters are float32.
+Hyperparameters are numbers. Concrete ones are checked; traced ones are not, so that `jax.jit`,
+`jax.vmap`, and `optax.inject_hyperparams` work. (The latter rounds them to the dtype of the
+parameters; pass ``hyperparam_dtype=jnp.float32`` to it if that is narrower.) Learning rates may
+also be Optax schedules. For float16 and bfloat16 parameters, state and arithmetic are float32.
 """
 
 from seqnets.optimizers.adaptive import adadelta as adadelta

@@ -1,7 +1,7 @@
-"""Steps divided by a running size of the gradient: Adagrad, RMSprop, Adadelta.
+"""Optimizers that divide by an accumulated size of the gradient: Adagrad, RMSprop, Adadelta.
 
-In the formulas θ is a parameter, g its gradient, η the learning rate, ρ the decay and ε epsilon;
-all operations are element-wise and every accumulator starts at 0 unless it says otherwise.
+In the equations, θ is a parameter, g its gradient, η the learning rate, ρ the decay, and ε epsilon;
+all operations are element-wise, and accumulators start at 0 unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -24,13 +24,21 @@ __all__ = ["adadelta", "adagrad", "rmsprop"]
 def adagrad(
     learning_rate: LearningRate, *, initial_accumulator: float = 0.0, epsilon: float = 1e-10
 ) -> optax.GradientTransformation:
-    """Adagrad: every step divided by the root of all squared gradients so far.
+    """Adagrad: steps divided by the root of the sum of all squared gradients.
 
         s ← s + g²                          s starts at initial_accumulator
         θ ← θ - η g / (√s + ε)
 
-    PyTorch's: ε is outside the root, the sum starts at 0. Keras has √(s + ε) with ε = 1e-7, and
-    its sum starts at 0.1; so has `optax.adagrad`.
+    As in PyTorch, ε is outside the root and the sum starts at 0. Keras and `optax.adagrad` use
+    √(s + ε) with ε = 1e-7, and the sum starts at 0.1.
+
+    Args:
+      learning_rate: η, a number or an Optax schedule.
+      initial_accumulator: initial value of s, at least 0.
+      epsilon: ε, positive.
+
+    Returns:
+      An Optax gradient transformation.
 
     Raises:
       ValueError: if learning_rate or initial_accumulator is negative or not finite, or epsilon
@@ -54,17 +62,27 @@ def rmsprop(
     epsilon: float = 1e-8,
     centred: bool = False,
 ) -> optax.GradientTransformation:
-    """RMSprop: every step divided by a running root mean square of the gradient.
+    """RMSprop: steps divided by a running root mean square of the gradient.
 
         s ← ρ s + (1 - ρ) g²
         m ← ρ m + (1 - ρ) g                 if centred, else m = 0
-        v ← μ v + g / (√(s - m²) + ε)       μ momentum
+        v ← μ v + g / (√(s - m²) + ε)
         θ ← θ - η v
 
-    PyTorch's: ε is outside the root. Keras has √(s - m² + ε) with ε = 1e-7, its decay is 0.9,
-    and its momentum keeps ``η v`` (see `momentum`); `optax.rmsprop` by default has ε inside as
-    well. Rounding can make ``s - m²`` negative when the gradient hardly changes: it counts as 0
-    here, where PyTorch and Optax give NaN.
+    As in PyTorch, ε is outside the root. Keras uses √(s - m² + ε) with ε = 1e-7 and a decay of 0.9,
+    and its momentum accumulates ``η v`` (see `momentum`); by default, `optax.rmsprop` has ε inside
+    the root, too. If the gradient hardly changes, rounding can make ``s - m²`` negative; it is then
+    replaced by 0, whereas PyTorch and Optax return NaN.
+
+    Args:
+      learning_rate: η, a number or an Optax schedule.
+      decay: ρ, in [0, 1).
+      momentum: μ, in [0, 1).
+      epsilon: ε, positive.
+      centred: if True, subtract the square of the running mean of the gradient.
+
+    Returns:
+      An Optax gradient transformation.
 
     Raises:
       ValueError: if learning_rate is negative or not finite, decay or momentum is not in [0, 1),
@@ -73,7 +91,7 @@ def rmsprop(
     References:
       Tieleman, Hinton, Lecture 6.5, COURSERA: Neural Networks for Machine Learning, 2012.
       Graves, Generating Sequences With Recurrent Neural Networks, 2013, arXiv:1308.0850
-      (centred, with momentum; there ε is inside the root).
+      (centered, with momentum; there ε is inside the root).
     """
     check_range("decay", decay, 0, 1, closed="left")
     check_range("momentum", momentum, 0, 1, closed="left")
@@ -90,15 +108,23 @@ def rmsprop(
 def adadelta(
     learning_rate: LearningRate = 1.0, *, decay: float = 0.9, epsilon: float = 1e-6
 ) -> optax.GradientTransformation:
-    """Adadelta: RMSprop with the step measured in the parameters' own units.
+    """Adadelta: RMSprop with steps in the units of the parameters.
 
         s ← ρ s + (1 - ρ) g²
         u ← g √(d + ε) / √(s + ε)
         d ← ρ d + (1 - ρ) u²
         θ ← θ - η u
 
-    ε is inside both roots, as in PyTorch and Keras; it is also what starts the first step.
-    Keras' defaults are other: learning rate 0.001, decay 0.95, ε = 1e-7.
+    As in PyTorch and Keras, ε is inside both roots; the first step is nonzero only because of it.
+    The defaults of Keras differ: a learning rate of 0.001, a decay of 0.95, and ε = 1e-7.
+
+    Args:
+      learning_rate: η, a number or an Optax schedule.
+      decay: ρ, in [0, 1).
+      epsilon: ε, positive.
+
+    Returns:
+      An Optax gradient transformation.
 
     Raises:
       ValueError: if learning_rate is negative or not finite, decay is not in [0, 1), or epsilon
@@ -120,7 +146,7 @@ class _TotalState(NamedTuple):
 
 
 def _scale_by_total(initial: float, epsilon: float) -> optax.GradientTransformation:
-    """``g / (√Σg² + ε)``; Optax's own has its epsilon inside the root."""
+    """``g / (√Σg² + ε)``; in Optax, ε is inside the root."""
 
     def init(params: optax.Params) -> _TotalState:
         return _TotalState(optax.tree.full_like(params, initial))
@@ -144,7 +170,7 @@ class _DeviationState(NamedTuple):
 
 
 def _scale_by_deviation(decay: float, epsilon: float) -> optax.GradientTransformation:
-    """``g / (√(s - m²) + ε)`` with the difference kept from falling below 0."""
+    """``g / (√(s - m²) + ε)``, with ``s - m²`` clipped at 0."""
 
     def init(params: optax.Params) -> _DeviationState:
         return _DeviationState(optax.tree.zeros_like(params), optax.tree.zeros_like(params))

@@ -1,4 +1,4 @@
-"""An optimizer out of its parts: clipping, an algorithm, decay, a schedule, a plateau."""
+"""Composition of an optimizer: clipping, an algorithm, decay, a schedule, and a plateau."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["ProgressState", "make_optimizer", "scale_by_progress"]
 
 
 class ProgressState(NamedTuple):
-    """How far a run is that tells no progress."""
+    """State of `scale_by_progress`, for calls without progress."""
 
     updates: Int[Array, ""]
     """Number of updates so far, int32."""
@@ -30,23 +30,26 @@ class ProgressState(NamedTuple):
 def scale_by_progress(
     learning_rate: float | Float[Array, ""], schedule: Schedule, steps: int | None = None
 ) -> optax.GradientTransformationExtraArgs:
-    """Multiply updates by ``learning_rate * schedule(progress)``; their sign is kept.
+    """Multiply updates by ``learning_rate * schedule(progress)``; their sign does not change.
 
     Progress is the extra argument ``progress`` of ``update``, a float scalar, clipped to [0, 1].
-    Where it is not given, as by Flax's ``TrainState``, it is the number of updates so far divided
-    by ``steps``; likewise where ``progress_known`` is False, by which a caller says that progress
-    is 0 for want of a better value. Without ``steps`` there is no state, so that resuming, or
-    changing the length of a run, needs no counter put right.
+    If it is not given, as by Flax's ``TrainState``, it is the number of updates so far divided by
+    ``steps``. The same holds if the caller passes ``progress_known=False``, which means that its
+    ``progress`` is only a placeholder. Without ``steps`` there is no state, so resuming a run or
+    changing its length needs no correction of a counter.
 
     Args:
-      learning_rate: peak learning rate.
-      schedule: progress to a factor of it.
+      learning_rate: peak learning rate, a number.
+      schedule: maps progress in [0, 1] to a factor of the learning rate.
       steps: number of updates from progress 0 to 1, for calls of ``update`` without ``progress``.
 
+    Returns:
+      An Optax gradient transformation.
+
     Raises:
-      TypeError: if learning_rate or steps is not a number, or schedule not a function.
+      TypeError: if learning_rate or steps is not a number, or schedule is not a function.
       ValueError: if learning_rate is negative or not finite, or steps is below 1; when updating,
-        if there is neither ``progress`` nor ``steps``, or ``progress`` is not a scalar.
+        if neither ``progress`` nor ``steps`` is given, or ``progress`` is not a scalar.
     """
     check_range("learning_rate", learning_rate, 0, math.inf, closed="left")
     if not callable(schedule):
@@ -84,11 +87,11 @@ def scale_by_progress(
 
 
 def _counted(state: Any, steps: int | Array | None) -> Array:
-    """The progress of a run that is ``steps`` updates long."""
+    """The progress of a run with ``steps`` updates."""
     if steps is None:
         raise ValueError(
-            "progress: expected the fraction of the run done, got nothing; give the optimizer "
-            "steps=, the number of updates of the run, or call "
+            "progress: expected the fraction of the run done, got nothing; pass steps=, the number "
+            "of updates of the run, to the optimizer, or call "
             "optimizer.update(grads, state, params, progress=...)"
         )
     return state.updates / jnp.asarray(steps, jnp.float32)
@@ -109,36 +112,40 @@ def make_optimizer(
 
         g ← clip every element to [-clip_value, clip_value]
         g ← g · min(1, clip_norm / ‖g‖)                       ‖·‖ over all parameters together
-        u ← algorithm(g) - weight_decay · θ                   the decay on weights only
+        u ← algorithm(g) - weight_decay · θ                   decay of weights only
         u ← u · learning_rate · schedule(progress)
         u ← u · factor                                        factor falls on a plateau
         θ ← θ + u
 
-    The state is a pytree of arrays. Gradients and parameters of fewer than 32 bits are converted
+    The state is a pytree of arrays. Gradients and parameters with fewer than 32 bits are converted
     to float32 first, and the update is rounded at the end.
 
-    Of ``update(grads, state, params, progress=..., value=...)``, weight decay needs ``params``,
-    and a plateau ``value``. A schedule needs ``progress`` or, where the caller does not know it
-    (Flax's ``TrainState``, or `seqnets.training.make_train_step` without ``steps``), ``steps``.
+    In ``update(grads, state, params, progress=..., value=...)``, weight decay requires ``params``
+    and a plateau requires ``value``. A schedule requires ``progress``, or ``steps`` if the caller
+    does not pass it (Flax's ``TrainState``, or `seqnets.training.make_train_step` without
+    ``steps``).
 
     Args:
-      algorithm: any Optax transformation with a learning rate of 1, as ``adam(1.0)``. `adamw`
-        decays by itself: give either it or ``weight_decay``.
-      learning_rate: peak learning rate; without ``schedule``, also a schedule of Optax, which is
-        a function of the number of updates.
-      schedule: progress to a factor of the peak learning rate; None is 1.
+      algorithm: an Optax transformation with a learning rate of 1, e.g. ``adam(1.0)``. Use either
+        `adamw` or ``weight_decay``, since `adamw` has its own decay.
+      learning_rate: peak learning rate, a number; without ``schedule``, also an Optax schedule,
+        which is a function of the number of updates.
+      schedule: maps progress in [0, 1] to a factor of the learning rate; None means 1.
       steps: number of updates from progress 0 to 1, for calls of ``update`` without ``progress``.
-      clip_norm: largest global norm of the gradient (PyTorch's ``clip_grad_norm_`` divides by
-        ‖g‖ + 1e-6, this by ‖g‖).
-      clip_value: largest magnitude of a gradient's element.
-      weight_decay: decoupled, see `decoupled_decay`; `decay_mask` says which leaves.
-      plateau: see `Plateau`.
+      clip_norm: largest global norm of the gradient, positive; None does not clip. (PyTorch's
+        ``clip_grad_norm_`` divides by ‖g‖ + 1e-6, this by ‖g‖.)
+      clip_value: largest magnitude of the elements of the gradient, positive; None does not clip.
+      weight_decay: coefficient of `decoupled_decay`, which applies to the leaves of `decay_mask`.
+      plateau: see `Plateau`; None has no effect.
+
+    Returns:
+      An Optax gradient transformation.
 
     Raises:
-      TypeError: if a number is not one, or learning_rate is a function beside a schedule.
+      TypeError: if an argument is not a number, or both learning_rate and schedule are functions.
       ValueError: if learning_rate or weight_decay is negative or not finite, clip_norm or
-        clip_value is not positive, or steps is below 1; when updating, if an argument named above
-        is missing.
+        clip_value is not positive, or steps is below 1; when updating, if a required argument is
+        missing.
 
     References:
       Pascanu, Mikolov, Bengio, On the difficulty of training recurrent neural networks, 2013,

@@ -1,4 +1,4 @@
-"""The section ``optimizer`` of a configuration."""
+"""The section ``optimizer`` of configurations."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ __all__ = ["OptimizerConfig"]
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """How parameters move.
+    """The options of `make_optimizer`, by names and numbers.
 
     Attributes:
-      name: a key of `OPTIMIZERS`; ``options`` are further arguments of that function.
-      learning_rate: the largest one, which the schedule scales.
-      schedule: a key of `SCHEDULES`; ``schedule_options`` are the arguments of that function.
-      warmup: fraction of the run over which the learning rate rises from a hundredth of itself.
+      name: a key of `OPTIMIZERS`.
+      options: further arguments of that function.
+      learning_rate: peak learning rate, which the schedule scales, positive.
+      schedule: a key of `SCHEDULES`.
+      schedule_options: arguments of that function.
+      warmup: fraction of the run in which the learning rate rises from a hundredth of its peak.
       clip_norm: largest global norm of the gradient; 0 does not clip.
-      clip_value: largest element of the gradient; 0 does not clip.
-      weight_decay: decoupled decay of weights, not of biases and norms (AdamW with adam).
-      plateau: when and how to reduce the learning rate where the loss has stopped falling.
+      clip_value: largest magnitude of the elements of the gradient; 0 does not clip.
+      weight_decay: decoupled decay of weights, but not of biases and norms (adam becomes AdamW).
+      plateau: when to reduce the learning rate if the loss stops falling; None never does.
     """
 
     name: str = field("adam", keyword="optimizer")
@@ -43,10 +45,10 @@ class OptimizerConfig:
     plateau: Plateau | None = None
 
     def build(self) -> Any:
-        """The Optax transformation, driven by the progress of the run.
+        """Build the Optax transformation, whose ``update`` requires ``progress``.
 
         Raises:
-          ConfigError: if a name or an option does not exist.
+          ConfigError: if a name or an option does not exist or is out of range.
         """
         algorithm = call_named(
             "optimizer.options",

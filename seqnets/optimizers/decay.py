@@ -1,4 +1,4 @@
-"""Weight decay apart from the gradient, on weights and not on biases and norms."""
+"""Decoupled weight decay, by default of weights but not of biases and norms."""
 
 from __future__ import annotations
 
@@ -16,19 +16,25 @@ from seqnets.typing import PyTree
 __all__ = ["DecayMask", "decay_mask", "decoupled_decay"]
 
 DecayMask: TypeAlias = Callable[[PyTree], PyTree] | Literal["weights"] | None
-"""Which parameters decay: parameters to a tree of the same structure, True where to decay;
-``"weights"`` is `decay_mask`, None all.
+"""Which parameters decay: a function from parameters to a tree of the same structure, True where
+they decay; ``"weights"``, which means `decay_mask`; or None, which means all.
 
-A name and no function is the default, since `optax.inject_hyperparams` takes functions for
-schedules.
+The default is a name and not a function, since `optax.inject_hyperparams` would take a function for
+a schedule.
 """
 
 
 def decay_mask(params: PyTree) -> PyTree:
-    """True at leaves of two axes or more (weights), False at vectors and scalars.
+    """True for leaves with two or more axes (weights), False for vectors and scalars.
 
-    Biases and gains of norms are vectors throughout this library. Embeddings count as weights,
-    and so would a bias that is stacked with others along an axis of its own.
+    In this library, biases and the scales of norms are vectors. Embeddings count as weights, and so
+    would several biases stacked along another axis.
+
+    Args:
+      params: a pytree of arrays.
+
+    Returns:
+      A pytree of bool with the same structure.
 
     Example:
       >>> import jax.numpy as jnp
@@ -41,14 +47,24 @@ def decay_mask(params: PyTree) -> PyTree:
 def decoupled_decay(
     weight_decay: float, mask: DecayMask = "weights"
 ) -> optax.GradientTransformation:
-    """Subtract ``weight_decay * params`` from finished updates, those to be *added* to params.
+    """Subtract ``weight_decay * params`` from updates that will be *added* to the parameters.
 
-    Put it after an algorithm and before the learning rate, which then scales both. Its
-    ``update`` needs ``params``.
+    Chain it after an algorithm and before the learning rate, which then scales both. Its ``update``
+    requires ``params``.
+
+    Args:
+      weight_decay: coefficient of the decay, at least 0.
+      mask: which parameters decay; see `DecayMask`.
+
+    Returns:
+      An Optax gradient transformation.
 
     Raises:
-      ValueError: if weight_decay is negative or not finite, or mask is another name than
-        ``"weights"``; when updating, if no params are given.
+      ValueError: if weight_decay is negative or not finite, or mask is a string other than
+        ``"weights"``; when updating, if params is not given.
+
+    References:
+      Loshchilov, Hutter, Decoupled Weight Decay Regularization, ICLR 2019, arXiv:1711.05101.
     """
     check_range("weight_decay", weight_decay, 0, math.inf, closed="left")
     if isinstance(mask, str) and mask != "weights":

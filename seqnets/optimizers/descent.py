@@ -1,6 +1,6 @@
 """Gradient descent, plain and with momentum.
 
-In the formulas θ is a parameter, g its gradient, η the learning rate and μ the momentum.
+In the equations, θ is a parameter, g its gradient, η the learning rate, and μ the momentum.
 """
 
 from __future__ import annotations
@@ -15,7 +15,13 @@ __all__ = ["momentum", "nesterov", "sgd"]
 
 
 def sgd(learning_rate: LearningRate) -> optax.GradientTransformation:
-    """Gradient descent, ``θ ← θ - η g``: the same in PyTorch and Keras.
+    """Gradient descent, ``θ ← θ - η g``, as in PyTorch and Keras.
+
+    Args:
+      learning_rate: η, a number or an Optax schedule.
+
+    Returns:
+      An Optax gradient transformation.
 
     Raises:
       ValueError: if learning_rate is negative or not finite.
@@ -24,13 +30,20 @@ def sgd(learning_rate: LearningRate) -> optax.GradientTransformation:
 
 
 def momentum(learning_rate: LearningRate, *, momentum: float = 0.9) -> optax.GradientTransformation:
-    """Gradient descent with a heavy ball.
+    """Gradient descent with momentum (the heavy ball method).
 
         v ← μ v + g
         θ ← θ - η v
 
-    PyTorch's (without dampening). Keras keeps ``η v`` instead of ``v``, which is the same until
-    the learning rate changes: then Keras' ball keeps the speed it had, this one is rescaled.
+    This is the form of PyTorch (without dampening). Keras accumulates ``η v`` instead of ``v``,
+    which differs only if the learning rate changes: Keras does not rescale the accumulated part.
+
+    Args:
+      learning_rate: η, a number or an Optax schedule.
+      momentum: μ, in [0, 1).
+
+    Returns:
+      An Optax gradient transformation.
 
     Raises:
       ValueError: if learning_rate is negative or not finite, or momentum is not in [0, 1).
@@ -43,13 +56,20 @@ def momentum(learning_rate: LearningRate, *, momentum: float = 0.9) -> optax.Gra
 
 
 def nesterov(learning_rate: LearningRate, *, momentum: float = 0.9) -> optax.GradientTransformation:
-    """Gradient descent with Nesterov's momentum, the gradient taken at θ itself.
+    """Gradient descent with Nesterov's momentum, with the gradient evaluated at θ.
 
         v ← μ v + g
         θ ← θ - η (g + μ v)
 
-    PyTorch's and Keras' form (of Sutskever et al.'s update, with the parameters kept at the
-    point looked ahead to). They differ from one another as in `momentum`.
+    This is the form of PyTorch and Keras: the update of Sutskever et al., with θ at the look-ahead
+    point. Keras differs as described in `momentum`.
+
+    Args:
+      learning_rate: η, a number or an Optax schedule.
+      momentum: μ, in [0, 1).
+
+    Returns:
+      An Optax gradient transformation.
 
     Raises:
       ValueError: if learning_rate is negative or not finite, or momentum is not in [0, 1).

@@ -1,4 +1,4 @@
-"""Hyperparameters: numbers, also traced ones; learning rates may be functions of a count too."""
+"""Hyperparameters, which may be traced numbers; learning rates may also be functions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from seqnets.typing import Array, Float
 __all__ = ["LearningRate", "is_zero", "scale_by_rate"]
 
 LearningRate: TypeAlias = float | Float[Array, ""] | optax.Schedule
-"""A number, also a traced one, or a schedule as Optax has them: the count of updates to a number.
+"""A number, possibly traced, or an Optax schedule, which maps the count of updates to a number.
 
 The schedules of `seqnets.optimizers` are functions of progress instead; see `make_optimizer`.
 """
@@ -24,11 +24,11 @@ def scale_by_rate(
 ) -> optax.GradientTransformation:
     """Multiply updates by a learning rate, and by -1 unless ``flip_sign`` is False.
 
-    A schedule is given the number of updates before this one, which is then the state.
+    A schedule receives the number of previous updates, which is then the state.
 
     Raises:
       TypeError: if learning_rate is neither a number nor a function.
-      ValueError: if it is negative or not finite; of traced numbers neither is known.
+      ValueError: if it is negative or not finite; traced numbers are not checked.
     """
     if not callable(learning_rate):
         check_range("learning_rate", learning_rate, 0, math.inf, closed="left")
@@ -36,13 +36,13 @@ def scale_by_rate(
 
 
 def is_zero(name: str, value: float | Float[Array, ""]) -> bool:
-    """Whether a hyperparameter is the number 0, and its part of an optimizer is left out.
+    """Whether a hyperparameter is the Python number 0, so that its transformation can be omitted.
 
-    The form of the state must not depend on a value that may be traced, or may change: of arrays,
-    which are what `optax.inject_hyperparams` makes of numbers, the part always stays.
+    The structure of the state must not depend on a value that may be traced or may change. For
+    arrays, to which `optax.inject_hyperparams` converts numbers, the result is therefore False.
 
     Raises:
-      TypeError: if it is not a number.
+      TypeError: if value is not a number.
     """
     check_number(name, value)
     return isinstance(value, int | float) and value == 0

@@ -1,7 +1,7 @@
-"""Steps from running moments of the gradient, corrected for their start at 0: Adam's family.
+"""Optimizers with bias-corrected running moments of the gradient: Adam and its variants.
 
-In the formulas θ is a parameter, g its gradient, η the learning rate, ε epsilon and t the number
-of the step, 1 for the first; all operations are element-wise, m and s start at 0.
+In the equations, θ is a parameter, g its gradient, η the learning rate, ε epsilon, and t the number
+of the step, starting at 1; all operations are element-wise, and m and s start at 0.
 """
 
 from __future__ import annotations
@@ -28,15 +28,24 @@ def adam(
     beta2: float = 0.999,
     epsilon: float = 1e-8,
 ) -> optax.GradientTransformation:
-    """Adam.
+    """Adam: steps from bias-corrected first and second moments of the gradient.
 
         m ← β₁ m + (1 - β₁) g
         s ← β₂ s + (1 - β₂) g²
         θ ← θ - η m̂ / (√ŝ + ε),   m̂ = m / (1 - β₁ᵗ),   ŝ = s / (1 - β₂ᵗ)
 
-    The paper's Algorithm 1 and PyTorch's: ε is outside the root and added to the *corrected*
-    √ŝ. Keras adds its ε = 1e-7 to the uncorrected √s, which acts like ε / √(1 - β₂ᵗ) here: 32
-    times as large at the first step, the same in the end.
+    As in Algorithm 1 of the paper and in PyTorch, ε is added to the *corrected* √ŝ, outside of the
+    root. Keras adds its ε = 1e-7 to the uncorrected √s, which corresponds to ε / √(1 - β₂ᵗ) here:
+    32 times as large at the first step, and the same in the limit.
+
+    Args:
+      learning_rate: η, a number or an Optax schedule.
+      beta1: decay β₁ of the first moment, in [0, 1).
+      beta2: decay β₂ of the second moment, in [0, 1).
+      epsilon: ε, positive.
+
+    Returns:
+      An Optax gradient transformation.
 
     Raises:
       ValueError: if learning_rate is negative or not finite, beta1 or beta2 is not in [0, 1), or
@@ -63,21 +72,24 @@ def adamw(
 
         θ ← θ - η (m̂ / (√ŝ + ε) + λ θ),   m̂ and ŝ as in `adam`
 
-    As in PyTorch the learning rate scales the decay as well (in the paper only its schedule
-    does), and ε is where `adam` has it. PyTorch and Keras decay every parameter; here ``mask``
-    by default leaves biases and norms alone. Keras' default λ is 0.004.
+    As in PyTorch, the learning rate also scales the decay (in the paper, only its schedule does).
+    PyTorch and Keras decay every parameter; here, the default ``mask`` excludes biases and norms.
+    The default λ of Keras is 0.004.
 
     Args:
-      learning_rate: η.
-      beta1: decay of the first moment.
-      beta2: decay of the second moment.
-      epsilon: ε.
-      weight_decay: λ.
-      mask: which parameters decay, see `DecayMask`.
+      learning_rate: η, a number or an Optax schedule.
+      beta1: decay β₁ of the first moment, in [0, 1).
+      beta2: decay β₂ of the second moment, in [0, 1).
+      epsilon: ε, positive.
+      weight_decay: λ, at least 0.
+      mask: which parameters decay; see `DecayMask`.
+
+    Returns:
+      An Optax gradient transformation.
 
     Raises:
-      ValueError: as `adam`, or if weight_decay is negative or not finite; when updating, if no
-        params are given.
+      ValueError: as in `adam`, if weight_decay is negative or not finite, or if mask is a string
+        other than ``"weights"``; when updating, if params is not given.
 
     References:
       Loshchilov, Hutter, Decoupled Weight Decay Regularization, ICLR 2019, arXiv:1711.05101.
@@ -104,8 +116,17 @@ def adamax(
         u ← max(β₂ u, |g| + ε)
         θ ← θ - η m / ((1 - β₁ᵗ) u)
 
-    PyTorch's: ε is inside the maximum, and decays with it. Keras has u ← max(β₂ u, |g|) and
+    As in PyTorch, ε is inside the maximum and decays with it. Keras uses u ← max(β₂ u, |g|) and
     divides by u + ε, with ε = 1e-7; the paper has no ε.
+
+    Args:
+      learning_rate: η, a number or an Optax schedule.
+      beta1: decay β₁ of the first moment, in [0, 1).
+      beta2: decay β₂ of the maximum, in [0, 1).
+      epsilon: ε, positive.
+
+    Returns:
+      An Optax gradient transformation.
 
     Raises:
       ValueError: if learning_rate is negative or not finite, beta1 or beta2 is not in [0, 1), or
@@ -127,16 +148,26 @@ def nadam(
     epsilon: float = 1e-8,
     momentum_decay: float = 0.004,
 ) -> optax.GradientTransformation:
-    """Nadam: Adam with Nesterov's look ahead and a momentum that warms up.
+    """Nadam: Adam with Nesterov's look-ahead and a warm-up of the momentum.
 
-        μ_t = β₁ (1 - 0.96^(ψ t) / 2),   Π_t = μ_1 ⋯ μ_t,   ψ momentum_decay
+        μ_t = β₁ (1 - 0.96^(ψ t) / 2),   Π_t = μ_1 ⋯ μ_t
         m ← β₁ m + (1 - β₁) g
         s ← β₂ s + (1 - β₂) g²
         n = μ_{t+1} m / (1 - Π_{t+1}) + (1 - μ_t) g / (1 - Π_t)
         θ ← θ - η n / (√ŝ + ε),   ŝ = s / (1 - β₂ᵗ)
 
-    PyTorch's; ε is outside the root of the corrected ŝ. Keras' is the same with ψ = 1 and
+    As in PyTorch, ε is outside the root of the corrected ŝ. Keras is the same with ψ = 1 and
     ε = 1e-7. `optax.nadam` has no warm-up, μ_t = β₁.
+
+    Args:
+      learning_rate: η, a number or an Optax schedule.
+      beta1: decay β₁ of the first moment, in [0, 1).
+      beta2: decay β₂ of the second moment, in [0, 1).
+      epsilon: ε, positive.
+      momentum_decay: ψ, at least 0.
+
+    Returns:
+      An Optax gradient transformation.
 
     Raises:
       ValueError: if learning_rate is negative or not finite, beta1 or beta2 is not in [0, 1),
@@ -158,7 +189,7 @@ def _check(beta1: float, beta2: float, epsilon: float) -> None:
 
 
 class _NadamState(NamedTuple):
-    """Steps taken (int32), product of the momenta so far (float), and both moments."""
+    """Number of steps (int32), product of the momenta so far (float), and both moments."""
 
     step: Array
     product: Array
@@ -169,7 +200,7 @@ class _NadamState(NamedTuple):
 def _scale_by_nadam(
     beta1: float, beta2: float, epsilon: float, momentum_decay: float
 ) -> optax.GradientTransformation:
-    """``n / (√ŝ + ε)`` of `nadam`."""
+    """``n / (√ŝ + ε)`` as in `nadam`."""
 
     def warm(step: Array) -> Array:
         return beta1 * (1 - 0.5 * 0.96 ** (momentum_decay * step))

@@ -1,4 +1,4 @@
-"""Reduce the learning rate when the loss stops falling, step by step on the device."""
+"""Reduction of the learning rate when the loss stops falling, computed on the device."""
 
 from __future__ import annotations
 
@@ -19,16 +19,24 @@ __all__ = ["Plateau", "PlateauState", "reduce_on_plateau"]
 class Plateau:
     """When to reduce the learning rate, and by how much.
 
-    The loss is averaged over windows of ``steps`` steps. A window whose mean l does not improve
-    on the best so far, ``l + threshold |l| < best``, is a bad one; after ``patience`` bad windows
-    in a row the learning rate is multiplied by ``factor``, and the ``cooldown`` windows after
-    that never count as bad.
+    The loss is averaged over windows of ``steps`` steps. A window with mean l is good if it
+    improves on the best one so far, ``l + threshold |l| < best``, and bad otherwise. After
+    ``patience`` bad windows in a row, the learning rate is multiplied by ``factor``, and the next
+    ``cooldown`` windows do not count as bad.
 
-    Keras' patience counts the same way, PyTorch's ``patience`` is one less. Both, and Optax too,
-    ask a loss below zero to improve on a bar *above* the best, so that there a flat negative
-    loss never triggers; here the sign does not matter.
+    Patience counts as in Keras, whose ``min_delta`` is absolute; PyTorch's patience is one less. If
+    the loss is negative, PyTorch and Optax compare with a bound *above* the best loss, so that a
+    constant loss never triggers a reduction; here, the sign of the loss does not matter.
+
+    Args:
+      factor: factor of the learning rate, in (0, 1).
+      patience: number of bad windows in a row before a reduction, at least 1.
+      cooldown: number of windows after a reduction that do not count as bad, at least 0.
+      steps: length of a window in optimizer steps, at least 1.
+      threshold: relative improvement that makes a window good, at least 0.
 
     Raises:
+      TypeError: if a value is not a number.
       ValueError: if factor is not in (0, 1), patience or steps is below 1, or cooldown or
         threshold is negative.
     """
@@ -49,28 +57,33 @@ class Plateau:
 
 
 class PlateauState(NamedTuple):
-    """Scalars, float32 and int32."""
+    """State of `reduce_on_plateau`: float32 and int32 scalars."""
 
     factor: Float[Array, ""]
-    """What the learning rate is multiplied by at present."""
+    """Current factor of the learning rate."""
     best: Float[Array, ""]
-    """Lowest mean of a window so far."""
+    """Lowest mean loss of a window so far."""
     bad: Int[Array, ""]
-    """Bad windows in a row."""
+    """Number of bad windows in a row."""
     cooldown: Int[Array, ""]
-    """Windows of cooldown left."""
+    """Remaining windows of the cooldown."""
     total: Float[Array, ""]
-    """Sum of the losses of the window under way."""
+    """Sum of the losses in the current window."""
     filled: Int[Array, ""]
-    """Steps of the window under way."""
+    """Number of steps in the current window."""
 
 
 def reduce_on_plateau(plateau: Plateau) -> optax.GradientTransformationExtraArgs:
-    """Multiply updates by a factor that falls whenever the loss has stopped falling.
+    """Multiply updates by a factor that is reduced when the loss stops falling.
 
-    ``update`` takes the extra argument ``value``, the loss of the step, a float scalar. Not a
-    schedule of progress: what it does depends on the losses, and its state is part of the
-    optimizer's.
+    ``update`` requires the extra argument ``value``, the loss of the step, a float scalar. Unlike a
+    schedule of progress, the factor depends on the losses, so it is part of the optimizer state.
+
+    Args:
+      plateau: when to reduce the factor, and by how much.
+
+    Returns:
+      An Optax gradient transformation.
 
     Raises:
       ValueError: when updating, if ``value`` is missing or not a scalar.
@@ -107,7 +120,7 @@ def reduce_on_plateau(plateau: Plateau) -> optax.GradientTransformationExtraArgs
 
 
 def _observe(plateau: Plateau, state: PlateauState, value: Array) -> PlateauState:
-    """Add one loss, and judge the window if that fills it."""
+    """Add one loss, and judge the window if it is now full."""
     state = state._replace(
         total=state.total + jnp.asarray(value, jnp.float32), filled=state.filled + 1
     )
@@ -116,7 +129,7 @@ def _observe(plateau: Plateau, state: PlateauState, value: Array) -> PlateauStat
 
 
 def _judge(plateau: Plateau, state: PlateauState) -> PlateauState:
-    """State after a full window."""
+    """The state after a full window."""
     mean = state.total / plateau.steps
     improved = mean + plateau.threshold * jnp.abs(mean) < state.best
     bad = jnp.where(improved | (state.cooldown > 0), 0, state.bad + 1)

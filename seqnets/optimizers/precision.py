@@ -1,7 +1,7 @@
-"""Optimizers of narrow parameters (float16, bfloat16) with their state and arithmetic in float32.
+"""State and arithmetic in float32 for narrow parameters (float16, bfloat16).
 
-In float16 an epsilon of 1e-8 is 0, and a square above 65504 infinite; in bfloat16 a decay of 0.999
-is 1. Only the finished update is rounded to the dtype of the parameters.
+In float16, an epsilon of 1e-8 is 0 and a square above 65504 is infinite; in bfloat16, a decay of
+0.999 is 1. Only the final update is rounded to the dtype of the parameters.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ __all__ = ["in_float32"]
 def in_float32(
     transformation: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-    """The same transformation, which meets narrow gradients and parameters in float32.
+    """Wrap a transformation so that it receives narrow gradients and parameters as float32.
 
-    Its updates are rounded to the dtypes of the gradients. Leaves of other dtypes, float32 and
-    float64 among them, pass unchanged. Extra arguments of ``update`` are passed on.
+    Its updates are rounded to the dtypes of the gradients. Leaves with other dtypes, such as
+    float32 and float64, are not converted. Extra arguments of ``update`` are passed on.
     """
     inner = optax.with_extra_args_support(transformation)
 

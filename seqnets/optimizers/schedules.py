@@ -1,7 +1,7 @@
-"""Schedules: pure functions of progress to a factor of the peak learning rate.
+"""Schedules: pure functions from progress to a factor of the peak learning rate.
 
-Progress is the fraction of the run that is done, a float32 scalar in [0, 1], so that one schedule
-serves runs bounded by steps and runs bounded by seconds. The first step of a run has progress 0.
+Progress is the fraction of the run that is done, a float32 scalar in [0, 1], so that the same
+schedule works for runs limited by steps and by seconds. The first step of a run has progress 0.
 """
 
 from __future__ import annotations
@@ -17,18 +17,28 @@ from seqnets.typing import Array, Float
 __all__ = ["Schedule", "constant", "cosine", "exponential", "linear", "one_cycle", "warmup"]
 
 Scalar = Float[Array, ""]
-"""A float32 array without axes."""
+"""A float32 scalar array."""
 Schedule = Callable[[Scalar], Scalar]
-"""Progress p in [0, 1] to a factor of the peak learning rate."""
+"""A function from progress p in [0, 1] to a factor of the peak learning rate."""
 
 
 def constant() -> Schedule:
-    """``1`` throughout."""
+    """The constant ``1``.
+
+    Returns:
+      A schedule.
+    """
     return lambda progress: jnp.ones_like(progress)
 
 
 def linear(final: float = 0.0) -> Schedule:
-    """``1 - (1 - final) p``: a straight line from 1 to ``final``.
+    """``1 - (1 - final) p``, linear from 1 to ``final``.
+
+    Args:
+      final: factor at the end, in [0, 1].
+
+    Returns:
+      A schedule.
 
     Raises:
       ValueError: if final is not in [0, 1].
@@ -38,7 +48,13 @@ def linear(final: float = 0.0) -> Schedule:
 
 
 def cosine(final: float = 0.0) -> Schedule:
-    """``final + (1 - final) (1 + cos πp) / 2``: half a cosine from 1 to ``final``, no restarts.
+    """``final + (1 - final) (1 + cos πp) / 2``, half a cosine from 1 to ``final``, no restarts.
+
+    Args:
+      final: factor at the end, in [0, 1].
+
+    Returns:
+      A schedule.
 
     Raises:
       ValueError: if final is not in [0, 1].
@@ -52,7 +68,13 @@ def cosine(final: float = 0.0) -> Schedule:
 
 
 def exponential(final: float = 0.01) -> Schedule:
-    """``final ** p``: equal fractions in equal times, from 1 to ``final``.
+    """``final ** p``, exponential from 1 to ``final``.
+
+    Args:
+      final: factor at the end, in (0, 1].
+
+    Returns:
+      A schedule.
 
     Raises:
       ValueError: if final is not in (0, 1].
@@ -62,11 +84,19 @@ def exponential(final: float = 0.01) -> Schedule:
 
 
 def one_cycle(peak_at: float = 0.3, initial: float = 1 / 25, final: float = 1e-4 / 25) -> Schedule:
-    """Half a cosine up from ``initial`` to 1 at ``peak_at``, half a cosine down to ``final``.
+    """Half a cosine from ``initial`` up to 1 at ``peak_at``, then half a cosine to ``final``.
 
-    The defaults are those of PyTorch's ``OneCycleLR``. There the peak falls on a whole step,
-    number ``0.3 * steps - 1``, and the momentum falls and rises against the learning rate; here
-    the momentum stays. Smith's own cycle is made of straight lines.
+    The defaults are those of PyTorch's ``OneCycleLR``, in which the peak is at step
+    ``0.3 * steps - 1`` and the momentum changes in the opposite direction; here, the momentum is
+    constant. The cycle in the paper is piecewise linear.
+
+    Args:
+      peak_at: progress at the peak, in (0, 1).
+      initial: factor at the start, in [0, 1].
+      final: factor at the end, in [0, 1].
+
+    Returns:
+      A schedule.
 
     Raises:
       ValueError: if peak_at is not in (0, 1), or initial or final is not in [0, 1].
@@ -88,19 +118,27 @@ def one_cycle(peak_at: float = 0.3, initial: float = 1 / 25, final: float = 1e-4
 
 
 def warmup(schedule: Schedule, fraction: float, initial: float = 0.01) -> Schedule:
-    """A straight line up to the start of ``schedule``, which then fills the rest of the run.
+    """A linear warm-up, followed by ``schedule`` over the rest of the run.
 
-        initial + (schedule(0) - initial) p / fraction        while p < fraction
-        schedule((p - fraction) / (1 - fraction))             from there on
+        initial + (schedule(0) - initial) p / fraction        if p < fraction
+        schedule((p - fraction) / (1 - fraction))             otherwise
 
-    The line does not start at 0, which would waste the first step.
+    The default ``initial`` is not 0, since that would waste the first step.
+
+    Args:
+      schedule: the schedule after the warm-up.
+      fraction: fraction of the run for the warm-up, in (0, 1).
+      initial: factor at the start, in [0, 1].
+
+    Returns:
+      A schedule.
 
     Raises:
       ValueError: if fraction is not in (0, 1) or initial is not in [0, 1].
 
     References:
       Goyal et al., Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour, 2017,
-      arXiv:1706.02677 (gradual warm-up, 2.2).
+      arXiv:1706.02677 (gradual warm-up, section 2.2).
     """
     check_range("fraction", fraction, 0, 1, closed="neither")
     check_range("initial", initial, 0, 1)

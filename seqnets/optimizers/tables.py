@@ -1,4 +1,4 @@
-"""Optimizers and schedules by the names that configurations use."""
+"""Optimizers and schedules by their names in configurations."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ OPTIMIZERS: Mapping[str, Callable[..., Any]] = {
     "rmsprop": rmsprop,
     "sgd": sgd,
 }
+"""Functions that make optimizers, by name; weight decay is an option of `make_optimizer`."""
 SCHEDULES: Mapping[str, Callable[..., Schedule]] = {
     "constant": constant,
     "cosine": cosine,
@@ -37,3 +38,4 @@ SCHEDULES: Mapping[str, Callable[..., Schedule]] = {
     "linear": linear,
     "one_cycle": one_cycle,
 }
+"""Functions that make schedules, by name."""

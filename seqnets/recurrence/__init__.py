@@ -1,4 +1,4 @@
-"""The engine: one meaning of running a cell over time, and the ways to compute it."""
+"""The recurrent engine: what it means to run a cell over time, and several ways to compute it."""
 
 from seqnets.recurrence.contract import Noise as Noise
 from seqnets.recurrence.execution import Execution as Execution

@@ -1,4 +1,4 @@
-"""Whether a gated cell needs its two products apart, read off its equations."""
+"""Whether a gated cell needs its two products separately, found by tracing its equations."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ __all__ = ["adds_products"]
 
 
 def adds_products(cell: GatedCell, params: GatedParams, carry: PyTree, dtype: Any) -> bool:
-    """Whether a step looks at nothing but the sum ``x W_x + b + h W_h``.
+    """Whether a step uses only the sum ``x W_x + b + h W_h`` of its two products.
 
-    One product of [x; h] is then enough. It is read off the traced pointwise function: each of
-    the two products must have one use, the addition to the other. A cell that adds them in another
-    way, gate by gate say, runs correctly with two.
+    If so, a single product with [x; h] is enough. This is determined by tracing the pointwise
+    function: each of the two products must be used once, in their addition. A cell that adds them
+    in another way, e.g. gate by gate, runs correctly with two products.
 
     Args:
       cell: a gated cell.
       params: its parameters.
-      carry: a carry, every leaf [B, ...].
-      dtype: of the products.
+      carry: a carry; every leaf is [B, ...].
+      dtype: dtype of the products.
 
     Raises:
-      ValueError: if the pointwise function does not run on one row.
-      TypeError: if it does not give a carry like the one before.
+      ValueError: if the pointwise function does not run on a single row.
+      TypeError: if it does not return a carry like the one before the step.
     """
     z = jax.ShapeDtypeStruct(params.w_h.shape[1:], dtype)
     row = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), carry)
@@ -53,7 +53,7 @@ def adds_products(cell: GatedCell, params: GatedParams, carry: PyTree, dtype: An
 
 
 def _check_carry(cell: GatedCell, params: GatedParams, after: Any, row: Any) -> None:
-    """Raise unless the pointwise function gives a carry like the one before the step."""
+    """Raise unless the pointwise function returns a carry like the one before the step."""
     if params.w_p is not None and hasattr(after, "h"):
         row = row._replace(h=jax.ShapeDtypeStruct(params.w_p.shape[:1], row.h.dtype))
     got, expected = (jax.tree.map(lambda x: x.shape, tree) for tree in (after, row))

@@ -1,23 +1,23 @@
-"""What running a cell over time means, whichever way it is computed.
+"""The definition of running a cell over time, which all strategies compute.
 
-For one row with inputs ``xs [T, D]``, read forwards, the meaning is this loop:
+For one row with inputs ``xs [T, D]``, read forwards, it is this loop:
 
-    for t in range(T):                          # T-1 … 0 where reverse
+    for t in range(T):                          # T-1 … 0 if reverse
         if not mask[t]:
-            ys[t] = 0                           # the carry stays as it is
+            ys[t] = 0                           # the carry does not change
         else:
             if starts[t]:
                 carry = cell.initial_carry(params)
             carry, ys[t] = cell.step(params, carry, xs[t])
     return carry, ys
 
-With a `Noise`, the step reads ``hidden ∘ h`` in the place of h where a gated cell's product does
-(of other cells: everywhere), and the parts of the carry where ``updates`` is not set keep their
-old values; the output of a cell whose carry has a part h is that h.
+With a `Noise`, the step reads ``hidden ∘ h`` instead of h (in gated cells, only the recurrent
+product does), and the carry keeps its old values where ``updates`` is not set. With ``updates``,
+the output of a cell whose carry has a part h is that h.
 
-``starts`` is ``reset`` when reading forwards. Reading backwards, a segment is entered at its
-end, so there it marks the steps whose next real step, in time, has its flag set. Values of
-``xs`` and ``reset`` at padded steps never matter. The carry keeps its dtypes.
+``starts`` is ``reset`` when reading forwards. When reading backwards, a segment is entered at its
+end, so ``starts`` marks the steps whose next real step in time has its reset flag set. Values of
+``xs`` and ``reset`` at padded steps have no effect. The carry keeps its dtypes.
 """
 
 from __future__ import annotations
@@ -46,30 +46,31 @@ __all__ = [
 
 
 class Noise(NamedTuple):
-    """What disturbs the recurrence in training, drawn before the run. Nothing is learned by it."""
+    """Noise in the recurrence for training, drawn before the run and not differentiated."""
 
     hidden: Float[Array, "B H"] | None = None
-    """[B, H] factor on h where it enters the step, the same at all steps; None: 1."""
+    """[B, H] factor on h where the step reads it, the same at all steps; None means 1."""
     updates: PyTree = None
-    """Built like the carry. Of each part [B, T, ...] bool, True where it takes its new value, or
-    [1, T] float, the weight of the new value, which only parts of floats heed; None: always."""
+    """Pytree with the structure of the carry, or None for no noise. Each leaf is [B, T, ...] bool,
+    True where a part takes its new value, or [1, T] float, the weight of the new value; a weight
+    has no effect on parts that are not of floats."""
 
 
 class Steps(NamedTuple):
-    """The steps of a batch of rows, as every strategy receives them."""
+    """The time steps of a batch of rows, in the form in which strategies receive them."""
 
     xs: Float[Array, "B T *D"]
-    """[B, T, D] inputs (cells that take more axes: [B, T, ...]), finite at padded steps."""
+    """[B, T, D] inputs ([B, T, ...] if the cell takes more axes), finite at padded steps."""
     mask: Bool[Array, "B T"] | None
-    """[B, T] bool, True at real steps; None: all are real."""
+    """[B, T] bool, True at real steps; None means that all are real."""
     starts: Bool[Array, "B T"] | None
-    """[B, T] bool, True where the carry is put back before the step; None: nowhere."""
+    """[B, T] bool, True where the carry is reset before the step; None means nowhere."""
     fresh: PyTree
-    """What is put back there: the cell's initial carry, in the dtypes of the carry; else None."""
+    """The initial carry for resets, in the dtypes of the carry; None without resets."""
     noise: Noise = Noise()
-    """Of the recurrence."""
+    """Noise in the recurrence."""
     context: PyTree = None
-    """What the step is given beside its input, leaves [B, ...], the same at all time steps."""
+    """Further input of every step, leaves [B, ...], the same at all time steps."""
 
 
 def check_steps(
@@ -78,7 +79,7 @@ def check_steps(
     mask: Bool[Array, "B T"] | None,
     reset: Bool[Array, "B T"] | None,
 ) -> None:
-    """Raise ValueError or TypeError unless the steps given to `unroll` fit together."""
+    """Raise ValueError or TypeError unless the arguments of `unroll` fit together."""
     letters = "B T D"
     if isinstance(cell, GatedCell | PreparedCell):
         letters = f"B T {cell.input_letters}"
@@ -93,7 +94,7 @@ def check_steps(
 
 
 def check_carry(carry: PyTree, initial: PyTree) -> None:
-    """Raise unless ``carry`` is built like the cell's own initial carry for the same rows."""
+    """Raise unless ``carry`` has the structure and shapes of the cell's initial carry."""
     want: Any = jax.tree.structure(initial)
     got: Any = jax.tree.structure(carry)
     if want != got:
@@ -107,7 +108,7 @@ def check_carry(carry: PyTree, initial: PyTree) -> None:
 
 
 def check_noise(noise: Noise, carry: PyTree, steps: int) -> None:
-    """Raise unless the noise fits a carry of this form and a number of steps."""
+    """Raise unless the noise fits this carry and number of steps."""
     if noise.hidden is not None:
         if not hasattr(carry, "h"):
             raise TypeError(f"noise.hidden: expected a carry with a part h, got {type(carry)}")
@@ -125,10 +126,10 @@ def check_noise(noise: Noise, carry: PyTree, steps: int) -> None:
 
 
 def zone_out(updates: PyTree, after: PyTree, before: PyTree) -> PyTree:
-    """The carry after a step of which not all parts take their new values (see `Noise`).
+    """The carry after a step in which some parts keep their old values (see `Noise`).
 
-    Each leaf of ``updates`` is of one step: flags like its part, or one weight. Between two
-    integers, or two flags, there is no mean: such a part takes its new value whatever the weight.
+    Each leaf of ``updates`` is for one step: flags with the shape of the part, or one weight.
+    Integers and flags have no weighted mean, so such parts take their new value for any weight.
     """
 
     def part(update: Array, new: Array, old: Array) -> Array:
@@ -144,12 +145,12 @@ def zone_out(updates: PyTree, after: PyTree, before: PyTree) -> PyTree:
 def segment_starts(
     mask: Bool[Array, "B T"] | None, reset: Bool[Array, "B T"] | None, *, reverse: bool
 ) -> Bool[Array, "B T"] | None:
-    """Where the carry is put back before a step, in the direction of reading, [B, T] bool."""
+    """Where the carry is reset before a step, in the direction of reading, [B, T] bool."""
     if reset is None or not reverse:
         return reset
     T = reset.shape[1]
-    # Number the steps and let the lowest bit carry the flag: the smallest number to the right
-    # among the real steps is then the next real step together with its flag.
+    # Number the steps and store the flag in the lowest bit: the smallest number to the right among
+    # the real steps is then that of the next real step, together with its flag.
     tagged = 2 * jnp.arange(T)[None, :] + reset
     if mask is not None:
         tagged = jnp.where(mask, tagged, 2 * T)
@@ -159,10 +160,10 @@ def segment_starts(
 
 
 def select(flags: Bool[Array, " B"], chosen: PyTree, otherwise: PyTree) -> PyTree:
-    """Rows of ``chosen`` where the flag [B] is set, rows of ``otherwise`` elsewhere."""
+    """Rows of ``chosen`` where the flag [B] is set, and rows of ``otherwise`` elsewhere."""
     return jax.tree.map(lambda a, b: jnp.where(align(flags, a), a, b), chosen, otherwise)
 
 
 def align(flags: Bool[Array, " B"], like: Shaped[Array, "B *S"]) -> Bool[Array, "B *S"]:
-    """``[B]`` as ``[B, 1, ...]`` with as many axes as ``like``."""
+    """Reshape ``[B]`` to ``[B, 1, ...]`` with as many axes as ``like``."""
     return flags.reshape(flags.shape + (1,) * (like.ndim - 1))

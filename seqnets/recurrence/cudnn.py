@@ -1,4 +1,4 @@
-"""NVIDIA's own kernel for the plain LSTM, through `jax.experimental.rnn`."""
+"""NVIDIA's cuDNN kernel for the plain LSTM, through `jax.experimental.rnn`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["cudnn", "why_not_cudnn"]
 
 
 def why_not_cudnn(cell: Cell, params: PyTree, carry: PyTree, steps: Steps) -> str | None:
-    """What about the device or the arguments of `unroll` is not for the kernel; None if nothing."""
+    """Why the kernel cannot run on this device or with these arguments; None if it can."""
     if jax.default_backend() != "gpu":
         return f"device: expected an NVIDIA GPU, got {jax.default_backend()}"
     if type(cell) is not LSTM:
@@ -24,7 +24,7 @@ def why_not_cudnn(cell: Cell, params: PyTree, carry: PyTree, steps: Steps) -> st
         if array.dtype != jnp.float32:
             return f"{name}: expected float32, got {array.dtype}"
     if steps.mask is not None:
-        return "mask: expected None, since the kernel knows padding on the right alone"
+        return "mask: expected None, since the kernel supports padding on the right only"
     if steps.starts is not None:
         return "reset: expected None"
     quiet = steps.noise.hidden is None and steps.noise.updates is None
@@ -36,11 +36,11 @@ def cudnn(
 ) -> tuple[LSTMCarry, Float[Array, "B T *H"]]:
     """Run a plain LSTM over rows of equal length on an NVIDIA GPU.
 
-    Works under `jax.grad` (once) and `jax.jit`. Products are in TF32 unless
+    Works under `jax.jit` and with first-order `jax.grad`. Products are computed in TF32 unless
     ``jax_default_matmul_precision`` is ``"highest"``.
 
     Args:
-      cell: the cell.
+      cell: an `LSTM`.
       params: its parameters.
       carry: carry before the first step read.
       steps: inputs [B, T, D]; see `why_not_cudnn`.
@@ -53,11 +53,11 @@ def cudnn(
       Appleyard, Kočiský, Blunsom, Optimizing Performance of Recurrent Neural Networks on GPUs,
       2016, arXiv:1604.01946.
     """
-    from jax.experimental import rnn  # only here: it looks for the GPU's libraries
+    from jax.experimental import rnn  # imported here because it loads the GPU libraries
 
     B, T, D = steps.xs.shape
     xs = jnp.flip(steps.xs, 1) if reverse else steps.xs
-    # PyTorch's layout: weights by rows, then the two biases, of which ours is the first.
+    # The layout of PyTorch: weights by rows, then two biases, of which the second is zero here.
     bias = jnp.zeros(4 * cell.features) if params.b is None else params.b
     parts = (params.w_x.T, params.w_h.T, bias, jnp.zeros_like(bias))
     ys, h, c = rnn.lstm(

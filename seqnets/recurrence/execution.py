@@ -1,4 +1,4 @@
-"""How a recurrent layer is computed; what it computes does not depend on it."""
+"""Options for how a recurrent layer is computed, which do not change its meaning."""
 
 from __future__ import annotations
 
@@ -16,23 +16,26 @@ NAMES = ("auto", "cudnn", "fused", "scan")
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """The way in which cells are run over time. Parameters do not depend on it.
+    """How cells are run over time. The parameters do not depend on it.
 
     Attributes:
-      strategy: ``"auto"`` takes the first of `seqnets.recurrence.strategies.STRATEGIES` that can
-        run the layer and pays; a name takes that one, or raises TypeError if it cannot.
+      strategy: ``"auto"`` selects the first of `seqnets.recurrence.strategies.STRATEGIES` that can
+        run the layer and is worthwhile. A name selects that strategy; `seqnets.unroll` raises
+        TypeError if it cannot run the layer.
 
-        * ``"fused"``: gated cells, with a derivative of its own: fast, but no forward mode.
-        * ``"scan"``: one plain scan: any cell, both modes of differentiation.
+        * ``"fused"``: gated cells, with a custom derivative; fast, but without forward mode.
+        * ``"scan"``: a plain scan for any cell, with both modes of differentiation.
         * ``"cudnn"``: NVIDIA's kernel for the plain LSTM, in float32, for rows of equal length,
-          with first derivatives. Never taken by ``"auto"``, since it has not been measured.
-      remat: keep for the gradient only the carry before every ``remat`` time steps, and compute
-        what is between again on the way back; about √T needs least memory. None keeps everything.
-      dtype: of the factors of products and of the outputs, ``"bfloat16"`` say; the carry, all
-        sums, and the parameters are then float32 or wider. None: as inputs and parameters are.
+          with first derivatives. ``"auto"`` never selects it, since it has not been measured.
+      remat: store only the carry before every ``remat`` time steps for the gradient, and recompute
+        the rest in the backward pass; about √T needs the least memory. None stores everything.
+      dtype: dtype of the factors of products and of the outputs, e.g. ``"bfloat16"``; the carry,
+        all sums, and the parameters are then float32 or wider. None uses the dtypes of the inputs
+        and parameters.
 
     Raises:
-      ValueError: if there is no such strategy, remat is below 1, or the dtype is none of floats.
+      TypeError: if remat is not a number.
+      ValueError: if there is no such strategy, remat is below 1, or dtype is not a floating dtype.
     """
 
     strategy: str = "auto"
@@ -49,7 +52,7 @@ class Execution:
             try:
                 dtype = jnp.dtype(self.dtype)
             except TypeError as error:
-                raise ValueError(f"dtype: expected one of floats, got {self.dtype!r}") from error
+                raise ValueError(f"dtype: expected a floating dtype, got {self.dtype!r}") from error
             if not jnp.issubdtype(dtype, jnp.floating):
-                raise ValueError(f"dtype: expected one of floats, got {dtype.name}")
+                raise ValueError(f"dtype: expected a floating dtype, got {dtype.name}")
             object.__setattr__(self, "dtype", dtype.name)

@@ -1,23 +1,23 @@
-"""The fast strategy of gated cells: one derivative, written once, serves every one of them.
+"""The fast strategy for gated cells, with one custom derivative for all of them.
 
-Reverse-mode differentiation of a plain scan gathers the gradients of the weights step by step.
-Here the loops hold only what must be in order; with z the products and δ the cotangents:
+Reverse-mode differentiation of a plain scan accumulates the gradients of the weights step by step.
+Here the loops contain only sequential work; with the products z and cotangents δ:
 
     forwards     z_t = x_t W_x + b + h W_h + b_h,   carry = pointwise(z_t, carry),   y_t = h
     backwards    δz_t, δcarry = ∂ pointwise (δcarry),   δh += δz_t W_hᵀ + δy_t
 
-and the gradients of weights, biases and inputs are one large product each over all steps:
+and the gradients of weights, biases, and inputs are one large product each over all steps:
 
     δW_x = Σ_t x_tᵀ δz_t      δW_h = Σ_t h_{t-1}ᵀ δz_t      δx_t = δz_t W_xᵀ
 
-The forward loop leaves z and the carry after each step; the pointwise function is computed again
-on the way back, which is cheaper than to save what it went through. δz takes the place of z.
-Where a cell projects its output, the loop on the way back also collects what was projected, and
-the gradient of the projection is one large product, too.
+The forward loop saves z and the carry after each step. The backward loop recomputes the pointwise
+function, which is cheaper than saving its intermediate values, and overwrites z with δz. If a cell
+projects its output, the backward loop also collects the factors of the gradient of the projection,
+which is one large product, too.
 
-Inside the loops the rows are the *last* axis, [H, B]. A product is then weights [G·H, H] by a
-narrow [H, B], which CPU libraries do without packing the weights anew at every step, and the
-gates of a block [G·H, B] are contiguous.
+Inside the loops, rows are the *last* axis, [H, B]. A product then multiplies weights [G·H, H] by a
+narrow [H, B], for which CPU libraries need not repack the weights at every step, and each gate is
+a contiguous block of [G·H, B].
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ def fused(
 ) -> tuple[PyTree, Float[Array, "B T *H"]]:
     """Run a gated cell over time.
 
-    Works under `jax.grad` (again and again), `jax.vmap`, `jax.jit` and `jax.checkpoint`;
-    forward-mode differentiation (`jax.jvp`) raises TypeError that names the strategy for it.
+    Works under `jax.grad` (of any order), `jax.vmap`, `jax.jit`, and `jax.checkpoint`.
+    Forward-mode differentiation (`jax.jvp`) raises a TypeError that names the strategy to use.
 
     Args:
       cell: a gated cell.
       params: its parameters.
       carry: carry before the first step read.
-      steps: inputs [B, T, D], flags and noise.
+      steps: inputs [B, T, D], flags, and noise.
       reverse: read from the last step to the first.
 
     Returns:
@@ -71,7 +71,7 @@ def fused(
 
 @contextlib.contextmanager
 def _forward_mode_explained() -> Iterator[None]:
-    """Name the strategy that has the mode of differentiation that this one lacks."""
+    """Replace JAX's error by one that names the strategy with forward-mode differentiation."""
     try:
         yield
     except TypeError as error:
@@ -84,10 +84,10 @@ def _forward_mode_explained() -> Iterator[None]:
 
 
 class _Saved(NamedTuple):
-    """What the forward loop leaves for the way back, every leaf [T, ..., B]."""
+    """What the forward loop saves for the backward loop; every leaf is [T, ..., B]."""
 
     z: tuple[Array, ...]
-    """The sum of both products where only that counts, else both."""
+    """The sum of both products if the cell uses only the sum, else both."""
     after: PyTree
     """The carry after each step."""
 
@@ -103,7 +103,7 @@ def _run_forward(
     cell: GatedCell, reverse: bool, params: GatedParams, carry: PyTree, steps: Steps
 ) -> tuple[Any, Any]:
     out, saved = _forward(cell, reverse, params, carry, steps, save=True)
-    # What is saved follows from the rest: derivatives of the derivative go through that.
+    # The saved values are functions of the other residuals, through which higher derivatives go.
     return out, (params, carry, steps, lax.stop_gradient(saved))
 
 
@@ -127,7 +127,7 @@ def _forward(
 
     def step(carry: PyTree, now: _Now) -> tuple[PyTree, tuple]:
         before = carry if now.start is None else rows.select(now.start, fresh, carry)
-        # Kept apart from the pointwise function, lest that begin with the sum of the products.
+        # Separated from the pointwise function, so that XLA does not fuse the sum into it.
         z = lax.optimization_barrier(of_step(now.x, rows.times(before.h, hidden)))
         after = _finish(_advance(cell, params.extra, z, before), project, now.updates, before)
         if now.real is not None:
@@ -153,7 +153,7 @@ def _pull(
     saved: _Saved,
     cotangents: Any,
 ) -> tuple[GatedParams, PyTree, Array, PyTree]:
-    """Cotangents of parameters, first carry, inputs and what resets put back."""
+    """Cotangents of the parameters, the first carry, the inputs, and the carry after resets."""
     d_carry, d_ys = cotangents
     dtypes = product_dtypes(params, steps.xs, carry.h)
     now, fresh, hidden = _rows_last(steps, dtypes)
@@ -166,7 +166,7 @@ def _pull(
 
     def step(d: _Cotangents, xs: tuple) -> tuple[_Cotangents, Projected | None]:
         t, now, before, d_h = xs
-        # A padded step hands its cotangent on, a step after a reset gives it to the new carry.
+        # A padded step passes its cotangent on; a step after a reset adds it to the fresh carry.
         d_after, d_kept = (d.carry, None) if now.real is None else _divide(now.real, d.carry)
         d_after = d_after._replace(h=d_after.h + d_h)
         z_now = d.z_now or [_at(z, t) for z in d.z]
@@ -175,7 +175,7 @@ def _pull(
         def again(
             extra: PyTree, gates: Any, before: PyTree, shift: Array | None
         ) -> tuple[PyTree, Array]:
-            # Of the gates apart, so that their cotangents are never put together.
+            # The gates are separate arguments, so that their cotangents are never concatenated.
             z = tuple(jnp.concatenate(parts) for parts in gates)
             inside = _advance(cell, narrow(extra), z, before)
             return _finish(inside, project, now.updates, before, shift), inside.h
@@ -197,7 +197,7 @@ def _pull(
         ), Projected(h, d_h) if project else None
 
     T = steps.xs.shape[1]
-    # Unsigned, because a signed index would be looked at for being negative.
+    # Unsigned, because JAX would check a signed index for being negative.
     ts = jnp.arange(T, dtype=jnp.uint32)
     zeros = functools.partial(jax.tree.map, jnp.zeros_like)
     start = _Cotangents(
@@ -219,29 +219,29 @@ def _pull(
 
 
 class _Cotangents(NamedTuple):
-    """What the loop on the way back carries."""
+    """The carry of the backward loop."""
 
     carry: PyTree
-    """Of the carry after the step to come."""
+    """Cotangent of the carry after the step about to be processed."""
     extra: PyTree
-    """Of ``params.extra``, the sum so far."""
+    """Cotangent of ``params.extra``, summed so far."""
     fresh: PyTree
-    """Of what resets put back, the sum so far; None where there are none."""
+    """Cotangent of the carry that resets restore, summed so far; None without resets."""
     z: list[Array]
-    """``[T, G·H, B]``: z itself at the steps to come, its cotangent at those done."""
+    """``[T, G·H, B]``: z at the steps still to be processed, its cotangent at the others."""
     z_now: list[Array]
-    """``[G·H, B]``: z of the step to come, read ahead where there are two: a step that reads of
-    one after it has written to the other makes XLA copy the whole. Else empty."""
+    """``[G·H, B]``: if there are two arrays z, their values at the next step, read ahead: reading
+    one after writing to the other would make XLA copy the whole array. Otherwise empty."""
 
 
 def _divide(flags: Array, d: PyTree) -> tuple[PyTree, PyTree]:
-    """The rows where the flag is set, and the others; zeros in their places."""
+    """Split rows by a flag into two trees, each with zeros in the rows of the other."""
     nothing = jax.tree.map(jnp.zeros_like, d)
     return rows.select(flags, d, nothing), rows.select(flags, nothing, d)
 
 
 def _put(z: Array, t: Array, gates: list[Array]) -> Array:
-    """Step ``t`` of z gate by gate: written where it was read, the loop needs no other buffer."""
+    """Write step ``t`` of z gate by gate, in place, so that the loop needs no second buffer."""
     zero, width = jnp.zeros_like(t), gates[0].shape[0]
     for number, gate in enumerate(gates):
         z = lax.dynamic_update_slice(z, gate[None], (t, zero + number * width, zero))
@@ -262,7 +262,7 @@ def _pull_forward(cell: GatedCell, reverse: bool, *arguments: Any) -> tuple[Any,
 
 
 def _pull_backward(cell: GatedCell, reverse: bool, residuals: Any, d_out: Any) -> Any:
-    """Derivatives of the derivative are those of the plain scan: rare, and not worth more code."""
+    """Higher derivatives are those of the plain scan; they are too rare to need more code."""
     params, carry, steps, cotangents = residuals
 
     def pull(params: PyTree, carry: PyTree, xs: Array, fresh: PyTree, cotangents: Any) -> Any:
@@ -283,7 +283,7 @@ _pull.defvjp(_pull_forward, _pull_backward)
 
 
 class _Now(NamedTuple):
-    """What one step is given, or time first all of them are."""
+    """The inputs of one step, or of all steps with time first."""
 
     x: Array
     """[D, B]."""
@@ -292,11 +292,11 @@ class _Now(NamedTuple):
     start: Array | None
     """[B] bool."""
     updates: PyTree
-    """See `Noise`, of one step."""
+    """See `Noise`; for one step."""
 
 
 def _rows_last(steps: Steps, dtypes: ProductDtypes) -> tuple[_Now, PyTree, Array | None]:
-    """All steps time first and rows last, what resets put back, and the factor on h."""
+    """All steps with time first and rows last, the carry for resets, and the factor on h."""
     real, start, updates = (
         jax.tree.map(rows.last, x) for x in (steps.mask, steps.starts, steps.noise.updates)
     )
@@ -306,7 +306,7 @@ def _rows_last(steps: Steps, dtypes: ProductDtypes) -> tuple[_Now, PyTree, Array
 
 
 def _advance(cell: GatedCell, extra: PyTree, z: tuple[Array, ...], before: PyTree) -> Any:
-    """The pointwise function of every row."""
+    """Apply the pointwise function to every row."""
 
     def row(z: tuple[Array, ...], before: PyTree) -> PyTree:
         z_x, z_h = z if len(z) == 2 else (z[0], jnp.zeros((), z[0].dtype))
@@ -322,9 +322,9 @@ def _finish(
     before: PyTree,
     shift: Array | None = None,
 ) -> Any:
-    """The carry with its h projected and shifted, in the dtypes that it had, and zoned out.
+    """Project and shift h, restore the dtypes of the carry, and apply zoneout.
 
-    The shift is zero: its cotangent is that of the projection's result.
+    The shift is zero; its cotangent is that of the result of the projection.
     """
     if project is not None:
         h = project(after.h)
@@ -339,7 +339,7 @@ def _finish(
 def _carries_before(
     first: PyTree, after: PyTree, starts: Array | None, fresh: PyTree, *, reverse: bool
 ) -> PyTree:
-    """The carry before each step, after its reset, from those after each step; [T, ..., B]."""
+    """The carry before each step, after resets, from the carry after each; [T, ..., B]."""
 
     def shifted(first: Array, after: Array) -> Array:
         parts = (

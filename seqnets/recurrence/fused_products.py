@@ -1,6 +1,6 @@
-"""The products of the fused strategy: one a step on the way, one for all steps on the way back.
+"""The products of the fused strategy: one per step forward, one for all steps backward.
 
-Arrays have their rows last, see `rows_last.py`.
+Rows are the last axis of arrays; see `rows_last.py`.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ __all__ = ["Projected", "gradients", "products", "projection"]
 
 
 OfOutput = Callable[[Array], Array]
-"""What makes [H, B] the output [P, B]."""
+"""Maps [H, B] to the output [P, B]."""
 OfStep = Callable[[Array, Array], tuple[Array, ...]]
-"""The z of one step, [G·H, B], of what its inputs gave and of h [H, B]."""
+"""Maps the prepared inputs of one step and h [H, B] to its z, each [G·H, B]."""
 
 
 class Projected(NamedTuple):
-    """What the gradient of a projection is a product of."""
+    """The factors of the gradient of a projection."""
 
     h: Float[Array, "T H B"]
     """[T, H, B] before the projection."""
     d_h: Float[Array, "T P B"]
-    """[T, P, B] cotangents of what came of it."""
+    """[T, P, B] cotangents of its results."""
 
 
 def projection(params: GatedParams, dtypes: ProductDtypes) -> OfOutput | None:
-    """The projection as a function; None where there is none."""
+    """The projection as a function; None if the cell has none."""
     w_p = params.w_p
     return None if w_p is None else lambda h: multiply(w_p.T, h, *dtypes)
 
@@ -43,12 +43,12 @@ def projection(params: GatedParams, dtypes: ProductDtypes) -> OfOutput | None:
 def products(
     params: GatedParams, xs: Float[Array, "T D B"], dtypes: ProductDtypes, *, together: bool
 ) -> tuple[Float[Array, "T _ B"], OfStep]:
-    """What the inputs ``xs [T, D, B]`` give all at once, and of one step of it and h the z.
+    """Prepare the inputs ``xs [T, D, B]`` and return a function that computes z for one step.
 
-    z is the sum of both products if they are computed together, else both.
+    The function returns the sum of both products if they are computed together, else both.
     """
     w_x, w_h = (w.astype(dtypes.factors).T for w in (params.w_x, params.w_h))
-    if xs.shape[2] == 1:  # a step is as slow as the weights that it reads are large
+    if xs.shape[2] == 1:  # reading the weights dominates, so each step reads W_h only
         z_x = _affine(w_x, xs[:, :, 0].T, params.b, dtypes).T[:, :, None]
         if together:
             return z_x, lambda z, h: (z + multiply(w_h, h, *dtypes),)
@@ -80,12 +80,12 @@ def gradients(
     """Cotangents of weights and biases, summed in float32 or wider, and of inputs [B, T, D].
 
     Args:
-      params: parameters.
+      params: the parameters.
       xs: [T, D, B] inputs.
-      hs: [T, H, B] what the recurrent product read.
+      hs: [T, H, B] inputs of the recurrent product.
       d_z: [T, G·H, B] cotangents of the sum of both products, or of each.
-      projected: of a cell with a projection.
-      dtypes: of factors and sums.
+      projected: factors of the gradient of the projection, if the cell has one.
+      dtypes: dtypes of factors and sums.
     """
     T, D, B = xs.shape
     xs, hs = xs.astype(dtypes.factors), hs.astype(dtypes.factors)
@@ -110,7 +110,7 @@ def gradients(
 
 
 def _outer(inputs: Array, d_z: Array) -> Array:
-    """``Σ inputsᵀ d_z`` over rows of all steps."""
+    """``Σ inputsᵀ d_z`` over the rows of all steps."""
     dtype = jnp.promote_types(jnp.float32, inputs.dtype)
     return jnp.matmul(inputs.T, d_z, preferred_element_type=dtype)
 

@@ -1,4 +1,4 @@
-"""Rows of unequal length, padded on the right: their lengths as a mask."""
+"""Masks from the lengths of rows that are padded on the right."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ __all__ = ["lengths_to_mask", "mask_of"]
 
 
 def lengths_to_mask(lengths: Int[Array, " B"], steps: int) -> Bool[Array, "B T"]:
-    """Mask of rows padded on the right: True at the first ``lengths[b]`` of ``steps`` steps.
+    """The mask of rows padded on the right: True at the first ``lengths[b]`` steps of row b.
 
     Args:
       lengths: [B] integers in [0, steps].
-      steps: padded length T.
+      steps: padded length T, in time steps.
+
+    Returns:
+      [B, T] bool.
 
     Raises:
-      ValueError: if lengths is not [B], or one is out of range (which is not seen under `jax.jit`).
+      ValueError: if lengths is not [B], or out of range (not checked under `jax.jit`).
       TypeError: if lengths is not of integers.
     """
     lengths = jnp.asarray(lengths)
@@ -37,10 +40,10 @@ def mask_of(
     lengths: Int[Array, " B"] | None,
     xs: Float[Array, "B T *D"],
 ) -> Bool[Array, "B T"] | None:
-    """The mask of the rows of xs, of which the user gives the lengths, the mask, or neither.
+    """The mask of the rows of xs, from their lengths, the mask itself, or neither.
 
     Raises:
-      ValueError: if both are given, or the lengths are not one a row within the steps of xs.
+      ValueError: if both are given, or lengths is not [B] or not in [0, T].
       TypeError: if lengths is not of integers.
     """
     if lengths is None:

@@ -1,4 +1,4 @@
-"""Mixed precision: products in a narrow dtype, everything else in a wide one."""
+"""Mixed precision: products in a narrow dtype, everything else in a wide dtype."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PRODUCTS = ("input", "recurrent", "output")
 
 
 def narrow_weights(params: PyTree, dtype: Any) -> PyTree:
-    """The parameters of a cell with the weights of its products in another dtype.
+    """Cast the weights of the products of a cell to another dtype.
 
-    Biases, norms, and peepholes keep their dtype, as does a learned first carry. Parameters that
-    say nothing of the roles of their weights are cast as a whole.
+    Biases, norms, peepholes, and a learned initial carry keep their dtype. Parameters that do not
+    declare roles are cast as a whole.
     """
 
     def cast(x: Any) -> Any:
@@ -33,9 +33,9 @@ def narrow_weights(params: PyTree, dtype: Any) -> PyTree:
 
 
 def widen_params(params: PyTree) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
-    """Parameters in float32 or wider, and the function that casts them back.
+    """Parameters in float32 or wider, and a function that casts them back.
 
-    Cast back inside a loop over time, their gradient is summed over time in the wide dtype.
+    If they are cast back inside a loop over time, their gradient is summed in the wide dtype.
     """
     dtypes = jax.tree.map(lambda x: x.dtype, params)
 
@@ -49,5 +49,5 @@ def widen_params(params: PyTree) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
 
 
 def wide(dtype: Any) -> jnp.dtype:
-    """The dtype of carries and sums beside products in ``dtype``: float32, or that if wider."""
+    """The dtype of carries and sums for products in ``dtype``: float32, or ``dtype`` if wider."""
     return jnp.promote_types(jnp.float32, dtype)

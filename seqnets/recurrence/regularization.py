@@ -1,4 +1,4 @@
-"""Regularizers of the recurrence itself: what is drawn once a batch, and what for every step."""
+"""Regularization of the recurrence: recurrent dropout, zoneout, and weight drop."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ __all__ = ["Regularization"]
 
 @dataclasses.dataclass(frozen=True)
 class Regularization:
-    """How the recurrence of a layer is disturbed in training.
+    """Noise in the recurrence of a layer during training.
 
     Attributes:
-      recurrent_dropout: rate of the variational dropout on the hidden state where the step reads
-        it: one draw for all steps of a row. Of gated cells, only the recurrent product reads it.
-      zoneout: probability, for each unit and step, that a part of the carry keeps its old value:
-        one for all parts, or pairs of a part's name and its probability, ``(("c", 0.5),
-        ("h", 0.05))``; parts that are not named always change. In evaluation each part moves by
-        the expectation. A part that is not of floats has none, and always takes its new value.
-        The output of a cell whose carry has a part h is that h.
-      weight_drop: rate of the dropout on the recurrent weights ``w_h``: one draw for all rows and
+      recurrent_dropout: rate of variational dropout on the hidden state that the step reads, with
+        one mask for all steps of a row. In gated cells, only the recurrent product is affected.
+      zoneout: probability that a unit of the carry keeps its old value in a step: a number for all
+        parts of the carry, or pairs of a part and its probability, ``(("c", 0.5), ("h", 0.05))``;
+        parts that are not listed always take their new values. In evaluation, the new value is the
+        expectation. Zoneout does not apply to parts that are not of floats. If the carry has a part
+        h, that h is the output.
+      weight_drop: rate of dropout on the recurrent weights ``w_h``, with one mask for all rows and
         steps of a batch.
 
     Raises:
+      TypeError: if a rate is not a number.
       ValueError: if a rate is not in [0, 1).
 
     References:
       Gal, Ghahramani, A Theoretically Grounded Application of Dropout in Recurrent Neural
-      Networks, 2016, arXiv:1512.05287 (here without the dropout on inputs, which is not the
-      recurrence's); Krueger et al., Zoneout: Regularizing RNNs by Randomly Preserving Hidden
+      Networks, 2016, arXiv:1512.05287 (here without the dropout on inputs);
+      Krueger et al., Zoneout: Regularizing RNNs by Randomly Preserving Hidden
       Activations, 2017, arXiv:1606.01305; Merity, Keskar, Socher, Regularizing and Optimizing
       LSTM Language Models, 2018, arXiv:1708.02182 (weight drop).
     """
@@ -56,14 +57,17 @@ class Regularization:
             check_range(f"zoneout {part}".strip(), rate, 0, 1, closed="left")
 
     def drop_weights(self, params: PyTree, key: Key | None) -> PyTree:
-        """The parameters of a cell with some of the recurrent weights at zero, the others scaled.
+        """Apply the weight drop: dropout on the recurrent weights of a cell.
 
         Args:
-          params: parameters with recurrent weights, see `seqnets.cells.roles`.
-          key: the draw's; None for none (evaluation).
+          params: parameters with recurrent weights; see `seqnets.cells.roles`.
+          key: random key; None for no dropout (evaluation).
+
+        Returns:
+          The parameters, with the recurrent weights replaced.
 
         Raises:
-          TypeError: if there is a weight drop, and the parameters have no recurrent weights.
+          TypeError: if weight_drop is not 0 and the parameters have no recurrent weights.
         """
         if self.weight_drop == 0:
             return params
@@ -81,21 +85,23 @@ class Regularization:
         return map_role(drop, params, ("recurrent",))
 
     def noise(self, cell: Cell, params: PyTree, rows: int, steps: int, keys: Key | None) -> Noise:
-        """Draw what `unroll` is given.
+        """Draw the noise for `unroll`.
 
         Args:
           cell: the cell.
           params: its parameters.
           rows: number of rows B.
-          steps: number of steps T.
-          keys: [B] random keys, one a row, the same for a row on whichever device; None for
-            evaluation.
+          steps: number of time steps T.
+          keys: [B] random keys, one per row, independent of the device; None for evaluation.
+
+        Returns:
+          The noise: masks for training, or expectations for evaluation.
 
         Raises:
           ValueError: if ``zoneout`` names a part that the carry does not have, or keys is not [B].
-          TypeError: if there is a recurrent dropout, and the carry has no part ``h``; if
-            ``zoneout`` names a part that is not of floats; or if there is any noise, and the cell
-            is a composite.
+          TypeError: if there is recurrent dropout and the carry has no part ``h``, if ``zoneout``
+            names a part that is not of floats, or if there is recurrent dropout or zoneout and
+            the cell is a composite.
         """
         if isinstance(cell, CompositeCell) and (self.recurrent_dropout or self.zoneout):
             raise TypeError(
@@ -140,7 +146,7 @@ class Regularization:
         return jax.tree.unflatten(jax.tree.structure(carry), drawn)
 
     def _zoneout_of(self, carry: PyTree) -> list[float]:
-        """The rate of each leaf of the carry."""
+        """The zoneout rate of each leaf of the carry."""
         paths = jax.tree_util.tree_leaves_with_path(carry)
         parts = {jax.tree_util.keystr(p, simple=True, separator="."): leaf for p, leaf in paths}
         if not isinstance(self.zoneout, tuple):

@@ -1,4 +1,4 @@
-"""Rematerialisation over time: memory for the gradient of long sequences, paid for in time."""
+"""Rematerialization over time, which saves memory in the gradient of long sequences."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def in_chunks(
     every: int,
     reverse: bool,
 ) -> tuple[PyTree, PyTree]:
-    """Run chunk after chunk, keeping for the gradient only the carry before each.
+    """Run chunk by chunk and store only the carry before each chunk for the gradient.
 
-    On the way back each chunk is run once more, so that the memory is that of T / every carries
-    and of one chunk, least at about ``every = √T``; the time is that of a second forward pass.
+    The backward pass runs each chunk again. Memory holds T / every carries and one chunk at a time,
+    which is least at about ``every = √T``; the additional time is that of one forward pass.
 
     Args:
       run: a strategy, ``(carry, steps) -> (carry, ys)``.
       carry: carry before the first step read.
       steps: all steps.
-      every: length of a chunk.
-      reverse: the chunks are read from the last to the first.
+      every: length of a chunk, in time steps.
+      reverse: read from the last step to the first.
 
     Returns:
       ``(carry, ys)`` of all steps.
@@ -45,7 +45,7 @@ def in_chunks(
     if every >= T:
         return run(carry, steps)
     even = T - T % every
-    chunk = jax.checkpoint(run, prevent_cse=False)  # inside a scan there is nothing to prevent
+    chunk = jax.checkpoint(run, prevent_cse=False)  # unnecessary inside a scan
 
     def chunks(carry: PyTree) -> tuple[PyTree, PyTree]:
         pieces = _of_time(lambda x: _cut(x[:, :even], every), steps)
@@ -72,23 +72,23 @@ def in_chunks(
 
 
 def _of_time(function: Callable[[Array], Array], steps: Steps) -> dict[str, Any]:
-    """The function of every array of ``steps`` that has a time axis."""
+    """Apply a function to every array of ``steps`` that has a time axis."""
     arrays = {"xs": steps.xs, "mask": steps.mask, "starts": steps.starts}
     return jax.tree.map(function, {**arrays, "updates": steps.noise.updates})
 
 
 def _with(steps: Steps, updates: PyTree, **arrays: Any) -> Steps:
-    """The steps with other arrays of time."""
+    """The steps with the arrays that have a time axis replaced."""
     return steps._replace(noise=steps.noise._replace(updates=updates), **arrays)
 
 
 def _cut(x: Array, every: int) -> Array:
-    """``[B, n · every, ...]`` as ``[n, B, every, ...]``."""
+    """Reshape ``[B, n · every, ...]`` to ``[n, B, every, ...]``."""
     return jnp.swapaxes(x.reshape(x.shape[0], -1, every, *x.shape[2:]), 0, 1)
 
 
 def _join(ys: PyTree) -> PyTree:
-    """``[n, B, every, ...]`` as ``[B, n · every, ...]``."""
+    """Reshape ``[n, B, every, ...]`` to ``[B, n · every, ...]``."""
 
     def leaf(y: Array) -> Array:
         y = jnp.swapaxes(y, 0, 1)

@@ -1,6 +1,6 @@
-"""Arrays whose rows are the last axis: ``[H, B]`` of one step, ``[T, H, B]`` of all.
+"""Arrays whose last axis is the rows: ``[H, B]`` for one step, ``[T, H, B]`` for all.
 
-Why the fused strategy keeps them so is told there.
+`fused.py` explains why it uses this layout.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ __all__ = ["first", "flat", "last", "select", "times"]
 
 
 def last(x: Shaped[Array, "B *S"]) -> Shaped[Array, "*S B"]:
-    """Rows from the first axis to the last; of ``[B, T, ...]`` the time is then the first."""
+    """Move rows from the first axis to the last, so that ``[B, T, ...]`` has time first."""
     return jnp.moveaxis(x, 0, -1)
 
 
 def first(x: Shaped[Array, "*S B"]) -> Shaped[Array, "B *S"]:
-    """Rows from the last axis to the first."""
+    """Move rows from the last axis to the first."""
     return jnp.moveaxis(x, -1, 0)
 
 
 def flat(x: Float[Array, "T K B"]) -> Float[Array, "N K"]:
-    """``[T, K, B]`` as ``[T·B, K]``."""
+    """Reshape ``[T, K, B]`` to ``[T·B, K]``."""
     return jnp.swapaxes(x, 1, 2).reshape(-1, x.shape[1])
 
 
@@ -34,7 +34,7 @@ def times(h: Float[Array, "*T H B"], factor: Float[Array, "H B"] | None) -> Floa
 
 
 def select(flags: Bool[Array, "*T B"], chosen: PyTree, otherwise: PyTree) -> PyTree:
-    """Where the flag is set the first, elsewhere the second; flags ``[B]`` or ``[T, B]``."""
+    """``chosen`` where the flag is set, else ``otherwise``; flags ``[B]`` or ``[T, B]``."""
 
     def leaf(a: Array, b: Array) -> Array:
         shape = (*flags.shape[:-1], *(1,) * (b.ndim - flags.ndim), flags.shape[-1])

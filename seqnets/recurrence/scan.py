@@ -26,13 +26,13 @@ __all__ = ["scan"]
 def scan(
     cell: Cell, params: PyTree, carry: PyTree, steps: Steps, *, reverse: bool
 ) -> tuple[PyTree, Float[Array, "B T *H"]]:
-    """Run any cell over time; differentiable in both modes, and as often as wanted.
+    """Run any cell over time; differentiable in both modes, to any order.
 
     Args:
       cell: any `Cell`.
       params: its parameters.
       carry: carry before the first step read.
-      steps: inputs, flags and noise, batch-major.
+      steps: inputs, flags, and noise, batch-major.
       reverse: read from the last step to the first.
 
     Returns:
@@ -66,10 +66,10 @@ def _time_first(tree: PyTree) -> Any:
 def _split_step(
     cell: Cell, params: PyTree, narrow: Callable[[PyTree], PyTree], carry: PyTree, steps: Steps
 ) -> tuple[PyTree, Callable[[PyTree, Array], tuple[PyTree, Array]]]:
-    """What can be done for all steps at once, time first, and the rest, done inside the loop.
+    """Inputs prepared for all steps at once, time first, and a function for the rest of a step.
 
-    Weights are cast to their narrow dtype inside the loop, so that the loop of the gradient, which
-    is made from it, adds in the wide one.
+    Weights are cast to their narrow dtype inside the loop, so that the loop of the gradient sums
+    in the wide dtype.
     """
     xs = _time_first(steps.xs)
 
@@ -91,7 +91,7 @@ def _split_step(
     dtype = _real_dtype((xs, narrow(params), carry))
 
     def with_narrow_output(result: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
-        after, y = result  # y may come in the dtype of the sums
+        after, y = result  # y may have the dtype of the sums
         return after, jax.tree.map(lambda leaf: leaf.astype(dtype) if _is_real(leaf) else leaf, y)
 
     if isinstance(cell, PreparedCell):
@@ -110,6 +110,6 @@ def _is_real(x: Array) -> bool:
 
 
 def _real_dtype(tree: PyTree) -> Any:
-    """The dtype to which the real floating arrays of a tree promote; float32 if there is none."""
+    """The promoted dtype of the real floating arrays of a tree; float32 if there are none."""
     real = [x for x in jax.tree.leaves(tree) if _is_real(x)]
     return jnp.result_type(*real) if real else jnp.float32

@@ -1,7 +1,7 @@
-"""The ways to compute a recurrence, in the order in which ``"auto"`` asks them.
+"""The strategies to compute a recurrence, in the order in which ``"auto"`` tries them.
 
-A strategy says what it cannot run (`Strategy.why_not`) and, of what it can, where it is worth it
-(`Strategy.pays`). A new one is a row of `STRATEGIES`; nothing else knows of it.
+A strategy reports what it cannot run (`Strategy.why_not`) and when it is worthwhile
+(`Strategy.pays`). To add a strategy, add an entry to `STRATEGIES`; no other code refers to it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Run(Protocol):
     def __call__(
         self, cell: Any, params: Any, carry: Any, steps: Steps, *, reverse: bool
     ) -> tuple[PyTree, PyTree]:
-        """Give ``(carry, ys)``, ys [B, T, ...] at the positions of their inputs."""
+        """Return ``(carry, ys)``, ys [B, T, ...] at the positions of their inputs."""
         ...
 
 
@@ -38,10 +38,10 @@ class Strategy:
     """One way to run a cell over time.
 
     Attributes:
-      name: as in `seqnets.Execution`.
-      run: computes it.
-      why_not: of cell, parameters, carry, and steps, why it cannot run them; None if it can.
-      pays: whether ``"auto"`` should take it where it can.
+      name: its name in `seqnets.Execution`.
+      run: the implementation.
+      why_not: from cell, parameters, carry, and steps, the reason why it cannot run, or None.
+      pays: from the same arguments, whether ``"auto"`` should select it if it can run.
     """
 
     name: str
@@ -74,10 +74,10 @@ STRATEGIES = (
 
 
 def choose(name: str, cell: Cell, params: PyTree, carry: PyTree, steps: Steps) -> Strategy:
-    """The strategy of a name, or for ``"auto"`` the first that can and pays.
+    """The strategy with a name, or for ``"auto"`` the first that can run and is worthwhile.
 
     Raises:
-      TypeError: if the named one cannot run this, saying why.
+      TypeError: if the named strategy cannot run these arguments; the message says why.
     """
     for strategy in STRATEGIES:
         reason = strategy.why_not(cell, params, carry, steps)

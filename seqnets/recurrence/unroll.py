@@ -1,4 +1,4 @@
-"""The one driver of every recurrent layer: a cell, run over the time axis."""
+"""`unroll`, which runs a cell over the time axis and underlies every recurrent layer."""
 
 from __future__ import annotations
 
@@ -46,41 +46,42 @@ def unroll(
 
         carry, y_t = cell.step(params, carry, x_t)      for every real step, in reading order
 
-    Padded steps leave the carry as it is and give zero outputs, wherever they lie, so the
-    final carry is each row's carry after its last real step, and the given carry for a row of
-    length 0. Reading backwards therefore starts at each row's last real step. `contract.py`
-    holds the whole meaning as a loop.
+    Padded steps, at any position, do not change the carry, and their outputs are zero. The final
+    carry of a row is the carry after its last real step, or the given carry if the row has length
+    0. Reading backwards therefore starts at the last real step of each row. `contract.py` defines
+    the result as a loop.
 
     Args:
-      cell: what happens in one step.
+      cell: any `Cell`.
       params: parameters, from ``cell.init``.
-      carry: carry before the first step, or None for the cell's own initial carry, in the dtype
-        to which xs and params promote. Its dtypes are those of the final carry too.
-      xs: inputs, [B, T, D]; values at padded steps are ignored, NaN included.
-      mask: True at real steps; None means all are real.
-      lengths: [B] integers in [0, T], in the place of a mask: the first ``lengths[b]`` steps of row
-        b are real.
-      reset: True where a new segment starts: the cell's initial carry is put back before that
-        step, for several sequences packed into one row. The flags are the same for both
-        directions; those at padded steps are ignored.
-      reverse: read from the last step to the first; outputs stay at their inputs' positions.
-      context: what the steps of a composite cell are given beside their inputs: a pytree with
-        leaves [B, ...], the same at all time steps of a row.
-      noise: disturbs the recurrence while training; see `Regularization`, which draws it.
-      execution: how it is computed. `jax.grad` (of any order), `jax.vmap`, `jax.jit`, and
-        `jax.checkpoint` work with all strategies; forward mode (`jax.jvp`, `jax.jacfwd`) only with
-        ``Execution(strategy="scan")``, and raises TypeError otherwise.
+      carry: carry before the first step, or None for the initial carry of the cell, in the promoted
+        dtype of xs and params. The final carry has the same dtypes.
+      xs: inputs, [B, T, D]; values at padded steps are ignored, even NaN.
+      mask: [B, T] bool, True at real steps; None means that all are real.
+      lengths: [B] integers in [0, T], as an alternative to mask: the first ``lengths[b]`` steps of
+        row b are real.
+      reset: [B, T] bool, True where a new segment starts: the carry is reset to the initial carry
+        of the cell before that step, for several sequences packed into one row. The flags do not
+        depend on the direction; at padded steps they are ignored.
+      reverse: if True, read from the last step to the first; outputs keep the positions of their
+        inputs.
+      context: further input of every step of a composite cell: a pytree with leaves [B, ...] that
+        are the same at all time steps of a row.
+      noise: noise in the recurrence for training, from `Regularization.noise`.
+      execution: how to compute the result. `jax.grad`, `jax.vmap`, `jax.jit`, and `jax.checkpoint`
+        work with ``"fused"`` and ``"scan"``; forward mode (`jax.jvp`, `jax.jacfwd`) of gated cells
+        needs ``Execution(strategy="scan")`` and raises TypeError otherwise.
 
     Returns:
-      ``(carry, ys)``: the last carry of each row, and outputs [B, T, H], zero at padded steps.
+      ``(carry, ys)``: the final carry of each row, and outputs [B, T, H], zero at padded steps.
 
     Raises:
-      ValueError: if xs is not [B, T, D], mask or reset is not [B, T], there are both a mask and
-        lengths, lengths is not [B] or out of range, the carry does not have the structure and
-        shapes of the cell's initial carry, or the context has other rows.
-      TypeError: if cell is no cell, mask or reset is not of bools, the carry is not of floats
-        where the initial one is, the strategy cannot run the cell on the device or with an
-        argument, or there is a context for a cell that reads none.
+      ValueError: if xs is not [B, T, D], mask or reset is not [B, T], both mask and lengths are
+        given, lengths is not [B] or out of range, the carry does not have the structure and
+        shapes of the initial carry of the cell, or the context has a different number of rows.
+      TypeError: if cell is not a cell, mask or reset is not of bools, the carry is not of floats
+        where the initial carry is, the strategy cannot run the cell with these arguments or on
+        this device, or a context is given for a cell that does not use one.
 
     Example:
       >>> import jax
@@ -95,12 +96,12 @@ def unroll(
     check_cell("cell", cell)
     xs = jnp.asarray(xs)
     mask, reset = (None if flags is None else jnp.asarray(flags) for flags in (mask, reset))
-    # A learned first carry is in the initial carry; the steps are those of the cell inside.
+    # A learned carry only affects the initial carry; the steps are those of the inner cell.
     inner = cell.cell if isinstance(cell, LearnedCarry) else cell
     check_steps(inner, xs, mask, reset)
     check_rows("context", context, xs.shape[0], "xs")
     if context is not None and isinstance(inner, GatedCell | PreparedCell):
-        raise TypeError(f"context: expected None, since {inner} reads its inputs alone")
+        raise TypeError(f"context: expected None, since {inner} does not use a context")
     if execution.dtype is not None:
         if carry is None:
             carry = cell.initial_carry(params, xs.shape[0], wide(execution.dtype))
@@ -111,7 +112,7 @@ def unroll(
     check_carry(carry, initial)
     mask = mask_of(mask, lengths, xs)
     if mask is not None:
-        # A padded NaN would reach the gradient through the unused branch of the selection.
+        # A NaN at a padded step would reach the gradient through the unused branch of a `where`.
         xs = jnp.where(mask.reshape(mask.shape + (1,) * (xs.ndim - 2)), xs, jnp.zeros_like(xs))
     noise = noise or Noise()
     check_noise(noise, carry, xs.shape[1])
@@ -137,6 +138,6 @@ def unroll(
 
 
 def _promoted_dtype(xs: Array, params: PyTree) -> jnp.dtype:
-    """The dtype of products of inputs and floating parameters."""
+    """The promoted dtype of the inputs and the floating parameters."""
     leaves = [p for p in jax.tree.leaves(params) if jnp.issubdtype(p.dtype, jnp.inexact)]
     return jnp.result_type(xs, *leaves)

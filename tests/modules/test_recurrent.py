@@ -228,7 +228,7 @@ def test_stack_errors(xs, rng):
         stack.apply(variables, xs, (GRUCarry(jnp.zeros((B, 4))),))
     with pytest.raises(ValueError, match=r"mask: expected shape \(4, 5\)"):
         stack.apply(variables, xs, mask=MASK[:2])
-    with pytest.raises(ValueError, match=r"keys: expected shape \(4,\) \(one key a row\)"):
+    with pytest.raises(ValueError, match=r"keys: expected shape \(4,\) \(one key per row\)"):
         stack.apply(variables, xs, dropout_keys=jax.random.split(key, 3))
     with pytest.raises(TypeError, match=r"keys: expected typed keys .* of shape \(4, 2\)"):
         stack.apply(variables, xs, dropout_keys=jax.random.split(jax.random.PRNGKey(0), 4))

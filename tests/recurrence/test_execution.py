@@ -67,8 +67,8 @@ def test_a_learned_first_carry_does_not_hide_the_cell(rng):
         ({"strategy": "fast"}, "strategy: unknown name 'fast'"),
         ({"strategy": None}, "strategy: unknown name None"),
         ({"remat": 0}, "remat: expected a value in"),
-        ({"dtype": "int32"}, "dtype: expected one of floats, got int32"),
-        ({"dtype": "float13"}, "dtype: expected one of floats, got 'float13'"),
+        ({"dtype": "int32"}, "dtype: expected a floating dtype, got int32"),
+        ({"dtype": "float13"}, "dtype: expected a floating dtype, got 'float13'"),
     ],
 )
 def test_mistakes_are_named(given, message):
