@@ -225,7 +225,7 @@ def test_the_cluster_is_asked(together, tmp_path, cluster):
 @pytest.mark.parametrize(
     ("absent", "said"),
     [
-        (0, "waited 3 s for process 0; it is missing, or waits for others itself"),
+        (0, "waited 3 s for process 0; it is missing or still waiting for others"),
         (1, "waited 3 s for 2 processes; missing: process 1"),
     ],
 )
@@ -268,7 +268,7 @@ def test_two_trainings_at_one_port(together, tmp_path):
     seconds = together.end(60)
     together.running = first
     assert [(status, out, err.count("\n")) for status, out, err in seconds] == [(3, "", 1)] * 2
-    assert "cannot listen there, is it in use by another training?" in seconds[0][2]
+    assert "cannot listen on this address; is another training using it?" in seconds[0][2]
     assert "waited 4 s for process 0" in seconds[1][2]
     assert not (tmp_path / "second").exists()
     metrics = tmp_path / "first" / "metrics.jsonl"
