@@ -116,8 +116,8 @@ def test_a_mistake_that_only_process_0_can_see(together, tmp_path):
     together.start(2, "--out", tmp_path, "--max-steps", 3)
     (status, out, err), (other_status, *other_said) = together.end()
     assert (status, other_status, out) == (2, 2, "")
-    assert err == f"train_text.py: error: {tmp_path}: expected a new or empty folder, it has " \
-        "files in it\n"  # fmt: skip
+    assert err == f"train_text.py: error: {tmp_path}: expected a new or empty folder, but it " \
+        "contains files\n"  # fmt: skip
     assert other_said == ["", ""]
 
 
