@@ -127,8 +127,8 @@ def test_processes_of_different_configurations_do_not_start(together, tmp_path):
     together.start(2, "--out", tmp_path / "run", own=own)
     ends = together.end(60)
     message = (
-        "train_text.py: error: train.seed: expected one value in all processes, got 0 in process 0 "
-        "and 1 in process 1\n"
+        "train_text.py: error: train.seed: expected the same value in all processes, "
+        "got 0 in process 0 and 1 in process 1\n"
     )
     assert ends == [(2, "", message), (2, "", f"[process 1] {message}")]
     assert not (tmp_path / "run").exists()
