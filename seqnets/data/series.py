@@ -57,7 +57,11 @@ class Series:
                 check_shape(name, given, self.values.shape, "one per value")
 
     def split(self, at: int) -> tuple[Series, Series]:
-        """Split into the first ``at`` values and the rest; below 0, ``at`` counts from the end."""
+        """Split into two series.
+
+        Args:
+          at: number of values of the first one; if negative, minus that of the second one.
+        """
 
         def part(span: slice) -> Series:
             return replace(

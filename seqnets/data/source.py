@@ -23,7 +23,12 @@ class Share(NamedTuple):
     """Number of parts."""
 
     def rows(self, number: int) -> slice:
-        """Return the slice of a batch of ``number`` rows; the last part may exceed the batch."""
+        """Return the slice of the rows of this part.
+
+        Args:
+          number: rows of the whole batch. If ``count`` does not divide it, the last slices exceed
+            the batch.
+        """
         each = -(-number // self.count)
         return slice(self.index * each, (self.index + 1) * each)
 
@@ -46,7 +51,12 @@ class Source(Protocol):
         ...
 
     def batch(self, k: int, share: Share = WHOLE) -> PyTree:
-        """Return the rows of a share of batch ``k``, counted from 0."""
+        """Return the rows of a share of a batch.
+
+        Args:
+          k: number of the batch, from 0.
+          share: which of its rows; all by default.
+        """
         ...
 
 

@@ -53,7 +53,13 @@ class Excerpt(NamedTuple):
         return cls(tokens, 0, np.size(tokens))
 
     def at(self, positions: Int[np.ndarray, "*S"]) -> Int[np.ndarray, "*S"]:
-        """Look up tokens by their positions in the whole sequence.
+        """Look up tokens.
+
+        Args:
+          positions: positions in the whole sequence, of any shape.
+
+        Returns:
+          The tokens, in the shape of ``positions``.
 
         Raises:
           IndexError: if a position is not in the excerpt.

@@ -131,7 +131,14 @@ class SeriesWindows:
         return usable
 
     def usable(self, held_out: int) -> Int[np.ndarray, " n"]:
-        """Indices of series long enough for a window before their last ``held_out`` time steps."""
+        """Find the series that are long enough for a window.
+
+        Args:
+          held_out: number of time steps at the end of every series that the window must not use.
+
+        Returns:
+          [n] indices of series.
+        """
         needed = self.first_cut + self.shape.horizon + held_out
         return np.flatnonzero(self.lengths >= needed)
 

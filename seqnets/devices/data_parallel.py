@@ -216,17 +216,28 @@ class DataParallel:
 
         Args:
           rows: number of rows of all processes.
+
+        Returns:
+          A layout without sharding.
         """
         own = self.share.rows(rows)
         number = math.gcd(own.stop - own.start, len(self._local))
         return dataclasses.replace(self, devices=self._local[:number], shard_optimizer=False)
 
     def evaluation_step(self, loss_fn: LossFn) -> EvaluationStep:
-        """`make_evaluation_step` over this process's devices, with sums [N, ...] per device.
+        """Make an evaluation step over this process's devices; see `make_evaluation_step`.
 
         The devices do not wait for each other, so any number of these steps may be in flight. The
-        step is compiled for each shape of rows. It raises NotEnoughMemoryError before it runs if
-        its temporary arrays do not fit into memory.
+        step is compiled for each shape of rows.
+
+        Args:
+          loss_fn: see `LossFn`.
+
+        Returns:
+          ``(params, variables, carry, batch) -> (carry, sums)``, with sums [N, ...] per device.
+
+        Raises:
+          NotEnoughMemoryError: when called, if the temporary arrays do not fit into memory.
         """
         programs: dict[Any, Any] = {}
 

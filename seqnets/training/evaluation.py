@@ -43,7 +43,14 @@ class Evaluation(Protocol):
         ...
 
     def figures(self, sums: dict[str, Any]) -> dict[str, float]:
-        """Compute the metrics to record from the sums over all processes."""
+        """Compute the metrics to record.
+
+        Args:
+          sums: sums over all processes.
+
+        Returns:
+          Metrics by name.
+        """
         ...
 
 
@@ -88,7 +95,14 @@ class LossEvaluation:
         self._carry = None if carry is None else jax.jit(lambda params: carry(params, number))
 
     def sums(self, weights: Weights) -> dict[str, Weighted]:
-        """Sum the loss function over this process's rows of all batches."""
+        """Sum the loss function over this process's rows of all batches.
+
+        Args:
+          weights: parameters and variables, on this process's devices.
+
+        Returns:
+          The loss as ``"loss"``, and the metrics, as `Weighted` float64 scalars by name.
+        """
         carry = () if self._carry is None else self._layout.split(self._carry(weights.params))
         parts = []
         for batch in self._batches():

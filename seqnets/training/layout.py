@@ -117,7 +117,13 @@ class Layout(Protocol):
         ...
 
     def compile(self, step: TrainStep, state: TrainState, batch: PyTree) -> Program:
-        """Compile a step for a state from `place` and for the shapes of a batch from `split`."""
+        """Compile a step.
+
+        Args:
+          step: the training step.
+          state: from `place`.
+          batch: from `split`; the program is for its shape.
+        """
         ...
 
     def local(self, tree: PyTree) -> PyTree:

@@ -122,9 +122,16 @@ class Objective:
     ) -> tuple[PyTree, PyTree]:
         """Compute the optimizer's updates of the trained parameters and its next state.
 
-        The extra arguments are omitted if ``update`` does not accept them. The signature decides
-        rather than the type, since `optax.MultiSteps` accepts them but lacks the type.
+        Args:
+          grads: gradient, in the structure of `trained`.
+          state: optimizer state.
+          params: trained parameters.
+          **extra: extra arguments of the optimizer, omitted if its ``update`` does not accept them.
+
+        Returns:
+          ``(updates, state)``, as from Optax.
         """
+        # The signature decides, not the type: `optax.MultiSteps` accepts them but lacks the type.
         update = self.optimizer.update
         parameters = inspect.signature(update).parameters.values()
         if not any(one.kind is one.VAR_KEYWORD for one in parameters):
@@ -132,7 +139,7 @@ class Objective:
         return update(grads, state, params, **extra)
 
     def merged(self, trained: PyTree, params: PyTree) -> PyTree:
-        """Replace the trained part of the parameters."""
+        """Return ``params`` with the trained part replaced by ``trained``."""
         return trained if self.trains is None else {**params, **trained}
 
 

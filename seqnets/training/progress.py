@@ -54,11 +54,25 @@ class Limits:
         return max(self.steps, self.max_steps or 0)
 
     def progress(self, step: int, seconds: float) -> float:
-        """Fraction of the nominal length that is done, in [0, 1]."""
+        """Fraction of the nominal length that is done.
+
+        Args:
+          step: number of steps taken.
+          seconds: seconds of training.
+
+        Returns:
+          In [0, 1].
+        """
         return min(1.0, seconds / self.max_seconds if self.max_seconds else step / self.length)
 
     def finished(self, step: int, seconds: float, stale: int = 0) -> bool:
-        """Whether the run must stop."""
+        """Whether the run must stop.
+
+        Args:
+          step: number of steps taken.
+          seconds: seconds of training.
+          stale: scheduled evaluations since the best one.
+        """
         if self.patience and stale >= self.patience:
             return True
         if self.max_seconds and seconds >= self.max_seconds:
