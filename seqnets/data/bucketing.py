@@ -81,8 +81,8 @@ class Buckets:
         Args:
           lengths: [n] ints ≥ 0, lengths of the data in time steps; longer ones cannot be padded.
           most: maximum number of buckets, and so of programs to compile, ≥ 1.
-          waste: fraction of the padded batch that may be padding, in [0, 1). If ``most`` buckets
-            cannot achieve this, the result is the ``most`` buckets with the least padding.
+          waste: fraction of the time steps after padding that may be padding, in [0, 1). If that is
+            impossible with ``most`` buckets, these have the least padding possible.
 
         Returns:
           The buckets; the last is the largest of the lengths, at least 1.

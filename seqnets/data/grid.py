@@ -112,7 +112,7 @@ def _check_length(ticks: Ticks, length: int, show: Callable[[int], str]) -> None
         raise ValueError(
             f"expected times on a regular grid with few gaps; {show(ticks[0])}, {show(ticks[1])} "
             f"come first, but {show(ticks[odd + 1])} follows {show(ticks[odd])}, and a grid "
-            f"through all {len(ticks)} has {length} time steps"
+            f"through all {len(ticks)} times has {length} time steps"
         )
 
 

@@ -196,7 +196,7 @@ class DataParallel:
                     mesh=self._sharding().mesh,
                     in_specs=(P(), P(AXIS), P(AXIS)),
                     out_specs=(P(), P(AXIS)),
-                    check_vma=False,  # the sums are all-reduced, as by `pmap`
+                    check_vma=False,  # the sums are all-reduced, as in `pmap`
                 )(shared, rows, message)
                 replies.append(reply)
                 return jax.tree.map(lambda x: constrain(x, self._shard(x)), sums), carry

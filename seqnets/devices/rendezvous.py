@@ -84,7 +84,7 @@ def _missing(
 def _refusal(said: dict[str, Any], processes: int, waiting: dict[int, Any]) -> str | None:
     """Why a process is refused, or None."""
     if said.get("processes") != processes:
-        return f"process 0 there expects {processes} processes, this one {said.get('processes')}"
+        return f"process 0 expects {processes} processes, this one {said.get('processes')}"
     if said.get("process") not in range(1, processes):
         return f"there is no process {said.get('process')}"
     if said["process"] in waiting:

@@ -29,7 +29,7 @@ __all__ = [
 
 
 class Given(NamedTuple):
-    """Third argument of a loss function, beside the parameters and the batch."""
+    """Third argument of a loss function, after the parameters and the batch."""
 
     carry: PyTree
     """Recurrent state from the previous batch, leaves [B, ...], or ()."""

@@ -89,7 +89,7 @@ class Limits:
 
 @dataclasses.dataclass
 class Progress:
-    """What the loop must keep, beside the state, to continue as if it had never stopped."""
+    """What the loop must keep in addition to the state to continue as if it had never stopped."""
 
     step: int = 0
     training_seconds: float = 0.0

@@ -78,7 +78,7 @@ class StepInfo(NamedTuple):
     objective did not take part. A step returns an OrderedDict, since `jax.jit` keeps its order,
     the order of the objectives."""
     metrics: dict[str, Weighted]
-    """Metrics of all loss functions."""
+    """Metrics of all loss functions, as totals and weights."""
     gradient_norms: dict[str, Float[Array, ""]]
     """Global norm of each objective's mean gradient, before clipping."""
     finite: Shaped[Array, ""]

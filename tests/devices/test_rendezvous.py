@@ -97,7 +97,7 @@ def test_two_trainings_at_one_address_stay_apart(address):
     in_use, again, fewer, unknown = refused
     assert "cannot listen on this address; is another training using it?" in in_use
     assert "process 1 has already connected" in again
-    assert "process 0 there expects 3 processes, this one 2" in fewer
+    assert "process 0 expects 3 processes, this one 2" in fewer
     assert "there is no process 7" in unknown
 
 
