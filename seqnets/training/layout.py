@@ -202,7 +202,7 @@ class Peers(Protocol):
         ...
 
     def broadcast_arrays(self, tree: PyTree) -> PyTree:
-        """Broadcast host arrays of process 0, bit for bit; others pass like shapes and dtypes."""
+        """Broadcast host arrays of process 0, bit for bit; others pass equal shapes and dtypes."""
         ...
 
     def scatter(self, array: Shaped[np.ndarray, "n *S"], part: slice) -> Shaped[np.ndarray, "m *S"]:
