@@ -1,4 +1,4 @@
-"""Both main jobs on built-in data, in a few minutes: a text model, then a forecaster."""
+"""Train a text model and a forecaster on built-in data, in a few minutes."""
 
 from seqnets.launch import answer_interrupts
 
@@ -42,7 +42,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def text(out: Path, settings: dict[str, object]) -> int:
-    """A byte model of the Python standard library's source."""
+    """A byte model of the source code of Python's standard library."""
     print("Text: the source of the Python standard library, split by files")
     config = load(LANGUAGE.config, find_preset("text", "demo"), settings)
     read = LANGUAGE.read(config)
@@ -65,7 +65,7 @@ def text(out: Path, settings: dict[str, object]) -> int:
 
 
 def series(out: Path, settings: dict[str, object]) -> int:
-    """One year of the CO2 record, forecast from the years before."""
+    """A forecast of the last year of the CO2 record from the years before."""
     print("\nSeries: weekly CO2 at Mauna Loa; the last year is forecast from those before")
     (record,) = mauna_loa()
     past, future = record.split(-YEAR)
@@ -84,7 +84,7 @@ def series(out: Path, settings: dict[str, object]) -> int:
         plot_forecasts(picture, [past], fitted.predict([past], BANDS), [future.values])
         print(f"\n  the picture is {picture}")
     except ImportError as error:
-        print(f"\n  no picture: {error}")
+        print(f"\n  no plot: {error}")
     return 0
 
 
@@ -94,7 +94,7 @@ def fit(work: object, out: Path) -> Trained:
 
 
 def bounds(arguments: argparse.Namespace) -> dict[str, object]:
-    """Settings of a training: as configured, or a few steps."""
+    """Settings that limit a training to ``--max-steps``, if given."""
     if arguments.max_steps is None:
         return {}
     return {"train.max_steps": arguments.max_steps, "train.max_seconds": None}
@@ -108,6 +108,10 @@ def free_directory(parent: Path, name: str) -> Path:
 
 if __name__ == "__main__":
     parser = Parser(description=__doc__)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: the next free runs/demo")
-    parser.add_argument("--max-steps", type=int, metavar="N", help="of each training, for a look")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="new folder (default: runs/demo, runs/demo-2, ...)"
+    )
+    parser.add_argument(
+        "--max-steps", type=int, metavar="N", help="stop each training at step N, for a quick look"
+    )
     run_command(parser, parser.parse_args(), main)

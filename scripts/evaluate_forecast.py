@@ -1,4 +1,4 @@
-"""Measure a trained forecaster on what followed: ``seqnets forecast evaluate`` as a script."""
+"""Compare forecasts with the values that followed: ``seqnets forecast evaluate`` as a script."""
 
 from seqnets.launch import script
 

@@ -1,4 +1,4 @@
-"""Measure a trained language model on text: ``seqnets text evaluate`` as a script."""
+"""Evaluate a trained language model on text: ``seqnets text evaluate`` as a script."""
 
 from seqnets.launch import script
 

@@ -1,4 +1,4 @@
-"""Forecast what follows each series: ``seqnets forecast predict`` as a script."""
+"""Forecast the next values of each series: ``seqnets forecast predict`` as a script."""
 
 from seqnets.launch import script
 

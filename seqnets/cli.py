@@ -1,7 +1,7 @@
-"""How commands run: one line for a mistake, and exit statuses.
+"""Running commands, with one-line error messages and exit statuses.
 
-0  done      1  training broke down (not finite)      2  a mistake of the user
-3  another process of the same training is missing    134  the same, noticed by JAX's runtime
+0  success   1  training failed (not finite)          2  user error
+3  another process of the same training is missing    134  the same, detected by JAX's runtime
 128 + n  stopped by signal n (130 Ctrl-C, 143 SIGTERM), after saving
 """
 
@@ -35,7 +35,7 @@ __all__ = ["run_command"]
 
 MISTAKES = (ValueError, TypeError, OSError, ImportError)
 PEER_MISSING = 3
-SHUTDOWN_SECONDS = 5.0  # for the peers, and for what is known of them, where this process fails
+SHUTDOWN_SECONDS = 5.0  # to wait for the peers or the peer monitor when this process fails
 
 
 def run_command(
@@ -43,16 +43,16 @@ def run_command(
     arguments: argparse.Namespace,
     run: Callable[[argparse.Namespace], int],
 ) -> NoReturn:
-    """Run a command, and exit: mistakes are reported in one line, without a traceback.
+    """Run a command and exit; user errors are reported in one line, without a traceback.
 
-    With ``SEQNETS_TRACEBACK`` set in the environment they keep their traceback.
+    If ``SEQNETS_TRACEBACK`` is set in the environment, they keep their traceback.
 
     Args:
-      parser: whose name begins the line.
-      arguments: what it parsed.
-      run: gives the exit status.
+      parser: parser of the command; its name begins the line.
+      arguments: parsed arguments.
+      run: runs the command and returns the exit status.
     """
-    logging.basicConfig(format="%(message)s")  # Orbax would have its own form
+    logging.basicConfig(format="%(message)s")  # otherwise Orbax sets its own format
     sys.unraisablehook = _report_unraisable
     warnings.showwarning = lambda message, *place: _say(parser, message, "warning")
     use_all_cores()
@@ -67,7 +67,7 @@ def run_command(
         if monitor is None and reported is None:
             raise
         if isinstance(error, jax.errors.JaxRuntimeError) and monitor:
-            time.sleep(SHUTDOWN_SECONDS)  # if a peer died, the monitor says so and ends this one
+            time.sleep(SHUTDOWN_SECONDS)  # if a peer died, the monitor ends this process first
         if reported is None:
             sys.excepthook(type(error), error, error.__traceback__)
         status = 1 if reported is None else reported
@@ -93,7 +93,7 @@ def _interruptible() -> Iterator[None]:
 
 
 def _report(parser: argparse.ArgumentParser, error: BaseException) -> int | None:
-    """Say in a line what went wrong, and give the exit status; None if it is a bug."""
+    """Report an error in one line and return the exit status; None if the error is a bug."""
     if isinstance(error, LeadError):
         return 2
     if isinstance(error, KeyboardInterrupt):
@@ -115,14 +115,14 @@ def _report(parser: argparse.ArgumentParser, error: BaseException) -> int | None
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out all the same: not all that is needed can be told before."""
+    """Whether memory ran out in spite of the checks, which cannot predict all that is needed."""
     if isinstance(error, jax.errors.JaxRuntimeError):
         return str(error).startswith("RESOURCE_EXHAUSTED")
     return isinstance(error, MemoryError)
 
 
 def _connect(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> PeerMonitor | None:
-    """Be one of several processes, if the arguments say so."""
+    """Connect to the other processes, if the arguments ask for it."""
     names = ("coordinator", "processes", "process_id")
     given = {name: getattr(arguments, name, None) for name in names}
     missing = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is None]
@@ -131,7 +131,7 @@ def _connect(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
             return None
     elif missing:
         raise ValueError(
-            "expected all of --coordinator, --processes and --process-id, or none; "
+            "expected all of --coordinator, --processes, and --process-id, or none; "
             f"missing: {', '.join(missing)}"
         )
     connect(
@@ -144,24 +144,24 @@ def _connect(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
 
 
 def _peer_died(parser: argparse.ArgumentParser, number: int) -> None:
-    """End, and say who died: in an all-reduce this process would wait for ever."""
+    """End this process, which would otherwise hang in an all-reduce, and report which one died."""
     message = (
-        f"process {number} died, and with it the training; when its cause is removed, start all "
-        "processes again with --resume"
+        f"process {number} died, which stopped the training; fix the cause and restart all "
+        "processes with --resume"
     )
     _end(_name(parser), message)
 
 
 def _end(name: str, message: str) -> NoReturn:
-    """End at once, from any thread: the main one may be in native code and never come back."""
+    """Exit at once, from any thread, since the main thread may never return from native code."""
     os.write(2, f"{name}: error: {message}\n".encode())
     os._exit(PEER_MISSING)
 
 
 def _report_unraisable(unraisable: Any) -> None:
-    """Ignore what TensorStore says of writes that ended after one beside them had failed.
+    """Ignore TensorStore's errors for writes that end after another write has failed.
 
-    Their event loop is closed by then, and the failure is reported in a line.
+    Their event loop is closed by then, and the first failure is reported anyway.
     """
     error = unraisable.exc_value
     if not isinstance(error, RuntimeError) or str(error) != "Event loop is closed":
@@ -169,10 +169,10 @@ def _report_unraisable(unraisable: Any) -> None:
 
 
 def _shut_down(status: int) -> None:
-    """Leave the other processes where this one ends with an error.
+    """Disconnect from the other processes after an error in this one.
 
-    It does not wait for them for long: they may have made none, and hang in an all-reduce. It then
-    ends without a word, so that they notice.
+    It waits for them only briefly, since without an error of their own they hang in an all-reduce.
+    It then exits without announcing it, so that they detect its end.
     """
     ending = threading.Thread(target=jax.distributed.shutdown, daemon=True)
     ending.start()
@@ -188,7 +188,7 @@ def _say(parser: argparse.ArgumentParser, what: object, kind: str = "error") -> 
 
 
 def _name(parser: argparse.ArgumentParser) -> str:
-    """The command, and which process it is where there are others."""
+    """The name of the command, with the process number if this is not process 0."""
     if not jax.distributed.is_initialized() or peers().lead:
         return parser.prog
     return f"[process {jax.process_index()}] {parser.prog}"

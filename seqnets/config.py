@@ -1,17 +1,17 @@
 """Configurations: TOML files, single settings, or keywords, decoded into frozen dataclasses.
 
-A configuration is a dataclass of sections, which are dataclasses too. Each section is beside what
-it configures, and each default stands once: in the section, or in the configuration that gives its
-section other defaults. The resolved configuration is written beside the checkpoints, and a run can
-be rebuilt from it alone.
+A configuration is a dataclass of sections, which are dataclasses, too. Each section is defined next
+to what it configures, and each default is defined once: in the section, or in a configuration that
+overrides it. The resolved configuration is written to the run directory, and a run can be rebuilt
+from it alone.
 
-What a field is beside its type and default is said on the field:
+Properties of a field other than its type and default are set on the field:
 
     field(default, may_change=True)        a resumed run may have another value
     field(default, may_differ=True)        processes of one training may have different values
-    field(default, formerly="steps")       files and settings may use the former key
-    field(default, keyword=None)           estimators do not take it as a keyword
-    field(default, options_of="name")      the default holds only for the default name
+    field(default, formerly="steps")       files and settings may use the former name
+    field(default, keyword=None)           it is not a keyword of estimators
+    field(default, options_of="name")      the default applies only to the default name
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ SAME = "same"
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names the key."""
+    """A configuration is invalid; the message names the key."""
 
 
 def field(
@@ -76,15 +76,16 @@ def field(
     keyword: str | None = SAME,
     options_of: str | None = None,
 ) -> Any:
-    """A field of a section with a default.
+    """Define a field of a section.
 
     Args:
-      default: the default; a list, a dict, or a dataclass is copied for each instance.
+      default: default value; a list or dict is copied for each instance.
       may_change: whether a resumed run may have another value.
       may_differ: whether the processes of one training may have different values.
-      formerly: a former name of the key, which files and settings may still use.
-      keyword: name as a keyword of estimators, None if it is none; by default the field's own.
-      options_of: the field whose default these options belong to; another value starts from none.
+      formerly: former name of the field, which files and settings may still use.
+      keyword: name of the keyword of estimators, by default the field's name; None for no keyword.
+      options_of: name of the field for whose default value these options are; with another value of
+        that field, the options are empty by default.
     """
     about = dict(
         may_change=may_change,
@@ -101,17 +102,17 @@ def field(
 def load(
     kind: type[ConfigT], path: str | Path, settings: Mapping[str, Any] | None = None
 ) -> ConfigT:
-    """Read a configuration.
+    """Read a configuration file.
 
     Args:
-      kind: a dataclass of sections.
-      path: a TOML file.
-      settings: values by dotted keys (``"train.seed"``, ``"model.layers.0.features"``), which
-        override the file's; None takes the key out.
+      kind: dataclass of sections.
+      path: TOML file.
+      settings: values by dotted key (``"train.seed"``, ``"model.layers.0.features"``), which
+        override those of the file; None removes the key.
 
     Raises:
-      ConfigError: if the file cannot be read or has more than 32 KiB, a key does not exist or a
-        value is of a wrong type.
+      ConfigError: if the file cannot be read or is larger than 32 KiB, a key does not exist, or a
+        value has a wrong type.
     """
     try:
         text = read_at_most(path, MAXIMUM_BYTES).decode()
@@ -129,10 +130,10 @@ def load(
 
 
 def parse_toml(text: str, name: str) -> dict[str, Any]:
-    """The values of a TOML text.
+    """Parse a TOML text.
 
     Raises:
-      ConfigError: if it is not TOML, naming it by ``name``.
+      ConfigError: if the text is not TOML; the message begins with ``name``.
     """
     try:
         return tomllib.loads(text)
@@ -146,16 +147,16 @@ def convert(
     name: str = "configuration",
     base: ConfigT | None = None,
 ) -> ConfigT:
-    """Decode nested values, laid over those of a configuration.
+    """Convert nested values to a configuration.
 
     Args:
-      kind: a dataclass of sections, each with a default.
-      values: by section and key.
-      name: what a message is about where it can name no key.
-      base: what they are laid over; None for the defaults.
+      kind: dataclass of sections, each with a default.
+      values: values by section and key.
+      name: beginning of a message that cannot name a key.
+      base: configuration that the values override; None for the defaults.
 
     Raises:
-      ConfigError: if a key does not exist or a value is of a wrong type.
+      ConfigError: if a key does not exist, or a value has a wrong type.
     """
     merged = _laid_over(kind, _plain(base or kind()), _known(kind, values, ""))
     try:
@@ -167,10 +168,10 @@ def convert(
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
-    """``section.key=value`` as dotted key and value: TOML's notation, or a bare string.
+    """Parse ``section.key=value`` to the dotted key and the value, in TOML or a bare string.
 
     Raises:
-      ConfigError: if the text is not of this form.
+      ConfigError: if the text does not have this form.
     """
     path, equals, written = (part.strip() for part in text.partition("="))
     if not equals or not all(path.split(".")) or "." not in path:
@@ -184,34 +185,34 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 
 def dump(config: Any) -> str:
-    """The configuration as TOML, keys without a value left out; `load` reads it back."""
+    """Format a configuration as TOML for `load`, without the keys whose value is None."""
     return tomli_w.dumps(_plain(config))
 
 
 def check_resumable(before: Any, now: Any, name: str) -> None:
-    """Raise unless two configurations agree in all that a checkpoint depends on.
+    """Raise an error unless a run can be resumed with another configuration.
 
     Args:
-      before: of the run.
-      now: of now.
-      name: of the run, for messages.
+      before: configuration of the run.
+      now: current configuration.
+      name: name of the run in messages.
 
     Raises:
-      ConfigError: at the first other key.
+      ConfigError: at the first key that differs and on which checkpoints depend.
     """
     for key, old, new in differences(before, now, but="may_change"):
         raise ConfigError(
-            f"{name}: cannot resume with another {key}: the run has {old!r}, now {new!r}"
+            f"{name}: cannot resume with a different {key}: the run has {old!r}, now {new!r}"
         )
 
 
 def differences(one: ConfigT, other: ConfigT, *, but: str) -> Iterator[tuple[str, Any, Any]]:
-    """Keys with different values in two configurations: ``(key, value, other value)``.
+    """Yield the keys with different values in two configurations: ``(key, value, other value)``.
 
     Args:
       one: a configuration.
-      other: of the same kind.
-      but: fields of which this is said are passed over, ``"may_change"`` or ``"may_differ"``.
+      other: another one of the same kind.
+      but: property of fields to skip, ``"may_change"`` or ``"may_differ"``.
     """
     for section in dataclasses.fields(one):  # type: ignore[arg-type]
         values, others = getattr(one, section.name), getattr(other, section.name)
@@ -222,10 +223,10 @@ def differences(one: ConfigT, other: ConfigT, *, but: str) -> Iterator[tuple[str
 
 
 def look_up(key: str, table: Mapping[str, Any], name: str) -> Any:
-    """The object called ``name``.
+    """Look up the object named ``name``.
 
     Raises:
-      ConfigError: if the table has none, naming ``key`` and the nearest name.
+      ConfigError: if the table has no such name; the message names ``key`` and a similar name.
     """
     if name not in table:
         raise ConfigError(f"{key}: unknown name {name!r}; {did_you_mean(name, table)}")
@@ -239,17 +240,17 @@ def call_named(
     options: Mapping[str, Any],
     **fixed: Any,
 ) -> Any:
-    """Call a function with options, which must be its parameters.
+    """Call a function with options, which must be among its parameters.
 
     Args:
-      key: of the options, for messages.
-      function: what is called.
-      name: of the function, for messages.
+      key: key of the options in messages.
+      function: function to call.
+      name: name of the function in messages.
       options: arguments from a configuration.
-      **fixed: further arguments, which no option may name.
+      **fixed: other arguments, which options cannot override.
 
     Raises:
-      ConfigError: if an option is no parameter, or the function rejects it.
+      ConfigError: if an option is not a parameter, or the function rejects it.
     """
     known = set(inspect.signature(function).parameters) - set(fixed)
     for option in options:
@@ -263,10 +264,10 @@ def call_named(
 
 
 def keywords_of(kind: type) -> dict[str, str]:
-    """The keywords of a configuration's fields, each with its dotted key.
+    """The keywords of a configuration's fields, with the dotted key of each.
 
     Raises:
-      TypeError: if two fields have one keyword.
+      TypeError: if two fields have the same keyword.
     """
     found: dict[str, str] = {}
     for section in dataclasses.fields(kind):
@@ -283,10 +284,10 @@ def keywords_of(kind: type) -> dict[str, str]:
 
 
 def from_keywords(kind: type[ConfigT], keywords: Mapping[str, Any]) -> ConfigT:
-    """A configuration from keywords; see `keywords_of`.
+    """Make a configuration from keywords; see `keywords_of`.
 
     Raises:
-      ConfigError: if a keyword does not exist or its value does not fit, naming the keyword.
+      ConfigError: if a keyword does not exist or its value is invalid; the message names it.
     """
     known = keywords_of(kind)
     values: dict[str, dict[str, Any]] = {}
@@ -305,7 +306,7 @@ def from_keywords(kind: type[ConfigT], keywords: Mapping[str, Any]) -> ConfigT:
 
 
 def signature_of(kind: type) -> inspect.Signature:
-    """The keywords of a configuration as a signature, with their defaults."""
+    """The signature with the keywords of a configuration and their defaults."""
     defaults, parameters = kind(), []
     for keyword, key in keywords_of(kind).items():
         section, name = key.split(".")
@@ -325,7 +326,7 @@ def _section(kind: type, name: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Sections as dicts and sequences as lists, without what is None."""
+    """Convert sections to dicts and sequences to lists, omitting None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -336,7 +337,7 @@ def _plain(value: Any) -> Any:
 
 
 def _laid_over(kind: type, defaults: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Sections' values over their defaults; tables and lists within a section replace whole."""
+    """Override defaults by the values of sections; tables and lists in them are replaced whole."""
     merged = dict(defaults)
     for section, given in values.items():
         merged[section] = given
@@ -351,7 +352,7 @@ def _laid_over(kind: type, defaults: dict[str, Any], values: Mapping[str, Any]) 
 
 
 def _names_of(kind: type, path: str) -> tuple[str, str | None]:
-    """A dotted key with the present name of its field, and with the former one if it has one."""
+    """A dotted key with the current name of its field, and with the former name if it has one."""
     section, _, rest = path.partition(".")
     hints = get_type_hints(kind)
     if section not in hints or not dataclasses.is_dataclass(hints[section]):
@@ -365,7 +366,7 @@ def _names_of(kind: type, path: str) -> tuple[str, str | None]:
 
 
 def _put(values: Any, path: str, value: Any) -> None:
-    """Put a value at a dotted key of nested dicts and lists, or take it out."""
+    """Set a value at a dotted key of nested dicts and lists, or remove the key."""
     *sections, key = path.split(".")
     for name in sections:
         if isinstance(values, list):
@@ -389,7 +390,7 @@ def _index(path: str, values: list[Any], name: str) -> int:
 
 
 def _known(kind: Any, values: Any, prefix: str) -> Any:
-    """Values with the present names of their keys; raises for the first that does not exist."""
+    """Values with the current names of their keys; raises an error for an unknown key."""
     if isinstance(values, list):
         return [_known(kind, one, f"{prefix}{number}.") for number, one in enumerate(values)]
     if not isinstance(values, Mapping):
@@ -402,17 +403,17 @@ def _known(kind: Any, values: Any, prefix: str) -> Any:
         if name not in hints:
             raise ConfigError(f"unknown key {prefix}{key}; {did_you_mean(key, hints)}")
         if name in found:
-            raise ConfigError(f"{prefix}{name}: given twice, once under its former name")
+            raise ConfigError(f"{prefix}{name}: given twice, once by its former name")
         for section in _sections_in(hints[name]):
             if isinstance(value, Mapping) and any(one.isdecimal() for one in value):
-                raise ConfigError(f"{prefix}{name}: has no list of tables to change a table of")
+                raise ConfigError(f"{prefix}{name}: has no list of tables to set a table of")
             value = _known(section, value, f"{prefix}{name}.")
         found[name] = value
     return found
 
 
 def _sections_in(hint: Any) -> list[Any]:
-    """The dataclasses that a type may hold: a section, an optional one, or a list of them."""
+    """The dataclasses in a type: a section, an optional section, or a list of sections."""
     if dataclasses.is_dataclass(hint):
         return [hint]
     return [section for part in get_args(hint) for section in _sections_in(part)]

@@ -1,4 +1,4 @@
-"""Packages that only some uses need, and how to get them."""
+"""Optional dependencies."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ __all__ = ["require"]
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import a package that belongs to one of the extras of this distribution.
+    """Import a module of an optional dependency.
 
     Args:
-      module: name of the module, ``"matplotlib.pyplot"``.
-      extra: the extra that installs it, ``"plot"``.
+      module: name of the module, such as ``"matplotlib.pyplot"``.
+      extra: extra of seqnets that installs it, such as ``"plot"``.
+
+    Returns:
+      The module.
 
     Raises:
       ImportError: if the package is not installed; the message says how to install it.
@@ -23,7 +26,7 @@ def require(module: str, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != package:
-            raise  # the package is there, but something that it needs is not
+            raise  # the package is installed, but one of its own dependencies is not
         raise ImportError(
             f'{package} is not installed; install it with: pip install "seqnets[{extra}]"',
             name=package,

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read only as far as memory should go."""
+"""Reading files of limited size, and writing files atomically."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = [
     "write_output",
 ]
 
-LINKS = 40  # that a path may have, as on Linux
+LINKS = 40  # maximum number of links in a path, as on Linux
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:
-    """Raise unless a path leads to a regular file: others may have no end, or nobody who writes.
+    """Raise an error unless a path is a regular file, since reading others may never end.
 
     Raises:
-      OSError: if there is no such file, or it is a directory, a device, a FIFO, or a socket.
+      OSError: if the file does not exist, or is a directory, a device, a FIFO, or a socket.
     """
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
@@ -38,10 +38,10 @@ def check_regular(path: str | os.PathLike[str]) -> None:
 
 
 def read_at_most(path: str | os.PathLike[str], limit: int) -> bytes:
-    """Read a regular file of at most ``limit`` bytes; of a larger one nothing is kept.
+    """Read a regular file of at most ``limit`` bytes.
 
     Raises:
-      OSError: if it cannot be read, or is no regular file.
+      OSError: if the file cannot be read or is not a regular file.
       ValueError: if it is larger.
     """
     check_regular(path)
@@ -56,22 +56,21 @@ def read_json(path: str | os.PathLike[str], limit: int) -> Any:
     """Read a JSON file of at most ``limit`` bytes.
 
     Raises:
-      OSError: if it cannot be read, or is no regular file.
-      ValueError: if it is larger, or not JSON that Python reads.
+      OSError: if the file cannot be read or is not a regular file.
+      ValueError: if it is larger, or not valid JSON.
     """
     try:
         return json.loads(read_at_most(path, limit))
     except RecursionError as error:
-        raise ValueError("expected JSON, got one that is nested too deep") from error
+        raise ValueError("expected JSON, got one that is nested too deeply") from error
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file so that at every moment, whatever fails, it holds the old bytes or the new.
+    """Write a file so that at any time, whatever fails, it has either the old or the new content.
 
-    The bytes go to a new temporary file in the same folder, which then takes the place of ``path``,
-    with the permissions of a regular file that is there. A link that is there is replaced, not
-    followed: run directories may come from elsewhere. For files that a user names see
-    `write_output`.
+    The bytes are written to a temporary file in the same folder, which then replaces ``path`` and
+    gets the permissions of an existing regular file. An existing link is replaced, not followed,
+    since run directories may be untrusted. For files named by the user, see `write_output`.
 
     Raises:
       OSError: if the folder does not exist or the file cannot be written.
@@ -99,18 +98,17 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def write_output(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file that a user names, whatever it is.
+    """Write a file named by the user, of any kind.
 
-    A regular file, or one that does not exist yet, is written by `write_atomically`; a link stays,
-    and what it points to is written. The bytes go into a device, a FIFO, and an open descriptor
-    such as ``/dev/stdout``, which stay what they are.
+    A regular or new file is written by `write_atomically`, and a link is followed. Devices, FIFOs,
+    and open descriptors such as ``/dev/stdout`` are written to directly.
 
     Raises:
-      OSError: if it cannot be written.
+      OSError: if the file cannot be written.
     """
     descriptor = descriptor_of(path)
     if descriptor is not None:
-        sys.stdout.flush()  # what was printed comes first
+        sys.stdout.flush()  # printed text comes first
         with open(descriptor, "wb", closefd=False) as file:
             file.write(data)
     elif is_special(path):
@@ -121,13 +119,13 @@ def write_output(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def descriptor_of(path: str | os.PathLike[str]) -> int | None:
-    """The open descriptor that a path names: 1 for ``/dev/stdout``, 3 for ``/dev/fd/3``.
+    """The open file descriptor that a path names: 1 for ``/dev/stdout``, 3 for ``/dev/fd/3``.
 
     Args:
-      path: may be a link to such a path.
+      path: path of a descriptor, or a link to one.
 
     Returns:
-      The number of the descriptor, or None if the path is another one.
+      The number of the descriptor, or None for any other path.
     """
     descriptors = os.path.realpath("/dev/fd")
     for folder, name in _steps(os.fspath(path)):
@@ -137,23 +135,23 @@ def descriptor_of(path: str | os.PathLike[str]) -> int | None:
 
 
 def _steps(path: str) -> Iterator[tuple[str, str]]:
-    """Folder and name of a path, of what it links to, and so on."""
+    """Folder and name of a path, of its link target, and so on."""
     for _ in range(LINKS):
         folder, name = os.path.split(path)
         yield folder, name
         try:
             path = os.path.join(folder, os.readlink(path))
-        except (OSError, ValueError):  # no link, or no possible name
+        except (OSError, ValueError):  # not a link, or not a valid name
             return
 
 
 def is_special(path: str | os.PathLike[str]) -> bool:
-    """Whether a path leads to a device, a FIFO, or an open descriptor, which must stay as it is."""
+    """Whether a path is a device, FIFO, socket, or open descriptor, which must not be replaced."""
     if descriptor_of(path) is not None:
         return True
     try:
         mode = os.stat(path).st_mode
-    except (OSError, ValueError):  # not there, or no possible name
+    except (OSError, ValueError):  # it does not exist, or is not a valid name
         return False
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 

@@ -1,7 +1,7 @@
-"""The command ``seqnets``: its groups of commands, and what the process begins with.
+"""The command ``seqnets``: its groups of commands, and the start of the process.
 
-To import JAX and what builds on it takes seconds. It is done here when a command is known, so that
-Ctrl-C is answered in a line from the first moment, and help and version come at once.
+Importing JAX and packages that use it takes seconds. It is delayed until the command is known, so
+that Ctrl-C is handled in one line from the start, and help and version appear at once.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ __all__ = ["GROUPS", "answer_interrupts", "main", "script"]
 
 GROUPS: Mapping[str, tuple[str, str]] = {
     "text": ("language models", "seqnets.applications.language.commands"),
-    "forecast": ("forecasts of time series", "seqnets.applications.forecasting.commands"),
+    "forecast": ("time series forecasting", "seqnets.applications.forecasting.commands"),
 }
-"""What each group of commands is about, and the module of its ``COMMANDS``. A new application is
-one line here."""
+"""Topic of each group of commands, and the module of its ``COMMANDS``. A new application needs one
+line here."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run ``seqnets GROUP COMMAND ...``, and exit.
+    """Run ``seqnets GROUP COMMAND ...`` and exit.
 
     Args:
       argv: arguments; None for those of the process.
     """
     answer_interrupts()
     given = list(sys.argv[1:] if argv is None else argv)
-    parser = Parser(prog="seqnets", description="Recurrent sequence models: train and use them.")
+    parser = Parser(prog="seqnets", description="Train and use recurrent sequence models.")
     parser.add_argument("--version", action="version", version=f"seqnets {__version__}")
     groups = parser.add_subparsers(metavar="GROUP", required=True)
     for name, (about, _) in GROUPS.items():
@@ -48,7 +48,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def script(group: str, name: str) -> NoReturn:
-    """Run one command as a script of its own, and exit."""
+    """Run one command as a separate script, and exit.
+
+    Args:
+      group: group of the command, such as ``"text"``.
+      name: name of the command, such as ``"train"``.
+    """
     answer_interrupts()
     command = next(one for one in _commands(group) if one.name == name)
     parser = Parser(description=command.help)
@@ -57,10 +62,10 @@ def script(group: str, name: str) -> NoReturn:
 
 
 def answer_interrupts() -> None:
-    """Let Ctrl-C end the process at once, in one line and with 130; ignored, it stays ignored.
+    """Make Ctrl-C end the process at once, with one line and status 130, unless it is ignored.
 
-    There is nothing to save yet, and an exception in the middle of an import would not come
-    through as it is. A command that runs has its own way, see `seqnets.cli.run_command`.
+    There is nothing to save yet, and an exception during an import might be caught or changed. For
+    a running command, see `seqnets.cli.run_command`.
     """
     if callable(signal.getsignal(signal.SIGINT)):
         signal.signal(signal.SIGINT, _leave)

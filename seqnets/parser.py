@@ -1,4 +1,4 @@
-"""The parser of all commands. It is light: what a command needs is imported when it is chosen."""
+"""The argument parser of all commands; it imports nothing heavy, so that help appears at once."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ __all__ = ["Parser"]
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that reports a mistake in one line."""
+    """An argument parser that reports errors in one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Print the message and exit with 2."""
+        """Print the message and exit with status 2."""
         self.exit(2, f"{self.prog}: error: {message}; --help shows the usage\n")

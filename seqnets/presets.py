@@ -1,4 +1,4 @@
-"""The configurations that come with the package, by name."""
+"""Presets: the configuration files that come with the package, by name."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ __all__ = ["find_preset", "preset_names", "presets_folder"]
 
 
 def presets_folder() -> Path:
-    """The folder of all presets: inside an installed package, else beside it."""
+    """The folder of all presets: inside an installed package, or beside it in a checkout."""
     package = Path(__file__).parent
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
 
 
 def preset_names(group: str) -> list[str]:
-    """The presets of a group such as ``"text"``, sorted."""
+    """The names of the presets of a group such as ``"text"``, sorted."""
     return sorted(path.stem for path in (presets_folder() / group).glob("*.toml"))
 
 
 def find_preset(group: str, config: str) -> Path:
-    """The file of a configuration: a path if it ends in ``.toml``, else the name of a preset.
+    """Find a configuration file.
+
+    Args:
+      group: group of presets, such as ``"text"``.
+      config: a path ending in ``.toml``, or the name of a preset.
 
     Raises:
       ConfigError: if there is no preset of this name.

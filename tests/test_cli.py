@@ -73,7 +73,7 @@ def test_pictures_are_left_out_without_matplotlib(run, tmp_path, monkeypatch):
     assert status == 0
     assert printed.startswith("unique_id,ds,")
     (line,) = err.splitlines()
-    assert line.startswith("no picture: matplotlib is not installed")
+    assert line.startswith("no plot: matplotlib is not installed")
     assert not (tmp_path / "picture.png").exists()
 
 

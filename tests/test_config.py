@@ -328,7 +328,7 @@ def test_what_may_change_on_resume(write):
     for key, value in (("train.seed", 5), ("model.hidden", 9), ("data.chunk_length", 3)):
         changed = load(TextConfig, write(""), {key: value})
         with pytest.raises(
-            ConfigError, match=rf"^run: cannot resume with another {key}: .* {value}"
+            ConfigError, match=rf"^run: cannot resume with a different {key}: .* {value}"
         ):
             check_resumable(before, changed, "run")
 

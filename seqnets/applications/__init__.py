@@ -1,1 +1,1 @@
-"""Applications: each a kind of model for a kind of data, with the same three doors."""
+"""Applications: models for a kind of data, usable as commands, estimators, and building blocks."""

@@ -1,7 +1,7 @@
-"""What an application is, and what every one of them does: fit, load, and say how it went.
+"""The interface of an application, and what all applications share: fitting and loading.
 
-An application is a folder beside this file. It says what a run needs (`Work`) and what comes out
-of it; files, processes, and devices are the business of the rooms above.
+An application is a folder beside this file. It defines what a run needs (`Work`) and what a fitted
+model can do; files, processes, and devices are handled by other packages.
 """
 
 from __future__ import annotations
@@ -66,14 +66,14 @@ FittedT = TypeVar("FittedT")
 
 
 class Model(NamedTuple, Generic[FittedT]):
-    """A model that has no weights yet."""
+    """A model without weights."""
 
     init: Callable[[Key], PyTree]
-    """Parameters from a key."""
+    """``key -> params``, the initial parameters."""
     fitted: Callable[[Weights], FittedT]
-    """What can be used, from weights."""
+    """``weights -> fitted``, the usable model."""
     after: After | None = None
-    """The rule for its variables, if it has any."""
+    """Rule that updates the model's variables, if it has any."""
 
     def like(self) -> Weights:
         """Shapes and dtypes of the weights."""
@@ -87,18 +87,18 @@ class Model(NamedTuple, Generic[FittedT]):
 
 @dataclasses.dataclass(frozen=True)
 class Work(Generic[FittedT]):
-    """What an application brings to a run; every process makes it alike.
+    """What an application provides for a run; every process creates the same.
 
     Attributes:
-      config: the resolved configuration, with a section ``train``.
-      model: what is trained.
-      step: the training step.
-      source: batches.
-      evaluation: what is measured from time to time, or None.
-      layout: the devices.
-      checksums: of the data, by names that are hints; on process 0 only.
-      carry: recurrent state before the first batch, from the parameters; () if none is kept.
-      files: further files of the run directory by name, to use the model later.
+      config: resolved configuration, with a section ``train``.
+      model: model to train.
+      step: training step.
+      source: source of batches.
+      evaluation: what to measure during training, or None.
+      layout: devices.
+      checksums: SHA-256 of the data by informative names; on process 0 only.
+      carry: ``params -> carry``, recurrent state before the first batch; () if there is none.
+      files: contents of additional files of the run directory by name, for using the model later.
     """
 
     config: Any
@@ -117,37 +117,37 @@ class Application(Protocol[ConfigT, DataT, FittedT]):
 
     @property
     def config(self) -> type[ConfigT]:
-        """The configuration: a dataclass of sections, ``train`` among them."""
+        """The configuration: a dataclass of sections, including ``train``."""
         ...
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Names of the further files that a run directory may hold."""
+        """Names of additional files that a run directory may contain."""
         ...
 
     def read(self, config: ConfigT) -> DataT:
-        """The data that a configuration names; called on process 0 only.
+        """Read the data that a configuration names; called on process 0 only.
 
         Raises:
-          DataError: if it cannot be read.
+          DataError: if they cannot be read.
         """
         ...
 
     def prepare(self, config: ConfigT, read: Callable[[], DataT]) -> Work[FittedT]:
-        """What a run needs.
+        """Prepare what a run needs.
 
         Args:
           config: the configuration.
-          read: gives the data; to be called inside `Peers.broadcast`, so that process 0 alone
+          read: returns the data; must be called inside `Peers.broadcast`, so that only process 0
             reads and the others learn of an error.
 
         Raises:
-          ValueError: if data and configuration do not fit together.
+          ValueError: if the data do not fit the configuration.
         """
         ...
 
     def restore(self, config: ConfigT, run: RunDirectory) -> Model[FittedT]:
-        """The model of a run directory, its weights still to be read.
+        """Rebuild the model of a run directory, without its weights.
 
         Raises:
           ValueError: if a file of the run cannot be read.
@@ -158,16 +158,16 @@ class Application(Protocol[ConfigT, DataT, FittedT]):
 def prepare_work(
     application: Application[Any, DataT, FittedT], config: Any, read: Callable[[], DataT]
 ) -> Work[FittedT]:
-    """What a run needs, after all processes have been found to have one configuration.
+    """Check that all processes have the same configuration, and prepare what a run needs.
 
     Args:
-      application: what is trained.
-      config: the configuration of this process.
-      read: gives the data; see `Application.prepare`.
+      application: the application.
+      config: configuration of this process.
+      read: returns the data; see `Application.prepare`.
 
     Raises:
-      ConfigError: if another process has another configuration, naming the first other key.
-      ValueError: if data and configuration do not fit together.
+      ConfigError: if the processes have different configurations; the message names a key.
+      ValueError: if the data do not fit the configuration.
     """
     first, *others = (
         convert(type(config), parse_toml(text, f"process {number}"))
@@ -176,7 +176,7 @@ def prepare_work(
     for number, other in enumerate(others, 1):
         for key, one, another in differences(first, other, but="may_differ"):
             raise ConfigError(
-                f"{key}: expected one value in all processes, got {one!r} in process 0 and "
+                f"{key}: expected the same value in all processes, got {one!r} in process 0 and "
                 f"{another!r} in process {number}"
             )
     return application.prepare(config, read)
@@ -184,12 +184,12 @@ def prepare_work(
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """How a run ended."""
+    """Result of a run."""
 
     result: dict[str, Any]
-    """What was written to ``result.json``."""
+    """Contents of ``result.json``."""
     signal: int | None
-    """The signal that stopped it early, or None."""
+    """The signal that stopped the run early, or None."""
 
 
 def fit_work(
@@ -200,22 +200,23 @@ def fit_work(
     resume: bool = False,
     hooks: Sequence[Hook] = (),
 ) -> Trained:
-    """Train, and keep in a store what belongs to the run.
+    """Train, and keep records and weights in a store.
 
     Args:
-      work: what the application brings.
+      work: what the run needs.
       store: a directory or memory.
-      start: weights to begin with (warm start); None draws them.
-      resume: continue from the newest whole checkpoint, as if the run had never stopped; from the
-        start, if it was killed before its first.
-      hooks: further hooks, on process 0.
+      start: initial weights (warm start); None initializes them randomly.
+      resume: continue from the newest undamaged checkpoint, as if the run had never stopped; from
+        the beginning if it was killed before its first checkpoint.
+      hooks: additional hooks, called on process 0.
 
     Raises:
-      ValueError: if the directory is not empty, or being trained in; or, when resuming, if there
-        is nothing to resume, the data has changed, or the configuration differs in what a
-        checkpoint depends on.
-      NotEnoughMemoryError: if the run needs more memory than is available, before it is taken.
-      NonFiniteError: if a step is not finite and ``train.on_nonfinite`` does not say otherwise.
+      ValueError: if the directory is not empty, or another process trains in it; or, when resuming,
+        if there is nothing to resume, the data have changed, or the configuration differs in a key
+        on which checkpoints depend.
+      NotEnoughMemoryError: if the run needs more memory than is available.
+      NonFiniteError: if a step is not finite and ``train.on_nonfinite`` is ``"stop"``, or its
+        limits are exceeded.
     """
     try:
         return _fit(work, store, start, resume, hooks)
@@ -252,7 +253,7 @@ def _fit(
 
 
 class LoadedRun(NamedTuple, Generic[FittedT]):
-    """What a run directory holds."""
+    """Contents of a run directory."""
 
     config: Any
     """The resolved configuration."""
@@ -261,15 +262,18 @@ class LoadedRun(NamedTuple, Generic[FittedT]):
     weights: Weights
     """The best weights."""
     directory: RunDirectory
-    """The folder."""
+    """The run directory."""
 
 
 def load_run(application: Application[Any, Any, FittedT], path: str | Path) -> LoadedRun[FittedT]:
-    """Read a run directory, with its best checkpoint.
+    """Read a run directory and its best checkpoint.
+
+    Args:
+      application: the application of the run.
+      path: the folder.
 
     Raises:
-      ValueError: if the directory is not a run of this application, or holds no checkpoint that
-        can be read.
+      ValueError: if the folder is not a run of this application, or has no readable checkpoint.
     """
     run = RunDirectory.open(path)
     config = load(application.config, run.config_file)
@@ -279,12 +283,12 @@ def load_run(application: Application[Any, Any, FittedT], path: str | Path) -> L
 
 
 def count_parameters(params: PyTree) -> int:
-    """Number of single parameters."""
+    """Total number of elements of all parameters."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def _check_memory(work: Work[Any]) -> None:
-    """Raise where a run cannot fit into memory, before anything of it is allocated."""
+    """Raise an error if a run cannot fit into memory, before anything is allocated."""
     key = jax.random.key(work.config.train.seed)
     state = jax.eval_shape(lambda: _first(work, jax.jit(work.model.init)(key), key))
     devices, sharded = work.layout.devices, work.layout.shard_optimizer
@@ -292,7 +296,7 @@ def _check_memory(work: Work[Any]) -> None:
 
 
 def _initial_state(work: Work[Any], start: Weights | None) -> TrainState:
-    """On the host: the devices may hold no more than their part of the training's state."""
+    """The initial state, on the host, since a device may only have memory for its shard."""
     key = jax.random.key(work.config.train.seed)
     if start is None:
         params, variables = to_host(jax.jit(work.model.init)(key)), ()
@@ -309,13 +313,13 @@ def _first(work: Work[Any], params: PyTree, key: Key) -> TrainState:
 
 
 def _check_weights(start: Weights, like: Weights) -> None:
-    """Raise unless weights fit a model."""
+    """Raise an error unless weights fit a model."""
     expected: Any = jax.tree.structure(like)
     got: Any = jax.tree.structure(start)
     if expected != got:
         raise ValueError(
-            "fit: the fitted model and the new one differ in their parameters, so that training "
-            "cannot begin with the old ones (the tokenizer or the layers are others)"
+            "fit: cannot start from the fitted weights, since the parameters of the new model "
+            "differ (other layers or another tokenizer)"
         )
     paths = jax.tree_util.tree_leaves_with_path(like)
     for (path, leaf), own in zip(paths, jax.tree.leaves(start), strict=True):
@@ -325,7 +329,7 @@ def _check_weights(start: Weights, like: Weights) -> None:
 
 
 def _begin(work: Work[Any], store: Store, state: TrainState, *, resume: bool) -> Snapshot:
-    """Make the store ready, and say where to begin: process 0 does it for all."""
+    """Prepare the store on process 0, and return the snapshot to start from on all processes."""
     peers = work.layout.peers
 
     def check(file: Path) -> None:

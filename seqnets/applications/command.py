@@ -1,4 +1,4 @@
-"""What the commands of all applications share: their form, and how a training is asked for."""
+"""What the commands of all applications share, and the command ``train``."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Command:
     """One command, such as ``seqnets text train``.
 
     Attributes:
-      name: ``"train"``.
-      help: what it does, in one line.
+      name: name of the command, such as ``"train"``.
+      help: one-line description.
       add_arguments: adds its arguments to a parser.
-      run: does it, and gives the exit status.
+      run: runs the command and returns the exit status.
     """
 
     name: str
@@ -45,14 +45,15 @@ def train_command(
     add_data: Callable[[argparse.ArgumentParser], None],
     settings: Callable[[argparse.Namespace], Mapping[str, Any]],
 ) -> Command:
-    """The command ``train`` of an application.
+    """Make the command ``train`` of an application.
 
     Args:
-      application: what is trained.
-      group: name of its commands and of its presets, ``"text"``.
-      help: what it does, in one line.
-      add_data: adds the arguments that name the data, ``--data`` and others.
-      settings: their values by the dotted keys of the configuration; None leaves a key alone.
+      application: the application.
+      group: name of its group of commands and presets, such as ``"text"``.
+      help: one-line description.
+      add_data: adds the arguments for data, such as ``--data``.
+      settings: returns the values of these arguments by dotted key of the configuration; None
+        leaves a key unchanged.
     """
 
     def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +72,7 @@ def train_command(
 
 
 def finish(trained: Trained, out: Path) -> int:
-    """Say where the run is, on standard error of process 0, and return the exit status."""
+    """Print where the run is, to standard error on process 0, and return the exit status."""
     steps = trained.result["steps"]
     if trained.signal is None:
         message, status = f"trained {steps} steps; the run is in {out}", 0
@@ -85,7 +86,7 @@ def finish(trained: Trained, out: Path) -> int:
 
 
 def print_json(values: Mapping[str, Any]) -> None:
-    """Print one JSON object on standard output."""
+    """Print one JSON object to standard output."""
     print(strict_json(dict(values)))
 
 
@@ -100,9 +101,9 @@ def levels(text: str) -> tuple[float, ...]:
 
 
 def absolute(paths: Any) -> Any:
-    """Absolute paths of a path, a list of them, or None: a run finds its files from anywhere.
+    """Make a path, or a list of paths, absolute, so that the working directory does not matter.
 
-    Standard input and open descriptors, which end with the process, stay as they are.
+    None, standard input, and open file descriptors are returned unchanged.
     """
     if paths is None:
         return None
@@ -116,10 +117,10 @@ def _add_training_arguments(parser: argparse.ArgumentParser, group: str) -> None
     parser.add_argument(
         "config",
         metavar="CONFIG",
-        help=f"a file that ends in .toml, or the name of a preset (seqnets {group} configs)",
+        help=f"a file ending in .toml, or the name of a preset (see seqnets {group} configs)",
     )
     parser.add_argument(
-        "--out", metavar="DIR", help="run directory (default: runs/ and the name of CONFIG)"
+        "--out", metavar="DIR", help="run directory (default: runs/ plus the name of CONFIG)"
     )
     parser.add_argument(
         "--resume", action="store_true", help="continue the run in --out from its last checkpoint"
@@ -128,21 +129,21 @@ def _add_training_arguments(parser: argparse.ArgumentParser, group: str) -> None
         "--max-seconds",
         type=float,
         metavar="S",
-        help="train for S seconds, compilation not counted; the learning rate's schedule is "
-        "stretched over them",
+        help="train for S seconds, not counting compilation; the learning rate schedule spans "
+        "this time",
     )
     parser.add_argument(
         "--max-steps",
         type=int,
         metavar="N",
-        help="stop at step N; schedules are unchanged, unless they would end before N",
+        help="stop at step N; schedules do not change, unless they would end before N",
     )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="SECTION.KEY=VALUE",
-        help="override a key of the configuration; may be repeated",
+        help="set a key of the configuration; may be repeated",
     )
     parser.add_argument(
         "--tensorboard", action="store_true", help="also write DIR/tensorboard for TensorBoard"
@@ -151,11 +152,11 @@ def _add_training_arguments(parser: argparse.ArgumentParser, group: str) -> None
     several.add_argument(
         "--distributed",
         action="store_true",
-        help="be one of the processes that SLURM, Open MPI, Kubernetes, or a TPU slice started",
+        help="join the processes started by SLURM, Open MPI, Kubernetes, or on a TPU slice",
     )
     several.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
-    several.add_argument("--processes", type=int, metavar="P", help="how many there are")
-    several.add_argument("--process-id", type=int, metavar="K", help="which this is, from 0")
+    several.add_argument("--processes", type=int, metavar="P", help="number of processes")
+    several.add_argument("--process-id", type=int, metavar="K", help="which one this is, from 0")
     several.add_argument(
         "--connect-seconds",
         type=float,
@@ -166,10 +167,10 @@ def _add_training_arguments(parser: argparse.ArgumentParser, group: str) -> None
 
 
 def _settings(arguments: argparse.Namespace, data: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``--set`` gives, then the values of other options by dotted keys, which win.
+    """Settings by dotted key: those of ``--set``, overridden by those of other options.
 
-    ``--max-steps`` without ``--max-seconds`` lifts a bound in seconds that the configuration
-    has: a run bounded by steps alone is the same every time.
+    ``--max-steps`` without ``--max-seconds`` removes the configuration's limit in seconds, since a
+    run limited only by steps is reproducible.
     """
     bounds = {"train.max_steps": arguments.max_steps, "train.max_seconds": arguments.max_seconds}
     given = {key: value for key, value in {**bounds, **data}.items() if value is not None}

@@ -1,4 +1,4 @@
-"""What the estimators share: keywords, fitting in memory or in a directory, saving, loading."""
+"""What all estimators share: keywords, fitting in memory or a directory, saving, and loading."""
 
 from __future__ import annotations
 
@@ -36,42 +36,43 @@ class NotFittedError(ValueError):
 
 
 class Estimator(abc.ABC, Generic[DataT, FittedT]):
-    """A model for data in memory. Its keywords are the fields of the configuration's sections.
+    """A model for data in memory; its keywords are the fields of the configuration's sections.
 
-    A subclass names its application, says how its data is read, and adds ``score`` and what the
-    model is for.
+    A subclass sets its application, implements the reading of data, and adds ``score`` and the
+    methods for using the model.
     """
 
     application: ClassVar[Application[Any, Any, Any]]
 
     def __init_subclass__(cls) -> None:
-        """Show the keywords as the signature."""
+        """Set the signature to the keywords."""
         cls.__signature__ = signature_of(cls.application.config)  # type: ignore[attr-defined]
 
     def __init__(self, **keywords: Any) -> None:
         """Configure a model.
 
         Args:
-          **keywords: see the class's signature; defaults are those of the configuration's sections.
+          **keywords: see the signature of the class, which has the defaults.
 
         Raises:
-          ConfigError: if a keyword does not exist, or its value is of a wrong type or size.
+          ConfigError: if a keyword does not exist, or its value has a wrong type or is out of
+            range.
         """
         self.config = from_keywords(self.application.config, keywords)
         self._fitted: FittedT | None = None
         self._weights: Weights | None = None
         self._saved: _Saved | None = None
         self.result: dict[str, Any] = {}
-        """Figures of the last fit, those of ``result.json``."""
+        """Final metrics of the last fit, as in ``result.json``."""
         self.records: list[dict[str, Any]] = []
-        """Reports of the last fit, those of ``metrics.jsonl``."""
+        """Records of the last fit in memory, as in ``metrics.jsonl``."""
 
     @property
     def fitted(self) -> FittedT:
-        """What was fitted.
+        """The fitted model.
 
         Raises:
-          NotFittedError: if nothing was.
+          NotFittedError: if the estimator is not fitted.
         """
         if self._fitted is None:
             name = type(self).__name__
@@ -80,10 +81,10 @@ class Estimator(abc.ABC, Generic[DataT, FittedT]):
 
     @abc.abstractmethod
     def _reader(self, data: DataT) -> Callable[[], Any]:
-        """A function that gives the data as the application reads it from files.
+        """Return a function that returns the data as the application reads them from files.
 
         Raises:
-          DataError: if it is not what the class takes.
+          DataError: if the data are not valid.
         """
 
     def fit(
@@ -99,17 +100,25 @@ class Estimator(abc.ABC, Generic[DataT, FittedT]):
         """Fit to data; a fitted model continues from its weights (warm start).
 
         Args:
-          data: see the class.
-          seconds: train for this long, over which the learning rate's schedule is stretched.
-          steps: number of optimizer steps; with it, two fits with one seed are bit-equal on one
-            layout of devices. Without either, ``train.steps`` of the configuration.
-          directory: also keep checkpoints and records there, as the command does.
+          data: data to fit to; see the class.
+          seconds: train for this many seconds; the learning rate schedule spans this time.
+          steps: train for this many optimizer steps; two fits with the same seed and devices are
+            then equal bit for bit. Without either, the limits of the configuration apply.
+          directory: write checkpoints and records to this new or empty folder, as the command does;
+            None keeps them in memory.
           resume: continue the run in ``directory`` from its last checkpoint.
 
+        Returns:
+          The estimator itself.
+
         Raises:
-          DataError: if the data cannot be read, or there is too little of it.
-          ConfigError: if a keyword does not fit.
-          NonFiniteError: if a loss is not finite.
+          DataError: if the data are invalid or too few.
+          ConfigError: if a keyword does not fit the data, or ``resume`` is set without a directory.
+          ValueError: if ``directory`` is not empty or, with ``resume``, not a run with this
+            configuration and these data; or if the fitted weights do not fit the new data.
+          NotEnoughMemoryError: if the run needs more memory than is available.
+          NonFiniteError: if a step is not finite and ``on_nonfinite`` is ``"stop"``, or its limits
+            are exceeded.
         """
         if resume and directory is None:
             raise ConfigError("resume: expected a directory to resume, got none")
@@ -122,7 +131,7 @@ class Estimator(abc.ABC, Generic[DataT, FittedT]):
         return self
 
     def _take(self, work: Work[FittedT], store: Any, trained: Trained) -> None:
-        """Become what was fitted."""
+        """Take over the results of a run."""
         self._weights = store.best_weights(work.model.like())
         self._fitted = work.model.fitted(self._weights)
         self._saved = _Saved(work.config, dict(work.checksums), dict(work.files), trained.result)
@@ -130,18 +139,19 @@ class Estimator(abc.ABC, Generic[DataT, FittedT]):
         self.records = store.records if isinstance(store, MemoryStore) else []
 
     def _further_files(self) -> dict[str, str]:
-        """Files that `save` adds to those of the run, by name."""
+        """Contents of files that `save` adds to the run, by name."""
         return {}
 
     def save(self, path: str | Path) -> None:
         """Write a run directory with the weights, for `load` and for the commands.
 
         Args:
-          path: a folder that is new or empty.
+          path: a new or empty folder.
 
         Raises:
-          NotFittedError: if nothing was fitted.
+          NotFittedError: if the estimator is not fitted.
           ValueError: if the folder is not empty.
+          OSError: if the folder cannot be written.
         """
         _ = self.fitted
         assert self._saved is not None
@@ -152,10 +162,16 @@ class Estimator(abc.ABC, Generic[DataT, FittedT]):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read the best weights of a run directory: of `save`, of a fit in it, or of a command.
+        """Load the best weights of a run directory, written by `save`, `fit`, or a command.
+
+        Args:
+          path: the folder.
+
+        Returns:
+          A fitted estimator.
 
         Raises:
-          ValueError: if it is not a run of this application, or cannot be read.
+          ValueError: if the folder is not a run of this application, or cannot be read.
         """
         loaded = load_run(cls.application, path)
         files = {
@@ -176,7 +192,7 @@ class Estimator(abc.ABC, Generic[DataT, FittedT]):
 
 
 class _Saved(NamedTuple):
-    """What is written of a fitted model, beside its weights."""
+    """What is saved of a fitted model in addition to its weights."""
 
     config: Any
     checksums: dict[str, str]
@@ -185,7 +201,7 @@ class _Saved(NamedTuple):
 
 
 def use_devices() -> None:
-    """Use every core, unless JAX is in use: then the devices that it has, which one line says."""
+    """Use all cores; if JAX is already in use with fewer, print a line about it."""
     try:
         use_all_cores()
     except RuntimeError:

@@ -1,6 +1,6 @@
-"""Text and series: files, tokenizers, sources of batches, and built-in data.
+"""Text and time series: files, tokenizers, sources of batches, and built-in data.
 
-Every mistake in a file is a `DataError`, one line that names the file and the place.
+Every error in a file raises a `DataError` with a one-line message naming the file and the place.
 """
 
 from seqnets.data.bucket_source import BucketBatch as BucketBatch

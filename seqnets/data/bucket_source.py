@@ -1,4 +1,4 @@
-"""Ragged examples in batches of few shapes: sequences of like length share a batch."""
+"""Batches of ragged examples in a few shapes: sequences of similar length share a batch."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ __all__ = ["BucketBatch", "BucketSource"]
 
 
 class BucketBatch(NamedTuple):
-    """Examples of one bucket; rows left over at the end are empty and have weight 0."""
+    """Examples of one bucket; unused rows at the end are empty and have weight 0."""
 
     sequences: Any
-    """The sequences, padded: a `Padded`, or a dict of them where the source has several."""
+    """The padded sequences: a `Padded`, or a dict of them if the source has several lists."""
     arrays: Any
-    """Pytree of arrays [B, ...] that go with whole examples; zeros in empty rows."""
+    """Pytree of arrays [B, ...], one row per example; zeros in empty rows."""
     weight: Float[np.ndarray, " B"]
     """1 for an example, 0 for an empty row, float32."""
     which: Int[np.ndarray, " B"]
-    """Number of each row's example in the data set, -1 if the row is empty, int32."""
+    """Index of each row's example in the data set, -1 if the row is empty, int32."""
 
 
 class BucketSource:
-    """Batches of examples of like length; batch k is a pure function of (seed, k).
+    """Batches of examples of similar length; batch k is a pure function of (seed, k).
 
-    Each epoch shuffles the examples within their buckets, cuts every bucket into batches, and
-    shuffles these. All have B rows, so there is one shape per bucket, and every example comes once
-    an epoch: a bucket's last batch is filled up with empty rows.
+    Each epoch shuffles the examples within their buckets, splits every bucket into batches, and
+    shuffles the batches. All have B rows, so there is one shape per bucket. Every example occurs
+    once per epoch: the last batch of a bucket is filled with empty rows.
 
     Args:
-      sequences: of each example an array [T_i, ...], T_i ≥ 0, alike in dtype and all other axes; or
-        a dict of such lists, for examples of several sequences (source and target, say).
-      buckets: padded lengths. An example is in the first bucket that holds all its sequences: in a
-        dict, those of each list, as many for each.
+      sequences: one array [T_i, ...] per example, T_i ≥ 0, of equal dtype and equal other axes; or
+        a dict of such lists, if an example has several sequences (such as source and target).
+      buckets: padded lengths; or a dict with the buckets of each list, the same number for each.
+        An example belongs to the first bucket that holds all its sequences.
       batch_size: rows B.
-      seed: ≥ 0, what the order depends on beside the epoch.
-      arrays: pytree of arrays [n, ...] that go with whole examples, such as labels.
+      seed: seed of the order, ≥ 0.
+      arrays: pytree of arrays [n, ...], one row per example, such as labels.
 
     Raises:
-      ValueError: those of `pad_sequences`; or if lists, arrays, or buckets differ in number, or a
+      ValueError: as for `pad_sequences`; or if lists, arrays, or buckets differ in number, or a
         number is out of range.
-      TypeError: those of `pad_sequences`.
+      TypeError: as for `pad_sequences`.
 
     Example:
       >>> words = [np.ones(2), np.ones(5), np.ones(1)]
@@ -89,19 +89,23 @@ class BucketSource:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in which every example comes once."""
+        """Number of batches per epoch."""
         return len(self._cuts)
 
     @property
     def shapes(self) -> tuple[BucketBatch, ...]:
-        """One shape for each bucket that has examples."""
+        """Shapes of the batches: one for each bucket that has examples."""
         nobody = np.empty(0, np.int64)
         return tuple(
             shapes_of(self._gather(bucket, nobody, WHOLE)) for bucket in range(len(self._used))
         )
 
     def batch(self, k: int, share: Share = WHOLE) -> BucketBatch:
-        """Batch number ``k``, from 0; epochs follow one another without end.
+        """Return batch ``k``.
+
+        Args:
+          k: number of the batch, from 0; epochs repeat without end.
+          share: which of its rows; all by default.
 
         Raises:
           ValueError: if ``k`` is negative.
@@ -117,7 +121,7 @@ class BucketSource:
         return self._gather(bucket, chosen, share)
 
     def _gather(self, bucket: int, chosen: Int[np.ndarray, " n"], share: Share) -> BucketBatch:
-        """The rows of a share of a batch of examples, n of them at most B."""
+        """A share of the batch of the ``chosen`` examples, n ≤ B."""
         rows = share.rows(self.batch_size)
         number, own = rows.stop - rows.start, chosen[rows]
         which = np.full(number, -1, np.int32)
@@ -125,7 +129,7 @@ class BucketSource:
 
         def pad(name: str) -> Padded:
             length = self._buckets[name].lengths[self._used[bucket]]
-            nothing = self._sequences[name][0][:0]  # for dtype and axes, if no row is an example
+            nothing = self._sequences[name][0][:0]  # dtype and axes, if all rows are empty
             return padded([self._sequences[name][i] for i in own] or [nothing], number, length)
 
         def take(x: np.ndarray) -> np.ndarray:
@@ -147,24 +151,24 @@ def _by_name(buckets: Any, sequences: Mapping[str, Any]) -> dict[str, Buckets]:
     if isinstance(buckets, Buckets):
         return dict.fromkeys(sequences, buckets)
     if set(buckets) != set(sequences):
-        raise ValueError(f"buckets: expected those of {sorted(sequences)}, got {sorted(buckets)}")
+        raise ValueError(f"buckets: expected keys {sorted(sequences)}, got {sorted(buckets)}")
     counts = {name: len(one.lengths) for name, one in buckets.items()}
     if len(set(counts.values())) > 1:
-        raise ValueError(f"buckets: expected as many for each list of sequences, got {counts}")
+        raise ValueError(f"buckets: expected the same number for each list, got {counts}")
     return dict(buckets)
 
 
 def _bucket_numbers(
     sequences: Mapping[str, Sequence[np.ndarray]], buckets: Mapping[str, Buckets], arrays: PyTree
 ) -> Int[np.ndarray, " n"]:
-    """Of each example, the number of the first bucket that holds all of its sequences."""
+    """For each example, the number of the first bucket that holds all of its sequences."""
     counts = {name: len(one) for name, one in sequences.items()}
     counts |= {
         f"arrays{jax.tree_util.keystr(p)}": len(x)
         for p, x in jax.tree_util.tree_leaves_with_path(arrays)
     }
     if len(set(counts.values())) > 1:
-        raise ValueError(f"sequences, arrays: expected one number of examples, got {counts}")
+        raise ValueError(f"sequences, arrays: expected equal numbers of examples, got {counts}")
     numbers = []
     for name, lists in sequences.items():
         lengths = buckets[name].padded_lengths([len(one) for one in lists])

@@ -1,8 +1,8 @@
-"""Padded lengths for ragged sequences, few of them: buckets.
+"""Buckets: a few padded lengths for ragged sequences.
 
-`jax.jit` compiles a program for every shape. A few padded lengths, the buckets, bound the number
-of programs by their own number; `Buckets` keeps the padding small as well. Padded steps and rows
-without a step never matter to `seqnets.recurrence.unroll`.
+`jax.jit` compiles a program for every shape, so the number of buckets bounds the number of
+programs; `Buckets` also keeps the padding small. Padded time steps and empty rows do not affect the
+results of `seqnets.recurrence.unroll`.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Buckets:
-    """The lengths to which sequences are padded: the smallest that holds the longest of a batch.
+    """Lengths to which sequences are padded: a batch gets the smallest that holds all of it.
 
     Attributes:
       lengths: padded lengths in time steps, increasing.
 
     Raises:
-      ValueError: if ``lengths`` is empty, not increasing, or begins below 1.
+      ValueError: if ``lengths`` is empty, not increasing, or starts below 1.
       TypeError: if ``lengths`` is not a tuple of ints.
     """
 
     lengths: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        """Reject what is not an increasing row of lengths."""
+        """Reject anything but a tuple of increasing lengths."""
         if not isinstance(self.lengths, tuple) or {type(one) for one in self.lengths} - {int}:
             raise TypeError(f"lengths: expected a tuple of ints, got {self.lengths!r}")
         if not self.lengths or self.lengths[0] < 1 or np.any(np.diff(self.lengths) <= 0):
@@ -50,15 +50,18 @@ class Buckets:
 
     @classmethod
     def geometric(cls, shortest: int, longest: int, ratio: float) -> Buckets:
-        """Lengths that grow by ``ratio`` at most, whatever the data.
+        """Lengths that grow by a factor of at most ``ratio``, independent of the data.
 
-        No sequence of more than ``shortest`` steps is padded to ``ratio`` times its own length,
-        and there are about log(longest / shortest) / log(ratio) buckets.
+        A sequence of more than ``shortest`` time steps is padded to less than ``ratio`` times its
+        length. There are about log(longest / shortest) / log(ratio) buckets.
 
         Args:
           shortest: first bucket, ≥ 1.
           longest: last bucket, ≥ shortest.
-          ratio: finite, above 1.
+          ratio: finite, > 1.
+
+        Returns:
+          The buckets.
 
         Raises:
           ValueError: if an argument is out of range.
@@ -73,19 +76,19 @@ class Buckets:
 
     @classmethod
     def fitted(cls, lengths: ArrayLike, *, most: int, waste: float) -> Buckets:
-        """The fewest buckets that keep padding in bounds, placed where they pad least.
+        """The fewest buckets that keep the padding below a bound, chosen to minimize padding.
 
         Args:
-          lengths: [n] ints ≥ 0, those of the data; none longer may come later.
-          most: bound on the number of buckets, and so of programs to compile; never exceeded.
-          waste: share of all padded steps, in [0, 1), that may be padding; met unless ``most``
-            buckets do not suffice, which are then those of least padding.
+          lengths: [n] ints ≥ 0, lengths of the data in time steps; longer ones cannot be padded.
+          most: maximum number of buckets, and so of programs to compile, ≥ 1.
+          waste: fraction of the time steps after padding that may be padding, in [0, 1). If that is
+            impossible with ``most`` buckets, these have the least padding possible.
 
         Returns:
-          The buckets; the last is the longest of the lengths, or 1.
+          The buckets; the last is the largest of the lengths, at least 1.
 
         Raises:
-          ValueError: if ``lengths`` is not [n], is empty or has a negative one, or a bound is
+          ValueError: if ``lengths`` is not [n], is empty, or has a negative element, or a bound is
             out of range.
           TypeError: if ``lengths`` are not ints.
 
@@ -98,7 +101,7 @@ class Buckets:
         array = _checked_lengths(lengths)
         sizes, counts = np.unique(np.maximum(array, 1), return_counts=True)
         shorter = np.concatenate([[0], np.cumsum(counts)])
-        # least[j]: padded steps of the sequences of the j smallest sizes, in the buckets so far.
+        # least[j]: least total of padded lengths for the j smallest sizes, with the buckets so far.
         least = np.full(len(sizes) + 1, np.inf)
         least[0] = 0
         cuts: list[NDArray[np.int64]] = []
@@ -114,18 +117,24 @@ class Buckets:
         return cls(tuple(reversed(steps)))
 
     def padded_lengths(self, lengths: ArrayLike) -> Int[np.ndarray, " n"]:
-        """The bucket of each of ``lengths`` [n], ints ≥ 0: [n].
+        """Look up the bucket of each length.
+
+        Args:
+          lengths: [n] ints ≥ 0, in time steps.
+
+        Returns:
+          [n] padded lengths, the smallest that is not shorter.
 
         Raises:
-          ValueError: if ``lengths`` is not [n], is empty or has a negative one, or one is longer
-            than the last bucket.
+          ValueError: if ``lengths`` is not [n], is empty, or has an element that is negative or
+            larger than the last bucket.
           TypeError: if ``lengths`` are not ints.
         """
         array = _checked_lengths(lengths)
         longest = int(array.argmax())
         if array[longest] > self.lengths[-1]:
             raise ValueError(
-                f"lengths[{longest}]: expected at most {self.lengths[-1]} steps, those of the last "
+                f"lengths[{longest}]: expected at most {self.lengths[-1]} time steps, the last "
                 f"bucket, got {array[longest]}"
             )
         steps = np.asarray(self.lengths, np.int64)
@@ -135,7 +144,7 @@ class Buckets:
 def _one_more_bucket(
     least: NDArray[np.float64], sizes: NDArray[np.int64], shorter: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Least padded steps with one bucket more, and where that bucket begins, both [n + 1]."""
+    """Least total of padded lengths with one more bucket, and where it begins, both [n + 1]."""
     more, cut = np.full_like(least, np.inf), np.zeros(len(least), np.int64)
     for j in range(1, len(least)):
         totals = least[:j] + sizes[j - 1] * (shorter[j] - shorter[:j])
@@ -145,31 +154,34 @@ def _one_more_bucket(
 
 
 class Padded(NamedTuple):
-    """Sequences as rows padded on the right, in the order given."""
+    """Sequences in rows, padded on the right, in the given order."""
 
     xs: Shaped[np.ndarray, "B T *D"]
-    """[B, T, ...], zero at padded steps."""
+    """[B, T, ...], zero at padded time steps."""
     mask: Bool[np.ndarray, "B T"]
-    """[B, T] bool, True at real steps."""
+    """[B, T] bool, True at real time steps."""
     lengths: Int[np.ndarray, " B"]
-    """[B] int32, real steps of each row."""
+    """[B] int32, real time steps of each row."""
 
 
 def pad_sequences(
     sequences: Sequence[ArrayLike], buckets: Buckets, *, rows: int | None = None
 ) -> Padded:
-    """Pad ragged sequences on the right, to the bucket of the longest.
+    """Pad ragged sequences on the right to the bucket of the longest one.
 
     Args:
-      sequences: at least one array [T_i, ...], T_i ≥ 0, alike in dtype and all other axes.
+      sequences: at least one array [T_i, ...], T_i ≥ 0, of equal dtype and equal other axes.
       buckets: padded lengths.
-      rows: number of rows B, those after the sequences being empty, so that the last batch of a
-        data set has the shape of the others; None for one row a sequence.
+      rows: number of rows B; rows after the sequences are empty, so that the last batch of a data
+        set can have the shape of the others. None for one row per sequence.
+
+    Returns:
+      Padded sequences [B, T, ...], their mask [B, T], and their lengths [B].
 
     Raises:
-      ValueError: if there is no sequence, one is a scalar, differs in shape from the first or is
+      ValueError: if there is no sequence, one is a scalar, differs in shape from the first, or is
         longer than the last bucket, or ``rows`` is too small.
-      TypeError: if the sequences are not of numbers or bools, or differ in dtype.
+      TypeError: if the sequences are not numbers or bools, or differ in dtype.
 
     Example:
       >>> import numpy as np
@@ -185,7 +197,7 @@ def pad_sequences(
 
 
 def padded(arrays: Sequence[Shaped[np.ndarray, "T *D"]], rows: int, steps: int) -> Padded:
-    """Arrays [T_i, ...] as ``rows`` rows of ``steps`` time steps."""
+    """Pad arrays [T_i, ...] to ``rows`` rows of ``steps`` time steps."""
     xs = np.zeros((rows, steps, *arrays[0].shape[1:]), arrays[0].dtype)
     lengths = np.zeros(rows, np.int32)
     for row, one in enumerate(arrays):

@@ -1,4 +1,4 @@
-"""Rows and cells of CSV text, and numbers in them; every mistake is told with its place."""
+"""Rows, cells, and numbers of CSV text; every error names its place."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from seqnets.typing import Float
 __all__ = ["LARGEST", "Cells", "is_missing", "is_number", "numbers", "rows", "shown"]
 
 MAXIMUM_COLUMNS = 2**20
-"""Rows of more cells are refused."""
+"""Rows with more cells are rejected."""
 
 LARGEST = 1e150
-"""Numbers of a larger size are refused: their squares, and sums of them, are not finite."""
+"""Numbers with a larger absolute value are rejected: sums of their squares would overflow."""
 
 MISSING = frozenset({"", "na", "nan", "n/a", "null", "none"})
-"""What stands for a missing value, in any case."""
+"""Cells that denote a missing value, in any case."""
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Cells of one kind, a column or part of a row, and how to say where each is."""
+    """Cells of a column or part of a row, with their places for error messages."""
 
     path: str
     texts: Sequence[str]
     where: Callable[[int], str]
-    """Index of a cell to its place, as ``"line 3, column 'y'"``."""
+    """Maps the index of a cell to its place, such as ``"line 3, column 'y'"``."""
 
     def wrong(self, i: int, expected: str) -> DataError:
         """Return the exception for cell ``i``."""
@@ -49,11 +49,11 @@ def shown(text: str) -> str:
 
 
 def rows(path: str, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield line number (from 1) and stripped cells of each row, without the blank lines.
+    """Yield the line number (from 1) and the stripped cells of each row that is not blank.
 
     Raises:
-      DataError: if a quotation is not closed, a field is longer than 128 Ki characters, or a row
-        has more than 1 Mi cells.
+      DataError: if a quotation mark is not closed, a field is longer than 128 Ki characters, or a
+        row has more than 1 Mi cells.
     """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
@@ -71,16 +71,16 @@ def rows(path: str, text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def is_number(cell: str) -> bool:
-    """Return whether ``cell`` is a number, finite or not; a missing value is none."""
+    """Return whether ``cell`` is a number, finite or not, and not a missing value."""
     return not is_missing(cell) and not math.isnan(_number(cell))
 
 
 def numbers(cells: Cells) -> Float[np.ndarray, " n"]:
-    """Parse cells to float64, NaN where a value is missing.
+    """Parse cells to float64, with NaN for missing values.
 
     Raises:
-      DataError: at the first cell that is neither a missing value nor a number of at most
-        `LARGEST`, either sign.
+      DataError: at the first cell that is neither a missing value nor a number whose absolute value
+        is at most `LARGEST`.
     """
     values = np.array([_number(cell) for cell in cells.texts], np.float64)
     for i in np.flatnonzero(~(np.abs(values) <= LARGEST)).tolist():
@@ -92,16 +92,16 @@ def numbers(cells: Cells) -> Float[np.ndarray, " n"]:
 def _expected(value: float) -> str:
     if math.isnan(value):
         return "a number"
-    return "a finite number" if math.isinf(value) else f"a number of at most {LARGEST:g} in size"
+    return "a finite number" if math.isinf(value) else f"a number within ±{LARGEST:g}"
 
 
 def is_missing(cell: str) -> bool:
-    """Return whether ``cell`` stands for a missing value."""
+    """Return whether ``cell`` denotes a missing value."""
     return cell.lower() in MISSING
 
 
 def _number(cell: str) -> float:
-    """``cell`` as float, NaN if it is none; Python's underscores in numbers are not accepted."""
+    """``cell`` as a float, NaN if it is not a number; underscores in numbers are not accepted."""
     try:
         return float(cell) if "_" not in cell else math.nan
     except ValueError:

@@ -1,4 +1,4 @@
-"""SHA-256 of the content of data, so that a moved or recompressed file is the same data."""
+"""SHA-256 of the content of data, which does not change if a file is moved or recompressed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ PIECE = 2**20  # characters encoded at once
 
 
 def checksum_of_text(*parts: str) -> str:
-    """SHA-256 of texts, in order; 64 hexadecimal digits."""
+    """SHA-256 of texts, in order.
+
+    Args:
+      *parts: the texts; the result depends on where one ends and the next begins.
+
+    Returns:
+      64 hexadecimal digits.
+    """
     digest = hashlib.sha256()
     for part in parts:
         digest.update(f"{len(part)}\n".encode())
@@ -26,9 +33,14 @@ def checksum_of_text(*parts: str) -> str:
 
 
 def checksum_of_series(series: Sequence[Series]) -> str:
-    """SHA-256 of the names, times, and values of series, to the last bit.
+    """SHA-256 of the names, times, and values of series, bit for bit.
 
-    The name of a single series does not count: it may be no more than that of its file.
+    Args:
+      series: the series, in order. The name of a single series does not count, since it may be just
+        the name of its file.
+
+    Returns:
+      64 hexadecimal digits.
     """
     digest = hashlib.sha256()
     for one in series:
@@ -41,14 +53,14 @@ def checksum_of_series(series: Sequence[Series]) -> str:
 
 
 def check_same_data(record: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Raise unless the checksums are those of a record, in order; names are hints.
+    """Raise an error unless the data have the recorded checksums, in the same order.
 
     Args:
-      record: of the run's beginning, SHA-256 by name.
-      now: of now.
+      record: checksums at the beginning of the run, by name; names only serve the message.
+      now: current checksums, by name.
 
     Raises:
-      DataError: if they differ, naming the data and both checksums.
+      DataError: if the checksums differ; the message names the data and both checksums.
     """
     before, after = list(record.items()), list(now.items())
     for i in range(max(len(before), len(after))):

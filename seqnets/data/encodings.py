@@ -1,4 +1,4 @@
-"""What encoding a text that is not UTF-8 probably has, told from its bytes."""
+"""Guess the encoding of a text that is not UTF-8 from its bytes."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ import codecs
 
 __all__ = ["likely_encoding"]
 
-MARKS = (  # that of UTF-32 begins with that of UTF-16
+MARKS = (  # the mark of UTF-32 begins with the mark of UTF-16
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF32_BE, "UTF-32"),
     (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
-ZEROS = {  # which bytes of four are 0 in text that is mostly of the first 256 characters
+ZEROS = {  # which of four bytes are 0, in text mostly of code points below 256
     (False, True, True, True): "UTF-32LE",
     (True, True, True, False): "UTF-32BE",
     (False, True, False, True): "UTF-16LE",
     (True, False, True, False): "UTF-16BE",
 }
 SAMPLE = 2**12
-MOST, FEW = 0.6, 0.1  # share of zeros in a column of bytes that is one of zeros, and is none
-FOREIGN = 0.4  # share of bytes beyond ASCII in other scripts
+MOST, FEW = 0.6, 0.1  # fraction of zeros: a column of bytes with more is all zeros, less has none
+FOREIGN = 0.4  # fraction of non-ASCII bytes from which a text is in another script
 
 
 def likely_encoding(data: bytes, at: int = 0) -> str | None:
-    """The encoding of a text, as ``iconv`` calls it: by a byte order mark, zeros, or high bytes.
+    """Guess the encoding of a text by its byte order mark, zero bytes, or non-ASCII bytes.
 
     Args:
       data: the text.
-      at: where it is looked at for zeros and high bytes.
+      at: byte offset of the sample in which zero and non-ASCII bytes are counted.
 
     Returns:
-      A name; None for what may be UTF-8, damaged or not, and where nothing is likely.
+      The name that ``iconv`` uses; None if the text may be (damaged) UTF-8 or nothing is likely.
 
     Example:
       >>> likely_encoding("naïve".encode("utf-16"))
@@ -55,10 +55,10 @@ def _by_zeros(sample: bytes) -> str | None:
 
 
 def _by_high_bytes(sample: bytes) -> str | None:
-    """A Western encoding of one byte a character, of whose bytes few are beyond ASCII."""
+    """A Western single-byte encoding, in which few bytes are not ASCII."""
     high = sum(byte >= 0x80 for byte in sample)
     if not 0 < high < FOREIGN * len(sample) or 0 in sample:
         return None
     if not sample.decode("utf-8", "ignore").isascii():
-        return None  # some characters are UTF-8: then all are meant to be
+        return None  # some characters are valid UTF-8, so probably all are meant to be
     return "WINDOWS-1252" if any(0x80 <= byte < 0xA0 for byte in sample) else "ISO-8859-1"

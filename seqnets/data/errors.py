@@ -1,4 +1,4 @@
-"""The one exception of everything that reads or writes users' files."""
+"""The exception for errors in users' files."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ __all__ = ["DataError"]
 
 
 class DataError(ValueError):
-    """A file cannot be read, is not what it should be, or cannot be written.
+    """A file cannot be read or written, or has invalid content.
 
-    The message is one line: the file (and line and column where there are any), what was
-    expected, and what was found. Missing files and refused permissions are DataErrors too, so
-    that one `except` clause covers every mistake in the data.
+    The message is one line: the file (with line and column, if any), what was expected, and what
+    was found. Missing files and denied permissions are DataErrors, too, so that one ``except``
+    clause covers every error in the data.
     """

@@ -1,4 +1,4 @@
-"""Bytes in and out: plain or gzip by content, strict UTF-8, files that a user names."""
+"""Read and write users' files: plain or gzip (detected by content), strict UTF-8."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ __all__ = [
 ]
 
 MAXIMUM_BYTES = 2**31
-"""Files of more than 2 GiB, counted after decompression, are refused rather than read."""
+"""Files larger than 2 GiB after decompression are rejected."""
 
 STANDARD_INPUT = "-"
-"""What stands for standard input where a file is read."""
+"""Path that denotes standard input."""
 
 _PART = 2**20
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
 def read_bytes(path: str | os.PathLike[str], limit: int = MAXIMUM_BYTES) -> bytes:
-    """Read a whole file, decompressing it if its first two bytes say gzip, whatever its name.
+    """Read a whole file, decompressing it if its first two bytes are those of gzip.
 
     Args:
-      path: a regular file, or a link to one; ``-`` for standard input; or an open descriptor, as a
-        shell gives it for ``<(command)``.
-      limit: the largest content accepted, in bytes after decompression.
+      path: a regular file or a link to one; ``-`` for standard input; or an open file descriptor,
+        as a shell passes for ``<(command)``.
+      limit: maximum size in bytes after decompression.
 
     Raises:
-      DataError: if the file cannot be read, is empty, is damaged gzip or exceeds ``limit``; if it
-        is a folder, a device, or a FIFO, which may have no end.
+      DataError: if the file cannot be read, is empty, is damaged gzip, or exceeds ``limit``; or if
+        it is a folder, a device, or a FIFO, which may never end.
     """
     try:
         with _open(path) as file:
@@ -73,7 +73,7 @@ def _content(file: io.BufferedReader, limit: int) -> bytes:
 
 
 def _read(file: io.BufferedIOBase, limit: int) -> bytes:
-    """Read at most ``limit`` bytes part by part: `read` at once would allocate them all before."""
+    """Read at most ``limit`` bytes in parts; one `read` would allocate ``limit`` bytes at once."""
     content = io.BytesIO()
     while part := file.read(min(limit - content.tell(), _PART)):
         content.write(part)
@@ -85,12 +85,12 @@ def _reason(error: Exception) -> str:
 
 
 def decode_utf8(path: str | os.PathLike[str], data: bytes) -> str:
-    """Decode strictly, without a byte order mark; ``path`` is for the message.
+    """Decode UTF-8 strictly and remove a byte order mark; ``path`` is for the message.
 
     Raises:
-      DataError: naming the first byte that is not UTF-8, its offset (from 0), line (from 1), and
-        the encoding that the text probably has. Text in UTF-16 may be valid UTF-8 with zeros
-        between the characters, and is refused all the same.
+      DataError: if the data are not UTF-8; the message names the first invalid byte, its offset
+        (from 0), its line (from 1), and the likely encoding. Text in UTF-16 that happens to be
+        valid UTF-8 with zero bytes is rejected, too.
     """
     try:
         text = data.decode("utf-8")
@@ -107,21 +107,21 @@ def decode_utf8(path: str | os.PathLike[str], data: bytes) -> str:
 
 
 def _conversion(encoding: str | None) -> str:
-    """What to do about another encoding."""
+    """A hint for converting another encoding."""
     if encoding is None:
         return ""
     return f"; it looks like {encoding}: convert it with iconv -f {encoding} -t UTF-8"
 
 
 def check_output(name: str, path: str | os.PathLike[str]) -> None:
-    """Raise where a file can certainly not be written: better before the work than after it.
+    """Raise early, before any work is done, if a file certainly cannot be written.
 
     Args:
-      name: what begins the message: of the argument, or the path itself.
+      name: beginning of the message: the name of the argument, or the path itself.
       path: the file.
 
     Raises:
-      DataError: if it is a folder, or there is no folder to hold it.
+      DataError: if ``path`` is a folder, or its parent folder does not exist.
     """
     text = os.fspath(path)
     if not text or text.endswith(os.sep) or os.path.isdir(text):
@@ -132,7 +132,7 @@ def check_output(name: str, path: str | os.PathLike[str]) -> None:
 
 
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file that a user names, see `seqnets.files.write_output`.
+    """Write a file at a path chosen by the user; see `seqnets.files.write_output`.
 
     Raises:
       DataError: if the folder does not exist or the file cannot be written.

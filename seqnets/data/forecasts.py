@@ -1,4 +1,4 @@
-"""Forecasts as files: one row a series and time, one column a quantile."""
+"""Forecasts as CSV files: one row per series and time, one column per quantile."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ KEYS = ("unique_id", "ds")
 
 
 def write_forecasts(path: str | os.PathLike[str], rows: pd.DataFrame) -> None:
-    """Write a table of forecasts as CSV in one move; gzip if the name ends in ``.gz``.
+    """Write a table of forecasts as CSV, atomically; with gzip if the name ends in ``.gz``.
 
     Args:
-      path: the file; one that is there is replaced.
-      rows: columns ``unique_id``, ``ds``, then one a quantile, named ``q0.1`` for the level 0.1.
+      path: the file; an existing one is replaced.
+      rows: columns ``unique_id``, ``ds``, then one per quantile, such as ``q0.1`` for level 0.1.
 
     Raises:
-      ValueError: if the columns are others, or a level is not between 0 and 1.
+      ValueError: if the columns are not these, or a level is not in (0, 1).
       DataError: if the folder does not exist or the file cannot be written.
     """
     names = [str(name) for name in rows.columns]
     levels = names[2:]
     if tuple(names[:2]) != KEYS or not levels or not all(map(_is_level, levels)):
         raise ValueError(
-            f"rows: expected the columns unique_id, ds, and quantiles named as q0.1, "
+            f"rows: expected the columns unique_id, ds, and quantiles such as q0.1, "
             f"got {', '.join(names)}"
         )
     text = rows.to_csv(index=False, lineterminator="\n").encode("utf-8")

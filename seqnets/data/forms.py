@@ -1,15 +1,15 @@
-"""The forms in which CSV files hold series, told apart by header and content.
+"""CSV layouts of series, recognized by header and content.
 
 ==================  ==============================================================================
 long                a header with ``unique_id, ds, y`` in any order; other columns are ignored
-one series a row    M4's form: identifier, then values; the header ``V1, V2, ...`` (or another
-                    that counts), or none; empty cells at the end of a row end the series
-columns with times  a column of times, then one column of numbers a series, named by the header
-columns             one column of numbers a series, with or without header, no times
+one series per row  M4's layout: identifier, then values; the header ``V1, V2, ...`` (or another
+                    numbered one), or none; empty cells at the end of a row end the series
+columns with times  a column of times, then one column of numbers per series, named by the header
+columns             one column of numbers per series, with or without a header, without times
 ==================  ==============================================================================
 
-A missing value is an empty cell or NA, NaN, N/A, null, None in any case. Series without a name
-in the file are called by the file's name (a single one) or ``column_2`` and so on.
+A missing value is an empty cell or NA, NaN, N/A, null, None in any case. A series without a name
+gets the name of the file if it is the only one, otherwise ``column_2`` and so on.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ TIME_NAMES = frozenset(
     {"", "ds", "date", "dates", "day", "datetime", "hour", "index", "month", "period", "quarter"}
     | {"step", "t", "time", "timestamp", "week", "year"}
 )
-"""Names, in lower case, under which a first column of integers holds times, not a series."""
+"""Lowercase names that make a first column of integers times instead of a series."""
 
 SAMPLE = 100
-"""Rows from which the form is told."""
+"""Number of rows from which the layout is recognized."""
 
 MAXIMUM_ROWS = 2**24
 MAXIMUM_CELLS = 2**26
-"""Files of more lines or commas are refused."""
+"""Files with more lines or commas are rejected."""
 
 Row = tuple[int, list[str]]
 
 
 @dataclass(frozen=True)
 class _Table:
-    """A file cut into rows: ``names`` is the header, ``sample`` the first of ``rows``."""
+    """A file split into rows: ``names`` is the header, ``sample`` the first of ``rows``."""
 
     path: str
     names: list[str] | None
@@ -70,10 +70,10 @@ class _Table:
 
 
 def written_series(path: str, limit: int) -> list[Written]:
-    """Read all series of a file of at most ``limit`` bytes, in order of their appearance.
+    """Read all series of a file of at most ``limit`` bytes, in order of appearance.
 
     Raises:
-      DataError: if the file is in none of the forms.
+      DataError: if the file cannot be read or has none of the layouts.
     """
     table = _open(path, limit)
     if _is_long(table):
@@ -101,7 +101,7 @@ def _open(path: str, limit: int) -> _Table:
 
 
 def _check_size(path: str, data: bytes) -> None:
-    """Raise if there are too many cells; each takes far more memory than it has bytes."""
+    """Raise if there are too many cells, since each takes far more memory than its bytes."""
     lines = data.count(b"\n") + data.count(b"\r") - data.count(b"\r\n")
     if lines > MAXIMUM_ROWS:
         raise DataError(f"{path}: expected at most {MAXIMUM_ROWS} lines, got {lines}")
@@ -111,7 +111,7 @@ def _check_size(path: str, data: bytes) -> None:
 
 
 def _is_header(cells: Sequence[str]) -> bool:
-    """A row with a cell that is no value, the first not counted: it may be an identifier."""
+    """Whether any cell but the first, which may be an identifier, is not a value."""
     named = cells[1:] if len(cells) > 1 else cells
     return any(not is_number(cell) and not is_missing(cell) for cell in named)
 
@@ -122,12 +122,12 @@ def _check_names(table: _Table) -> None:
         if not name and column:
             raise DataError(f"{table.path}: header: column {column + 1} has no name")
         if name in before:
-            raise DataError(f"{table.path}: header: two columns are called {shown(name)}")
+            raise DataError(f"{table.path}: header: two columns are named {shown(name)}")
         before.add(name)
 
 
 def _is_long(table: _Table) -> bool:
-    """All of the header's names, or one of them beside something like ``unique_id``."""
+    """Whether the header has ``unique_id``, or something close to it and ``ds`` or ``y``."""
     names = table.names or []
     close = difflib.get_close_matches("unique_id", [name.lower() for name in names], 1, 0.75)
     return LONG[0] in names or bool(close and {"ds", "y"} & set(names))
@@ -171,7 +171,7 @@ def _series_a_row(table: _Table) -> list[Written]:
             raise _wrong_width(table, line, len(texts) + 1)
         if not name or name in found:
             raise DataError(
-                f"{table.path}: line {line}: expected an identifier of its own in the first "
+                f"{table.path}: line {line}: expected a unique identifier in the first "
                 f"column, got {shown(name)}"
             )
         values = numbers(_row_cells(table.path, line, texts))
@@ -205,7 +205,7 @@ def _columns(table: _Table) -> list[Written]:
 
 
 def _first_is_time(table: _Table) -> bool:
-    """Whether the first of several columns holds times: no numbers, or numbers by the name."""
+    """Whether the first of several columns holds times, judged by its name or its cells."""
     if table.width < 2:
         return False
     first = [cells[0] for _, cells in table.sample if cells[0]]
@@ -217,7 +217,7 @@ def _first_is_time(table: _Table) -> bool:
 def _transposed(
     table: _Table, *, has_keys: bool
 ) -> tuple[Int[np.ndarray, " n"], list[Sequence[str]]]:
-    """Line numbers [rows] and columns of the table, with ``has_keys`` without rows all empty."""
+    """Line numbers and columns of the table; with ``has_keys``, rows of empty cells are dropped."""
     kept = [(line, cells) for line, cells in table.rows if any(cells) or not has_keys]
     for line, cells in kept:
         if len(cells) != table.width:
@@ -242,6 +242,6 @@ def _column(
 
 
 def _stem(path: str) -> str:
-    """The file's name without the ending, ``.gz`` and the one before."""
+    """The file's name without its suffix, or both suffixes if the last is ``.gz``."""
     name = Path(path).name.removesuffix(".gz")
     return Path(name).stem or name

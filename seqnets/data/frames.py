@@ -1,4 +1,4 @@
-"""Series from a pandas frame in long form, read as `seqnets.data.series` reads the same file."""
+"""Series from a pandas frame in the long layout, read like the same CSV file."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from seqnets.typing import Float
 __all__ = ["series_from_frame"]
 
 WHERE = "frame"
-"""What begins the messages."""
+"""Beginning of the error messages."""
 
 
 def series_from_frame(frame: pd.DataFrame, *, shortest: int = 2) -> list[Series]:
-    """Take the series out of a frame in long form.
+    """Read series from a pandas frame in the long layout.
 
-    The result is that of `read_series` for a CSV file of the same rows: series in order of
-    appearance, rows sorted by time, times that are left out filled with missing values.
+    The result equals that of `read_series` for a CSV file with the same rows: series in order of
+    appearance, rows sorted by time, and missing values for times left out.
 
     Args:
-      frame: the columns or index levels ``unique_id`` (names), ``ds`` (dates, which become UTC
-        where they have a time zone; integers; or texts as in a CSV file), and ``y`` (numbers of at
-        most 1e150 in size, or NaN where missing), in any order; others are ignored.
-      shortest: fewest values of a series.
+      frame: frame with the columns or index levels ``unique_id`` (names), ``ds`` (dates, converted
+        to UTC if they have a time zone; integers; or texts as in a CSV file), and ``y`` (numbers
+        within ±1e150, or NaN if missing), in any order; others are ignored.
+      shortest: minimum number of values of a series.
 
     Returns:
-      At least one series, each with a value that is not missing.
+      At least one series, each with at least one value that is not missing.
 
     Raises:
       TypeError: if ``frame`` is not a pandas frame.
-      DataError: if columns are missing or named twice, there are no rows, a cell is not what its
-        column should hold, a time comes twice in a series, the times lie on no regular grid, or
-        a series has fewer than ``shortest`` values or none that is not missing. Rows are counted
-        from 0, as by ``frame.iloc``.
+      DataError: if a column is missing or occurs twice, there are no rows, a cell is not valid for
+        its column, a time occurs twice in a series, the times do not lie on a regular grid, or a
+        series has fewer than ``shortest`` values or only missing ones. Rows are counted from 0, as
+        in ``frame.iloc``.
 
     Example:
       >>> import pandas as pd
@@ -61,13 +61,13 @@ def series_from_frame(frame: pd.DataFrame, *, shortest: int = 2) -> list[Series]
 
 
 def _columns(frame: pd.DataFrame) -> list[pd.Series]:
-    """The columns of the long form, wherever they are."""
+    """The columns of the long layout, from columns or index levels."""
     levels = [name for name in frame.index.names if name is not None]
     names = [str(name) for name in (*levels, *frame.columns)]
     check_long_names(WHERE, names)
     for i, name in enumerate(names):
         if name in LONG and name in names[:i]:
-            raise DataError(f"{WHERE}: two columns are called {shown(name)}")
+            raise DataError(f"{WHERE}: two columns are named {shown(name)}")
     return [
         frame[name]
         if name in frame.columns
@@ -87,9 +87,9 @@ def _texts(column: pd.Series) -> list[str]:
 
 
 def _names(column: pd.Series) -> list[str]:
-    """The identifiers as texts; there are far fewer of them than rows."""
+    """The identifiers as texts, converted once each."""
     codes, found = pd.factorize(column)
-    texts = [*(str(name).strip() for name in found), ""]  # code -1, the last, is a missing one
+    texts = [*(str(name).strip() for name in found), ""]  # code -1, the last, means missing
     return [texts[code] for code in codes.tolist()]
 
 
@@ -99,7 +99,7 @@ def _times(column: pd.Series) -> Times:
             dates = pd.DatetimeIndex(column)
             utc = dates if dates.tz is None else dates.tz_convert("UTC").tz_localize(None)
             return utc.as_unit("ns").rename(None)
-        except (ValueError, OverflowError):  # beyond 64 bits of nanoseconds: say which, below
+        except (ValueError, OverflowError):  # out of range for nanoseconds; the message is below
             pass
     return parse_times(_cells(_texts(column), "ds"))
 

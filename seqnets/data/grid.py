@@ -1,4 +1,4 @@
-"""The regular grid below the times of a series, and the length of a season on it."""
+"""The regular time grid of a series, and its seasonal period."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ from seqnets.typing import Int
 __all__ = ["continue_times", "regular_ticks", "regular_times", "season_of"]
 
 GRID_LIMIT = 10
-"""A regular grid may have this many times as many points as there are values."""
+"""A regular grid may have at most this many points per value."""
 
 Ticks = Int[np.ndarray, " T"]
 
 
 def regular_times(times: pd.DatetimeIndex) -> tuple[pd.DatetimeIndex, str]:
-    """The regular grid through all of ``times``, and its pandas frequency.
+    """Find the regular grid through all of ``times``, and its pandas frequency.
 
-    Months, if all times are at one day of the month or all at its end (``MS`` or ``ME``, with a
-    multiple: ``3MS`` quarters, ``12MS`` years; ``MS`` whatever the day); else business days
-    (``B``), if most intervals are one day and weekends are left out; else the widest fixed
-    interval that meets every time.
+    The grid is monthly if all times are on the same day of the month (``MS``, whatever the day) or
+    all at month ends (``ME``), with a multiple such as ``3MS`` for quarters or ``12MS`` for years;
+    else business days (``B``), if most intervals are one day and weekends are left out; else the
+    widest fixed interval that includes every time.
 
     Args:
-      times: [T], T ≥ 2, ascending without repetition.
+      times: [T], T ≥ 2, strictly increasing.
+
+    Returns:
+      The grid from the first to the last time, and its frequency.
 
     Raises:
       ValueError: if the grid would have more than 10 T points.
@@ -45,7 +48,7 @@ def regular_times(times: pd.DatetimeIndex) -> tuple[pd.DatetimeIndex, str]:
 
 
 def _months(times: pd.DatetimeIndex) -> tuple[pd.DatetimeIndex, str] | None:
-    """The monthly grid, where all times agree in day (or are month ends) and in time of day."""
+    """The monthly grid, if all times agree in day (or are month ends) and in time of day."""
     same_day = len(set(times.day)) == 1
     month_ends = bool((times.day == times.days_in_month).all())
     if not (same_day or month_ends) or len(set(times - times.normalize())) > 1:
@@ -84,17 +87,17 @@ def _fixed_frequency(step: pd.Timedelta, first: pd.Timestamp) -> str:
 
 
 def regular_ticks(ticks: Ticks, show: Callable[[int], str] = str) -> Ticks:
-    """The regular grid of integers through all of ``ticks``, with the widest spacing there is.
+    """The regular grid of integers through all of ``ticks`` with the widest possible spacing.
 
     Args:
-      ticks: [T], T ≥ 2, ascending without repetition.
-      show: how a tick reads in the message.
+      ticks: [T], T ≥ 2, strictly increasing.
+      show: formats a tick for the error message.
 
     Raises:
       ValueError: if the grid would have more than 10 T points.
     """
     gaps = np.diff(ticks)
-    if gaps.min() <= 0:  # 64 bits of nanoseconds overflow
+    if gaps.min() <= 0:  # overflow of 64-bit nanoseconds
         raise ValueError("expected time steps of less than 292 years")
     step = np.gcd.reduce(gaps)
     length = (int(ticks[-1]) - int(ticks[0])) // int(step) + 1
@@ -103,18 +106,18 @@ def regular_ticks(ticks: Ticks, show: Callable[[int], str] = str) -> Ticks:
 
 
 def _check_length(ticks: Ticks, length: int, show: Callable[[int], str]) -> None:
-    """Raise if a grid of this length is too long for its ticks; it has not been made yet."""
+    """Raise if a grid of this length is too long for its ticks, before it is created."""
     if length > GRID_LIMIT * len(ticks):
         odd = _oddest(np.diff(ticks))
         raise ValueError(
             f"expected times on a regular grid with few gaps; {show(ticks[0])}, {show(ticks[1])} "
             f"come first, but {show(ticks[odd + 1])} follows {show(ticks[odd])}, and a grid "
-            f"through all {len(ticks)} has {length} time steps"
+            f"through all {len(ticks)} times has {length} time steps"
         )
 
 
 def _oddest(gaps: Ticks) -> int:
-    """The first gap that is no multiple of the most common one, or else the widest."""
+    """Index of the first gap that is not a multiple of the most common one, else of the widest."""
     sizes, counts = np.unique(gaps, return_counts=True)
     rest = gaps % sizes[np.argmax(counts)]
     return int(np.argmax(rest > 0) if rest.any() else np.argmax(gaps))
@@ -142,14 +145,17 @@ _SEASONS = {
 
 
 def season_of(frequency: str | None) -> int | None:
-    """Length of a season: the day for hours and minutes, the week for days, the year for the rest.
+    """Seasonal period of a frequency: a day for hours and minutes, a week for days, else a year.
 
     ``h`` 24, ``30min`` 48, ``15min`` 96, ``D`` 7, ``B`` 5, ``W`` 52, ``MS`` or ``ME`` 12, ``QS``
-    or ``QE`` 4, ``YS`` or ``YE`` 1; None for others, and where the spacing does not divide the
-    season.
+    or ``QE`` 4, ``YS`` or ``YE`` 1.
 
     Args:
-      frequency: a pandas alias with or without multiple and anchor, as ``2h`` or ``W-SAT``.
+      frequency: a pandas alias with optional multiple and anchor, such as ``2h`` or ``W-SAT``.
+
+    Returns:
+      The period in time steps; None for other frequencies, or if the spacing does not divide the
+      season.
     """
     found = re.fullmatch(r"([0-9]*)([A-Za-z]+)(-.*)?", frequency or "")
     if found is None or found[2] not in _SEASONS:

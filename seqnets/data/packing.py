@@ -1,6 +1,6 @@
-"""Ragged sequences packed several to a row: what wastes least where many are short.
+"""Packing of several ragged sequences into each row, which wastes little if many are short.
 
-Flags say where each starts; `seqnets.recurrence.unroll` takes them as ``reset``.
+Flags mark where each sequence starts; pass them to `seqnets.recurrence.unroll` as ``reset``.
 """
 
 from __future__ import annotations
@@ -21,23 +21,29 @@ __all__ = ["Packed", "PackedBatch", "PackedSource", "pack_sequences"]
 
 
 class Packed(NamedTuple):
-    """Sequences one after the other in rows of one length, padded on the right."""
+    """Sequences concatenated in rows of equal length, padded on the right."""
 
     xs: Shaped[np.ndarray, "B T *D"]
-    """[B, T, ...], zero at padded steps."""
+    """[B, T, ...], zero at padded time steps."""
     mask: Bool[np.ndarray, "B T"]
-    """[B, T] bool, True at real steps."""
+    """[B, T] bool, True at real time steps."""
     reset: Bool[np.ndarray, "B T"]
-    """[B, T] bool, True at the first step of every sequence."""
+    """[B, T] bool, True at the first time step of every sequence."""
     row: Int[np.ndarray, " n"]
-    """[n] int32, the row of each sequence, in the order given."""
+    """[n] int32, the row of each sequence, in the given order."""
     start: Int[np.ndarray, " n"]
-    """[n] int32, the step at which it starts."""
+    """[n] int32, the time step at which each sequence starts."""
     lengths: Int[np.ndarray, " n"]
-    """[n] int32, its steps."""
+    """[n] int32, the length of each sequence."""
 
     def unpack(self, ys: ArrayLike) -> list[Shaped[np.ndarray, "T *D"]]:
-        """Outputs [B, T, ...] as one NumPy array [T_i, ...] a sequence, in the order given.
+        """Split outputs by sequence.
+
+        Args:
+          ys: [B, T, ...].
+
+        Returns:
+          One NumPy array [T_i, ...] per sequence, in the given order.
 
         Raises:
           ValueError: if the first axes of ``ys`` are not [B, T].
@@ -52,22 +58,25 @@ class Packed(NamedTuple):
 def pack_sequences(
     sequences: Sequence[ArrayLike], length: int, *, rows: int | None = None
 ) -> Packed:
-    """Pack ragged sequences into few rows of ``length`` time steps, first-fit decreasing.
+    """Pack ragged sequences into few rows of ``length`` time steps, by first-fit decreasing.
 
-    The longest sequences are placed first, each in the first row with room for it, which takes
-    at most 11/9 · n + 6/9 rows where n would do. Where they go depends on the lengths alone: what
-    goes with their steps, packed by the same call, lies at the same places.
+    The longest sequences are placed first, each in the first row with room for it. This takes at
+    most 11/9 · n + 6/9 rows if n would suffice. The placement depends only on the lengths, so other
+    sequences of the same lengths, such as targets, are placed identically.
 
     Args:
-      sequences: at least one array [T_i, ...], T_i ≤ length, alike in dtype and all other axes.
+      sequences: at least one array [T_i, ...], T_i ≤ length, of equal dtype and equal other axes.
       length: time steps T of the rows.
-      rows: number of rows B, those not needed being empty, so that all batches have one shape;
+      rows: number of rows B, of which unused ones are empty, so that all batches have one shape;
         None for as many as are needed.
 
+    Returns:
+      The packed rows [B, T, ...], with the place of each sequence.
+
     Raises:
-      ValueError: if there is no sequence, one is a scalar, differs in shape from the first or is
-        longer than ``length``, ``length`` is below 1, or ``rows`` do not hold them.
-      TypeError: if the sequences are not of numbers or bools, or differ in dtype.
+      ValueError: if there is no sequence, one is a scalar, differs in shape from the first, or is
+        longer than ``length``, ``length`` is below 1, or ``rows`` is too small.
+      TypeError: if the sequences are not numbers or bools, or differ in dtype.
 
     Example:
       >>> import numpy as np
@@ -101,7 +110,7 @@ def pack_sequences(
 def _first_fit_decreasing(
     lengths: NDArray[np.int32], steps: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Row and first step of each sequence."""
+    """Row and first time step of each sequence."""
     used, opened = np.zeros(len(lengths), np.int32), 0
     row, start = np.zeros((2, len(lengths)), np.int32)
     for i in np.argsort(-lengths, kind="stable"):
@@ -127,18 +136,18 @@ class PackedBatch(NamedTuple):
 class PackedSource:
     """Batches of packed rows, in shuffled epochs; batch k is a pure function of (seed, k).
 
-    The sequences are packed once; each epoch shuffles the rows. Every sequence comes once an epoch:
-    the last batch is filled up with empty rows.
+    The sequences are packed once; each epoch shuffles the rows. Every sequence occurs once per
+    epoch: the last batch is filled with empty rows.
 
     Args:
-      sequences: at least one array [T_i, ...], T_i ≤ length, alike in dtype and all other axes.
+      sequences: at least one array [T_i, ...], T_i ≤ length, of equal dtype and equal other axes.
       length: time steps T of the rows.
-      batch_size: rows of a batch B.
-      seed: ≥ 0.
+      batch_size: rows B of a batch.
+      seed: seed of the order, ≥ 0.
 
     Raises:
-      ValueError: those of `pack_sequences`, or if a number is out of range.
-      TypeError: those of `pack_sequences`.
+      ValueError: as for `pack_sequences`, or if a number is out of range.
+      TypeError: as for `pack_sequences`.
     """
 
     def __init__(
@@ -152,16 +161,24 @@ class PackedSource:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in which every sequence comes once."""
+        """Number of batches per epoch."""
         return -(-len(self._rows.xs) // self.batch_size)
 
     @property
     def shapes(self) -> tuple[PackedBatch, ...]:
-        """The one shape of all batches."""
+        """Shapes of the batches; all have the same."""
         return (shapes_of(self.batch(0)),)
 
     def batch(self, k: int, share: Share = WHOLE) -> PackedBatch:
-        """Batch number ``k``, from 0; epochs follow one another without end."""
+        """Return batch ``k``.
+
+        Args:
+          k: number of the batch, from 0; epochs repeat without end.
+          share: which of its rows; all by default.
+
+        Raises:
+          ValueError: if ``k`` is negative.
+        """
         check_range("k", k, 0)
         epoch, place = divmod(k, self.steps_per_epoch)
         order = shuffled(len(self._rows.xs), self.seed, epoch)

@@ -1,4 +1,4 @@
-"""What ragged sequences must have in common."""
+"""Checks of ragged sequences."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["checked_sequences"]
 
 
 def checked_sequences(sequences: Sequence[ArrayLike]) -> list[Shaped[np.ndarray, "T *D"]]:
-    """The sequences as arrays, alike in dtype and all axes but the first.
+    """Convert sequences to arrays and check that only their first axes differ.
 
     Raises:
       ValueError: if there is none, one is a scalar, or one differs in shape from the first.
-      TypeError: if they are not of numbers or bools, or differ in dtype.
+      TypeError: if they are not numbers or bools, or differ in dtype.
     """
     arrays = [np.asarray(one) for one in sequences]
     if not arrays:
@@ -28,12 +28,12 @@ def checked_sequences(sequences: Sequence[ArrayLike]) -> list[Shaped[np.ndarray,
             raise ValueError(f"sequences[{i}]: expected an array [T, ...], got a scalar")
         if one.dtype.kind in "OSUMm" or one.dtype != first.dtype:
             raise TypeError(
-                f"sequences[{i}]: expected numbers or bools, all of one dtype, got {one.dtype} "
-                f"beside {first.dtype}"
+                f"sequences[{i}]: expected numbers or bools of one dtype, got {one.dtype} "
+                f"after {first.dtype}"
             )
         if one.shape[1:] != first.shape[1:]:
             raise ValueError(
-                f"sequences[{i}]: expected axes {first.shape[1:]} after the steps, those of "
+                f"sequences[{i}]: expected axes {first.shape[1:]} after the first, as in "
                 f"sequences[0], got {one.shape[1:]}"
             )
     return arrays

@@ -1,4 +1,4 @@
-"""Series on a regular grid, read from CSV files; their times, and those to come."""
+"""Series on a regular time grid, read from CSV files, and their future times."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ __all__ = [
 ]
 
 MAXIMUM_SERIES_BYTES = 2**29
-"""Files of series of more than 512 MiB, counted after decompression, are refused."""
+"""Series files larger than 512 MiB after decompression are rejected."""
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """One variable over regular times.
+    """A univariate time series on a regular grid.
 
     Attributes:
-      id: name.
+      id: name of the series.
       values: [T] float64, NaN where missing.
-      times: [T] dates in nanoseconds without time zone; None where there are no dates.
-      frequency: pandas alias of the spacing of ``times``, as ``"h"`` or ``"W-SAT"``.
-      ticks: T integers, where times are counted instead (years, numbers of time steps).
+      times: [T] dates in nanoseconds without time zone; None without dates.
+      frequency: pandas alias of the spacing of ``times``, such as ``"h"`` or ``"W-SAT"``.
+      ticks: T integers, if times are integers instead of dates (years, numbers of time steps).
 
     Raises:
-      ValueError: if ``values`` has not one axis, or there are not as many times or ticks.
+      ValueError: if ``values`` is not [T], or the number of times or ticks is not T.
     """
 
     id: str
@@ -57,7 +57,11 @@ class Series:
                 check_shape(name, given, self.values.shape, "one per value")
 
     def split(self, at: int) -> tuple[Series, Series]:
-        """The first ``at`` values, and those after them; below 0, counted from the end."""
+        """Split into two series.
+
+        Args:
+          at: number of values of the first one; if negative, minus that of the second one.
+        """
 
         def part(span: slice) -> Series:
             return replace(
@@ -71,27 +75,27 @@ class Series:
 
 
 def read_series(path: str | os.PathLike[str], shortest: int = 2) -> list[Series]:
-    """Read the series of a CSV file, plain or gzip (told by its content).
+    """Read the series of a CSV file, plain or gzip (detected by content).
 
-    The form is told from header and content, see `seqnets.data.forms`: long (``unique_id, ds,
-    y``), one series a row (as in the M4 competition), columns with times, columns alone. Rows
-    with times are sorted by them, per series. Times between the first and the last that the file
-    leaves out become missing values, so that every series lies on a regular grid.
+    The layout is recognized from header and content: long (``unique_id, ds, y``), one series per
+    row (as in the M4 competition), columns with times, or columns alone. The values of each series
+    are sorted by time. Times missing between the first and the last become missing values, so that
+    every series lies on a regular grid.
 
     Args:
-      path: the file, UTF-8 with commas, after decompression at most 512 MiB, 16 Mi lines and
-        64 Mi cells.
-      shortest: fewest values of a series. A single value has no grid, so no dates can follow it.
+      path: CSV file in UTF-8, separated by commas; after decompression at most 512 MiB, 16 Mi
+        lines, and 64 Mi cells.
+      shortest: minimum number of values of a series. A single value has no grid, so it cannot be
+        followed by dates.
 
     Returns:
-      At least one series, in order of appearance, each with a value that is not missing.
+      At least one series, in order of appearance, each with at least one value that is not missing.
 
     Raises:
-      DataError: if the file cannot be read; has no rows or rows of different length; has a cell
-        that is neither a number of at most 1e150 in size nor missing, or not a time where one
-        belongs; if a time comes twice in a series, or the times lie on no regular grid of at most
-        ten times as many times; if a series has fewer than ``shortest`` values, or none that is not
-        missing.
+      DataError: if the file cannot be read; has no rows or rows of different lengths; has an
+        invalid time, or a value that is neither missing nor a number within ±1e150; or if a series
+        has a time twice, has no regular grid of at most ten points per value, has fewer than
+        ``shortest`` values, or has only missing values.
     """
     name = os.fspath(path)
     found = written_series(name, MAXIMUM_SERIES_BYTES)
@@ -99,15 +103,15 @@ def read_series(path: str | os.PathLike[str], shortest: int = 2) -> list[Series]
 
 
 def on_grid(where: str, written: Written, shortest: int) -> Series:
-    """Order the values by time, and put NaN where the regular grid has no value.
+    """Sort the values by time, and insert NaN where the regular grid has no value.
 
     Args:
-      where: what begins the messages, as the name of the file.
-      written: the series.
-      shortest: fewest values that it may have.
+      where: beginning of the error messages, such as the name of the file.
+      written: the series as written in a file.
+      shortest: minimum number of values.
 
     Raises:
-      DataError: if a time comes twice, the times lie on no grid, there are fewer values than
+      DataError: if a time occurs twice, the times do not lie on a grid, there are fewer values than
         ``shortest``, or all are missing.
     """
     label = f"{where}: series {shown(written.id)}"
@@ -136,10 +140,10 @@ def on_grid(where: str, written: Written, shortest: int) -> Series:
 
 
 def _in_order(label: str, written: Written, times: Times) -> tuple[Times, Float[np.ndarray, " T"]]:
-    """Times ascending and the values with them.
+    """Times and values, sorted by time.
 
     Raises:
-      DataError: if a time comes twice.
+      DataError: if a time occurs twice.
     """
     ticks = np.asarray(times).astype(np.int64)
     order = np.argsort(ticks, kind="stable")
@@ -148,7 +152,7 @@ def _in_order(label: str, written: Written, times: Times) -> tuple[Times, Float[
         pair = order[twice[0] : twice[0] + 2]
         first, second = (written.places[i] for i in pair)
         raise DataError(
-            f"{label}: the time {times[pair[0]]} comes twice, "
+            f"{label}: the time {times[pair[0]]} occurs twice, "
             f"on {written.unit} {first} and {second}"
         )
     return times[order], written.values[order]
@@ -163,15 +167,19 @@ def _filled(
 
 
 def future_times(series: Series, horizon: int) -> pd.DatetimeIndex | Int[np.ndarray, " H"]:
-    """The ``horizon`` times after the end of a series.
+    """The next times after the end of a series.
+
+    Args:
+      series: the series.
+      horizon: number of times H, ≥ 1.
 
     Returns:
       [H] dates that continue the grid of the series; integers that continue its ``ticks``; or
-      T + 1, T + 2, ... where it has neither.
+      T + 1, T + 2, ... if it has neither.
 
     Raises:
       ValueError: if ``horizon`` is below 1, if a series with dates has no frequency, or if the
-        dates would leave the range that 64 bits of nanoseconds can hold.
+        dates exceed the range of 64-bit nanoseconds.
     """
     check_range("horizon", horizon, 1)
     if series.times is None:

@@ -1,4 +1,4 @@
-"""Orders that depend on a seed alone."""
+"""Random orders that depend only on a seed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ __all__ = ["shuffled"]
 
 @functools.lru_cache(maxsize=16)
 def shuffled(number: int, *seed: int) -> Int[np.ndarray, " n"]:
-    """Return 0 to ``number - 1`` in random order, a pure function of the arguments; read-only.
+    """Return a random permutation of 0 to ``number - 1``, a pure function of the arguments.
 
-    The last orders are kept, since all batches of an epoch ask for the same ones.
+    Recent orders are cached, since all batches of an epoch use the same ones.
 
     Args:
       number: n ≥ 0.
-      seed: one or more integers ≥ 0. NumPy draws the same from [s, e] and from [s, e, 0], so
-        orders that must be independent of each other differ in more than zeros at the end.
+      seed: one or more integers ≥ 0. NumPy draws the same numbers from [s, e] and [s, e, 0], so
+        the seeds of independent orders must differ in more than zeros at the end.
+
+    Returns:
+      [n] read-only integers.
     """
     order = np.random.default_rng(list(seed)).permutation(number)
     order.flags.writeable = False

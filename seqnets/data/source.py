@@ -1,4 +1,4 @@
-"""Sources of batches, and which part of their rows is asked for."""
+"""Sources of batches, and shares of their rows."""
 
 from __future__ import annotations
 
@@ -15,15 +15,20 @@ __all__ = ["WHOLE", "ArraySource", "Share", "Source", "rows_of", "shapes_of"]
 
 
 class Share(NamedTuple):
-    """One of several equal parts of the rows of every batch: what one process asks for."""
+    """One of several equal parts of the rows of every batch, for one process."""
 
     index: int = 0  # type: ignore[assignment]
-    """Which part, from 0."""
+    """Index of the part, from 0."""
     count: int = 1  # type: ignore[assignment]
     """Number of parts."""
 
     def rows(self, number: int) -> slice:
-        """Which rows of a batch of ``number``; the last part may reach beyond them."""
+        """Return the slice of the rows of this part.
+
+        Args:
+          number: rows of the whole batch. If ``count`` does not divide it, the last slices exceed
+            the batch.
+        """
         each = -(-number // self.count)
         return slice(self.index * each, (self.index + 1) * each)
 
@@ -33,11 +38,11 @@ WHOLE = Share()
 
 
 class Source(Protocol):
-    """Batches by number, without end: what `seqnets.training.train` trains on.
+    """Numbered batches without end, for `seqnets.training.train`.
 
-    A batch is a pytree of host arrays with rows first. It is a pure function of a seed and its
-    number, and the share of a batch is a part of its rows; so a run can resume anywhere, and its
-    result does not depend on the number of devices or processes.
+    A batch is a pytree of host arrays [B, ...]. It must be a pure function of its number (and the
+    source's seed), and a share of it must be a slice of its rows. Then a run can resume anywhere,
+    and its result does not depend on the number of devices or processes.
     """
 
     @property
@@ -46,24 +51,29 @@ class Source(Protocol):
         ...
 
     def batch(self, k: int, share: Share = WHOLE) -> PyTree:
-        """The rows of a share of batch number ``k``, from 0."""
+        """Return the rows of a share of a batch.
+
+        Args:
+          k: number of the batch, from 0.
+          share: which of its rows; all by default.
+        """
         ...
 
 
 class ArraySource:
     """Rows of arrays in memory, in shuffled epochs; batch k is a pure function of (seed, k).
 
-    Each epoch draws an order of its own and cuts it into batches; what is left over at its end,
-    fewer rows than a batch, is not seen in that epoch.
+    Each epoch shuffles the rows and splits them into batches; the n mod B rows left at its end are
+    not used in that epoch.
 
     Args:
       arrays: pytree of arrays [n, ...].
-      batch_size: rows of a batch B.
-      seed: ≥ 0.
+      batch_size: rows B of a batch, ≤ n.
+      seed: seed of the order, ≥ 0.
 
     Raises:
-      ValueError: if the arrays have unequal numbers of rows, fewer than B, or a number is out of
-        range.
+      ValueError: if the arrays have different numbers of rows or fewer than B, or a number is out
+        of range.
 
     Example:
       >>> source = ArraySource({"x": np.arange(6), "y": np.arange(6) ** 2}, batch_size=2, seed=0)
@@ -78,7 +88,7 @@ class ArraySource:
         self._arrays = jax.tree.map(np.asarray, arrays)
         shapes = [np.shape(x) for x in jax.tree.leaves(self._arrays)]
         if len({shape[:1] for shape in shapes}) != 1 or not shapes[0]:
-            raise ValueError(f"arrays: expected one number of rows, got the shapes {shapes}")
+            raise ValueError(f"arrays: expected equal numbers of rows, got the shapes {shapes}")
         self._rows: int = shapes[0][0]
         if self._rows < batch_size:
             raise ValueError(
@@ -88,16 +98,24 @@ class ArraySource:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches of one epoch."""
+        """Number of batches per epoch."""
         return self._rows // self.batch_size
 
     @property
     def shapes(self) -> tuple[PyTree, ...]:
-        """One shape."""
+        """Shapes of the batches; all have the same."""
         return (shapes_of(self.batch(0)),)
 
     def batch(self, k: int, share: Share = WHOLE) -> PyTree:
-        """Rows of batch number ``k``."""
+        """Return batch ``k``.
+
+        Args:
+          k: number of the batch, from 0; epochs repeat without end.
+          share: which of its rows; all by default.
+
+        Raises:
+          ValueError: if ``k`` is negative.
+        """
         check_range("k", k, 0)
         epoch, place = divmod(k, self.steps_per_epoch)
         order = shuffled(self._rows, self.seed, epoch)
@@ -106,11 +124,14 @@ class ArraySource:
 
 
 def rows_of(tree: PyTree, rows: slice) -> PyTree:
-    """Rows of host arrays [B, ...]; rows of zeros where there are none.
+    """Slice the rows of host arrays, with zeros for rows beyond the last.
 
     Args:
-      tree: pytree of host arrays.
-      rows: which rows, with both ends.
+      tree: pytree of host arrays [B, ...].
+      rows: slice with start and stop, which may exceed B.
+
+    Returns:
+      The pytree with leaves [stop - start, ...].
     """
 
     def take(x: Any) -> Any:
@@ -122,5 +143,12 @@ def rows_of(tree: PyTree, rows: slice) -> PyTree:
 
 
 def shapes_of(batch: PyTree) -> PyTree:
-    """Shapes and dtypes of a batch, for `Source.shapes`."""
+    """Shapes and dtypes of a batch, for `Source.shapes`.
+
+    Args:
+      batch: pytree of arrays.
+
+    Returns:
+      The pytree with a `jax.ShapeDtypeStruct` for each array.
+    """
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)

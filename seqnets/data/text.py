@@ -1,4 +1,4 @@
-"""Text files, and streams of tokens whose state carries on from batch to batch."""
+"""Text files, and token streams for training with state carried from batch to batch."""
 
 from __future__ import annotations
 
@@ -31,32 +31,38 @@ __all__ = [
 
 
 class TextSplit(NamedTuple):
-    """A text to learn from and one to measure on."""
+    """A text for training and a text for validation."""
 
     train: str
     validation: str
 
 
 class Excerpt(NamedTuple):
-    """A span of a row of tokens, and where in it it lies: what one of several processes holds."""
+    """A contiguous part of a token sequence, as held by one of several processes."""
 
     tokens: Int[np.ndarray, " n"]
-    """[m] int."""
+    """[m] int, the tokens of the part."""
     first: int
-    """Position of the first of them in the whole."""
+    """Position of the part's first token in the whole sequence."""
     size: int
-    """Number of tokens in the whole."""
+    """Number of tokens in the whole sequence."""
 
     @classmethod
     def of(cls, tokens: Int[np.ndarray, " n"]) -> Excerpt:
-        """The whole."""
+        """The excerpt that consists of the whole sequence."""
         return cls(tokens, 0, np.size(tokens))
 
     def at(self, positions: Int[np.ndarray, "*S"]) -> Int[np.ndarray, "*S"]:
-        """The tokens at positions in the whole, in their shape.
+        """Look up tokens.
+
+        Args:
+          positions: positions in the whole sequence, of any shape.
+
+        Returns:
+          The tokens, in the shape of ``positions``.
 
         Raises:
-          IndexError: if one of them is not in the excerpt.
+          IndexError: if a position is not in the excerpt.
         """
         within = positions - self.first
         outside = positions[(within < 0) | (within >= len(self.tokens))]
@@ -74,33 +80,36 @@ class TextBatch(NamedTuple):
     targets: Int[np.ndarray, "B T"]
     """[B, T] int32."""
     reset: Bool[np.ndarray, "B T"]
-    """[B, T] bool, True where a stream starts anew and the state before is none of it."""
+    """[B, T] bool, True where a stream restarts and the recurrent state must be reset."""
 
 
 class EvaluationBatch(NamedTuple):
-    """A chunk of an evaluation; padded steps hold token 0 and count nothing."""
+    """A chunk of an evaluation; padded time steps hold token 0 and must not count."""
 
     inputs: Int[np.ndarray, "B T"]
-    """[rows, T] int32."""
+    """[B, T] int32."""
     targets: Int[np.ndarray, "B T"]
-    """[rows, T] int32."""
+    """[B, T] int32."""
     mask: Bool[np.ndarray, "B T"]
-    """[rows, T] bool, True at real predictions."""
+    """[B, T] bool, True at real predictions."""
 
 
 def read_texts(paths: Sequence[str | os.PathLike[str]]) -> str:
-    """Read UTF-8 files, plain or gzip (told by their content), joined without a separator.
+    """Read UTF-8 files, plain or gzip (detected by content), joined without a separator.
 
-    Line ends are kept as they are.
+    Line endings are kept.
 
     Args:
-      paths: one file or more, in the order wanted.
+      paths: one or more files, in order.
+
+    Returns:
+      The joined text.
 
     Raises:
-      TypeError: if ``paths`` is one name instead of a sequence of them.
+      TypeError: if ``paths`` is a single name instead of a sequence of names.
       ValueError: if ``paths`` is empty.
-      DataError: if a file cannot be read, is empty or is not UTF-8, or if all of them together
-        hold more than 2 GiB.
+      DataError: if a file cannot be read, is empty, or is not UTF-8, or if all files together
+        exceed 2 GiB.
     """
     if isinstance(paths, str | bytes | os.PathLike):
         raise TypeError(f"paths: expected a sequence of file names, got one: {paths!r}")
@@ -115,12 +124,15 @@ def read_texts(paths: Sequence[str | os.PathLike[str]]) -> str:
 
 
 def split_tail(text: str, fraction: float) -> TextSplit:
-    """Cut off the last ``fraction`` of the characters for validation.
+    """Split off the last ``fraction`` of the characters for validation.
 
     Args:
       text: at least 2 characters.
       fraction: in (0, 1); the validation part gets ``round(fraction · len(text))`` characters,
-        and each part at least one.
+        but each part gets at least one.
+
+    Returns:
+      The training part and the validation part.
 
     Raises:
       ValueError: if ``fraction`` is out of range.
@@ -134,29 +146,28 @@ def split_tail(text: str, fraction: float) -> TextSplit:
 
 
 class TextStream:
-    """Contiguous streams for truncated back-propagation; batch k is a pure function of (seed, k).
+    """Contiguous streams for truncated backpropagation; batch k is a pure function of (seed, k).
 
-    An epoch lays B equal stretches end to end over the tokens and reads each in chunks of T;
-    row b of batch k + 1 goes on where row b of batch k ended. Each epoch starts at an offset of
-    its own, drawn from (seed, epoch) out of at least T values where the tokens allow it, so that
-    the cuts between chunks and between rows fall elsewhere each time. Within an epoch no
-    prediction comes twice; fewer than (B + 1) · T at the two ends are left out.
+    An epoch divides the tokens into B equal stretches and reads each in chunks of T: row b of batch
+    k + 1 continues where row b of batch k ended. Each epoch starts at a random offset, drawn from
+    (seed, epoch) among at least T values if there are enough tokens, so that the boundaries of
+    chunks and rows differ between epochs. No prediction occurs twice in an epoch; fewer than
+    (B + 1) · T predictions at both ends are left out.
 
-    A model that has only ever been trained on carried states may fail where a text begins, with
-    the initial one. So each row of a batch begins from it with a small probability, drawn from
-    (seed, k).
+    A model trained only on carried states may fail at the beginning of a text, where the state is
+    the initial one. Therefore, each row of a batch starts from the initial state with a small
+    probability, drawn from (seed, k).
 
     Args:
-      tokens: [n] int, or what is at hand of them.
-      batch_size: streams B.
-      chunk_length: time steps T of a batch, between truncations of the gradient.
-      seed: ≥ 0, what the offsets depend on beside the epoch.
-      fresh_starts: in [0, 1], the probability with which a row of a batch begins from the initial
-        state.
+      tokens: [n] int, or an excerpt of them.
+      batch_size: number of streams B.
+      chunk_length: time steps T of a batch, after which the gradient is truncated.
+      seed: seed of the offsets and fresh starts, ≥ 0.
+      fresh_starts: probability that a row of a batch starts from the initial state, in [0, 1].
 
     Raises:
       TypeError: if ``tokens`` are not integers.
-      ValueError: if ``tokens`` has not one axis, or a number is out of range.
+      ValueError: if ``tokens`` is not [n], or a number is out of range.
       DataError: if there are fewer than B · T + 1 tokens.
     """
 
@@ -187,28 +198,28 @@ class TextStream:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches before the streams start anew: (n − T) / (B · T) rounded down, at least 1."""
+        """Number of batches per epoch: (n − T) / (B · T) rounded down, at least 1."""
         return _steps_per_epoch(self._tokens.size, self.batch_size, self.chunk_length)
 
     @property
     def shapes(self) -> tuple[TextBatch, ...]:
-        """The one shape of all batches."""
+        """Shapes of the batches; all have the same."""
         tokens: Any = jax.ShapeDtypeStruct((self.batch_size, self.chunk_length), np.int32)
         return (TextBatch(tokens, tokens, jax.ShapeDtypeStruct(tokens.shape, np.bool_)),)  # type: ignore[arg-type]
 
     def batch(self, k: int, share: Share = WHOLE) -> TextBatch:
-        """Return batch number ``k``, from 0; epochs follow one another without end.
+        """Return batch ``k``.
 
-        ``reset`` is True at the first step of each epoch's first batch and of rows that begin from
-        the initial state, else False.
+        ``reset`` is True at the first time step of each epoch's first batch, and of rows that start
+        from the initial state.
 
         Args:
-          k: number of the batch.
-          share: which of its B rows; their `training_span` must be at hand.
+          k: number of the batch, from 0; epochs repeat without end.
+          share: which of its B rows; an excerpt must contain their `training_span`.
 
         Raises:
           ValueError: if ``k`` is negative.
-          IndexError: if what is at hand of the tokens does not reach.
+          IndexError: if an excerpt does not contain the tokens needed.
         """
         check_range("k", k, 0)
         epoch, chunk = divmod(k, self.steps_per_epoch)
@@ -221,7 +232,7 @@ class TextStream:
         return TextBatch(read[:, :-1], read[:, 1:], reset)
 
     def _fresh(self, k: int) -> NDArray[np.bool_]:
-        """[B] which rows of batch ``k`` begin from the initial state."""
+        """[B] which rows of batch ``k`` start from the initial state."""
         draws = np.random.default_rng([self.seed, k, 1]).random(self.batch_size)
         return draws < self.fresh_starts
 
@@ -232,16 +243,16 @@ class TextStream:
 
 
 def training_span(size: int, batch_size: int, chunk_length: int, rows: slice) -> slice:
-    """Which of ``size`` tokens some rows of a `TextStream` read, in any epoch.
+    """The span of tokens that some rows of a `TextStream` read, in any epoch.
 
     Args:
-      size: tokens n.
-      batch_size: streams B.
+      size: number of tokens n.
+      batch_size: number of streams B.
       chunk_length: time steps T of a batch.
-      rows: which of the B rows, with both ends.
+      rows: slice of the B rows, with start and stop.
 
     Returns:
-      The span of their positions.
+      Slice of positions in the whole sequence.
     """
     stretch = _steps_per_epoch(size, batch_size, chunk_length) * chunk_length
     spare = _spare(size, batch_size, chunk_length)
@@ -253,7 +264,7 @@ def _steps_per_epoch(size: int, batch_size: int, chunk_length: int) -> int:
 
 
 def _spare(size: int, batch_size: int, chunk_length: int) -> int:
-    """How far the first stretch of an epoch may begin from the first token."""
+    """Largest offset at which the first stretch of an epoch may start."""
     return size - 1 - batch_size * _steps_per_epoch(size, batch_size, chunk_length) * chunk_length
 
 
@@ -263,25 +274,28 @@ def evaluation_batches(
     chunk_length: int,
     share: slice | None = None,
 ) -> list[EvaluationBatch]:
-    """Cover each of the n − 1 predictions of the next token exactly once.
+    """Make batches that contain each of the n − 1 next-token predictions exactly once.
 
-    The predictions are cut into ``rows`` contiguous stretches, the last ones shorter or empty,
-    and these into chunks of ``chunk_length``; row r of a batch goes on where row r of the one
-    before ended. Only a row's first prediction comes without a past, so one row measures exactly.
-    All batches have one shape, and one compiled program serves them.
+    The predictions are split into ``rows`` contiguous stretches, of which the last may be shorter
+    or empty, and these into chunks of ``chunk_length``: row r of a batch continues where row r of
+    the previous batch ended. Each row starts without context, so a single row is exact. All batches
+    have the same shape, so one compiled program suffices.
 
     Args:
-      tokens: [n] int, n ≥ 2, or what is at hand of them.
-      rows: stretches.
+      tokens: [n] int, n ≥ 2, or an excerpt of them.
+      rows: number of stretches B.
       chunk_length: time steps T of a chunk.
-      share: which rows, None for all; their `evaluation_span` must be at hand. Rows beyond the
-        last are empty.
+      share: slice of the rows, None for all; an excerpt must contain their `evaluation_span`. Rows
+        beyond the last are empty.
+
+    Returns:
+      The batches, in order.
 
     Raises:
       TypeError: if ``tokens`` are not integers.
-      ValueError: if ``tokens`` has not one axis, or ``rows`` or ``chunk_length`` is below 1.
+      ValueError: if ``tokens`` is not [n], or ``rows`` or ``chunk_length`` is below 1.
       DataError: if there are fewer than 2 tokens.
-      IndexError: if what is at hand of the tokens does not reach.
+      IndexError: if an excerpt does not contain the tokens needed.
     """
     check_range("rows", rows, 1)
     check_range("chunk_length", chunk_length, 1)
@@ -304,15 +318,15 @@ def evaluation_batches(
 
 
 def evaluation_span(size: int, rows: int, share: slice) -> slice:
-    """Which of ``size`` tokens a share of the rows of `evaluation_batches` reads.
+    """The span of tokens that some rows of `evaluation_batches` read.
 
     Args:
-      size: tokens n, at least 2.
-      rows: stretches.
-      share: which rows, with both ends; it may reach beyond them.
+      size: number of tokens n ≥ 2.
+      rows: number of stretches B.
+      share: slice of the rows, with start and stop, which may exceed B.
 
     Returns:
-      The span of their positions, at least one.
+      Slice of at least one position in the whole sequence.
     """
     stretch = -(-(size - 1) // rows)
     start, stop = (min(stretch * row, size - 1) for row in (share.start, share.stop))

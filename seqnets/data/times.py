@@ -1,4 +1,4 @@
-"""Times as files write them: integers, or dates in ISO 8601 and the common forms."""
+"""Parse times in files: integers, or dates in ISO 8601 and other common formats."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ _NAMED_DAYS = ("%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B 
 _MONTHS = ("%b %Y", "%B %Y", "%b-%Y", "%b-%y", "%Y %b", "%Y-%b", "%m/%Y")
 _CLOCKS = ("", " %H:%M", " %H:%M:%S")
 FORMATS = (*(day + clock for day in (*_DAYS, *_NAMED_DAYS) for clock in _CLOCKS), *_MONTHS)
-"""Tried in this order where the times are not ISO 8601."""
+"""Formats tried in this order if the times are not ISO 8601."""
 
-EXPECTED = "a date as 2024-01-31 or 2024-01-31 23:00, or an integer"
+EXPECTED = "a date such as 2024-01-31 or 2024-01-31 23:00, or an integer"
 
 
 def parse_times(cells: Cells) -> pd.DatetimeIndex | Int[np.ndarray, " n"]:
     """Parse a column of times: all integers, or all dates of one format.
 
     Dates are ISO 8601 (``2024-01``, ``2024-01-31``, ``2024-01-31T23:00:00+02:00``), eight
-    digits, quarters (``2024Q1``), or one of `FORMATS`. A time with an offset becomes UTC.
+    digits, quarters (``2024Q1``), or one of `FORMATS`. Times with an offset are converted to UTC.
 
     Returns:
-      Dates in nanoseconds without time zone, or integers (as years or numbers of time steps).
+      Dates in nanoseconds without time zone, or integers (such as years).
 
     Raises:
-      DataError: at the first cell that is no such time; if day and month cannot be told apart;
-        or if a date lies outside the years 1678 to 2261.
+      DataError: at the first cell that is not such a time; if day and month are ambiguous; or if a
+        date is outside the years 1678 to 2261.
     """
     dates = _dates(cells.texts)
     if len(dates) == 1:
@@ -44,7 +44,7 @@ def parse_times(cells: Cells) -> pd.DatetimeIndex | Int[np.ndarray, " n"]:
         raise cells.wrong(0, "an unambiguous date (write year-month-day)")
     if all(map(_is_integer, cells.texts)):
         return np.array([int(cell) for cell in cells.texts], np.int64)
-    # The longest beginning that can be read ends before the cell to blame.
+    # The longest readable prefix ends just before the invalid cell.
     wrong = bisect.bisect_left(
         range(1, len(cells.texts) + 1), True, key=lambda n: not _readable(cells.texts[:n])
     )
@@ -52,7 +52,7 @@ def parse_times(cells: Cells) -> pd.DatetimeIndex | Int[np.ndarray, " n"]:
 
 
 def is_time(cell: str) -> bool:
-    """Return whether ``cell`` is a date, which a plain number is not unless it is 20240131."""
+    """Return whether ``cell`` is a date; a plain number is one only if it is like 20240131."""
     return bool(_dates([cell]))
 
 
@@ -65,10 +65,10 @@ def _is_integer(cell: str) -> bool:
 
 
 def _dates(cells: Sequence[str]) -> list[pd.DatetimeIndex]:
-    """The different readings of ``cells`` as dates: none, one, or two of day and month."""
+    """The distinct readings of ``cells`` as dates: none, one, or two if day/month is ambiguous."""
     if all(re.fullmatch("[0-9]{8}", cell) for cell in cells):
         return _readings(cells, ["%Y%m%d"])
-    # Without a digit stand words that pandas takes for dates, as "now"; a number is no date.
+    # pandas accepts words such as "now" as dates, and a number is not a date.
     if any(re.search("[0-9]", cell) is None or is_number(cell) for cell in set(cells)):
         return []
     return (

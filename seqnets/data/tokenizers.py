@@ -1,4 +1,4 @@
-"""Tokenizers: text to integer ids and back, by bytes or by characters."""
+"""Tokenizers: convert text to integer ids and back, by bytes or by characters."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 MAXIMUM_BYTES = 2**24
-"""A file of all characters there are, each written as an escape, has fewer."""
+"""Larger than a file of all Unicode characters, each written as an escape."""
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 
@@ -36,25 +36,25 @@ LINE_BREAK = "\n"
 
 
 class Unseen(NamedTuple):
-    """What of a text did not occur in the text that a tokenizer was made from."""
+    """Characters of a text that did not occur in the text that a tokenizer was made from."""
 
     characters: str
-    """The distinct ones, in ascending order."""
+    """The distinct unseen characters, in ascending order."""
     share: float
-    """Their share of all characters of the text, from 0 to 1."""
+    """Their fraction of all characters of the text, in [0, 1]."""
 
 
 class Tokenizer(Protocol):
-    """Text to ids in ``[0, size)`` and back."""
+    """Converts text to ids in ``[0, size)`` and back."""
 
     @property
     def size(self) -> int:
-        """V, the number of different ids."""
+        """Vocabulary size V."""
         ...
 
     @property
     def beginning(self) -> int:
-        """The id that stands before a text that has nothing before it: that of a line break."""
+        """The id that precedes the beginning of a text: a line break."""
         ...
 
     def encode(self, text: str) -> Int[np.ndarray, " T"]:
@@ -66,25 +66,25 @@ class Tokenizer(Protocol):
         ...
 
     def unseen(self, text: str) -> Unseen:
-        """Return which characters of ``text`` a model has never met in training."""
+        """Return which characters of ``text`` did not occur in training."""
         ...
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe the tokenizer in JSON's types, for `tokenizer_from_dict`."""
+        """Describe the tokenizer in JSON types, for `tokenizer_from_dict`."""
         ...
 
 
 @dataclass(frozen=True)
 class ByteTokenizer:
-    """The 256 bytes of UTF-8: every text has ids, and nothing needs to be learnt.
+    """Tokenize text into UTF-8 bytes: 256 ids for any text, without a learned vocabulary.
 
-    Bytes that are not UTF-8, as a cut in the middle of a character leaves them, are decoded to
-    U+FFFD. A character with a byte that did not occur in training keeps its ids; a model reads
-    them as tokens that it was never trained on, and counts them as such in what it measures.
+    Invalid UTF-8, such as part of a character, is decoded to U+FFFD. Bytes that did not occur in
+    training keep their ids; to a model they are tokens on which it was never trained, and
+    evaluations count them as such.
 
     Args:
-      seen: the bytes that occurred in training, in ascending order, for `unseen`; None if that is
-        not known. The ids do not depend on them.
+      seen: bytes that occurred in training, in ascending order, for `unseen`; None if unknown. The
+        ids do not depend on them.
 
     Raises:
       ValueError: if ``seen`` is not ascending within [0, 256).
@@ -103,7 +103,7 @@ class ByteTokenizer:
 
     @classmethod
     def from_text(cls, text: str) -> ByteTokenizer:
-        """Remember the bytes of ``text``, for `unseen`.
+        """Make a tokenizer that records the bytes of ``text``, for `unseen`.
 
         Raises:
           ValueError: if ``text`` holds a lone surrogate, which has no UTF-8 form.
@@ -133,7 +133,7 @@ class ByteTokenizer:
 
         Raises:
           TypeError: if ``ids`` are not integers.
-          ValueError: if they are not one axis of values in [0, 256).
+          ValueError: if ``ids`` is not [T] or has values outside [0, 256).
         """
         return _checked_ids(ids, self.size).astype(np.uint8).tobytes().decode("utf-8", "replace")
 
@@ -143,23 +143,22 @@ class ByteTokenizer:
         return _unseen(text, lambda character: known.issuperset(_encoded(character, "utf-8")))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return ``{"kind": "bytes"}``, and ``"seen"`` where it is known."""
+        """Return ``{"kind": "bytes"}``, with ``"seen"`` if known."""
         return {"kind": "bytes"} | ({} if self.seen is None else {"seen": list(self.seen)})
 
 
 @dataclass(frozen=True)
 class CharacterTokenizer:
-    """The characters of a text, sorted; id 0 stands for every other one and reads U+FFFD.
+    """Tokenize text into characters of a vocabulary; all others get id 0, decoded to U+FFFD.
 
-    The text that a model is trained on holds no other ones where the tokenizer was made from it:
-    the model reads id 0 as a token that it was never trained on, expects it nowhere, and counts it
-    as such in what it measures.
+    Text from which the vocabulary was made contains no other characters. To a model trained on it,
+    id 0 is a token on which it was never trained, and evaluations count it as such.
 
     Args:
       characters: distinct characters in ascending order; the id of ``characters[i]`` is i + 1.
 
     Raises:
-      ValueError: if ``characters`` is empty, unsorted or holds a character twice.
+      ValueError: if ``characters`` is empty, unsorted, or contains a character twice.
 
     Example:
       >>> tokenizer = CharacterTokenizer.from_text("banana")
@@ -179,7 +178,7 @@ class CharacterTokenizer:
 
     @classmethod
     def from_text(cls, text: str) -> CharacterTokenizer:
-        """Take the vocabulary from all of ``text``.
+        """Make a tokenizer whose vocabulary is all characters of ``text``.
 
         Raises:
           ValueError: if ``text`` is empty.
@@ -190,24 +189,24 @@ class CharacterTokenizer:
 
     @property
     def size(self) -> int:
-        """The number of characters, and one for the unknown."""
+        """The number of characters, plus 1 for unknown ones."""
         return len(self.characters) + 1
 
     @property
     def beginning(self) -> int:
-        """The id of a line break; where there is none, of the first character, often a space."""
+        """The id of a line break or, if there is none, of the first character, often a space."""
         return max(self.characters.find(LINE_BREAK), 0) + 1
 
     @cached_property
     def _table(self) -> NDArray[np.int32]:
-        """Code point to id, up to the largest known one, then one 0 for all beyond."""
+        """Id of each code point up to the largest known one, then a 0 for all larger ones."""
         points = _code_points(self.characters)
         table = np.zeros(int(points[-1]) + 2, np.int32)
         table[points] = np.arange(1, self.size, dtype=np.int32)
         return table
 
     def encode(self, text: str) -> Int[np.ndarray, " T"]:
-        """Return the id of every character, 0 where the vocabulary does not have it."""
+        """Return the id of every character, 0 for those outside the vocabulary."""
         last = np.uint32(self._table.size - 1)
         return self._table[np.minimum(_code_points(text), last)]
 
@@ -216,13 +215,13 @@ class CharacterTokenizer:
 
         Raises:
           TypeError: if ``ids`` are not integers.
-          ValueError: if they are not one axis of values in [0, size).
+          ValueError: if ``ids`` is not [T] or has values outside [0, size).
         """
         points = _code_points(UNKNOWN + self.characters)[_checked_ids(ids, self.size)]
         return points.tobytes().decode("utf-32-le", "surrogatepass")
 
     def unseen(self, text: str) -> Unseen:
-        """Return which characters of ``text`` the vocabulary does not have."""
+        """Return which characters of ``text`` are not in the vocabulary."""
         return _unseen(text, set(self.characters).__contains__)
 
     def to_dict(self) -> dict[str, Any]:
@@ -231,7 +230,14 @@ class CharacterTokenizer:
 
 
 def tokenizer_from_dict(description: Mapping[str, Any]) -> ByteTokenizer | CharacterTokenizer:
-    """Rebuild a tokenizer from what its ``to_dict`` returned.
+    """Rebuild a tokenizer from the result of its ``to_dict``.
+
+    Args:
+      description: ``{"kind": "bytes"}``, with the list ``"seen"`` or without it; or
+        ``{"kind": "characters", "characters": ...}``.
+
+    Returns:
+      An equal tokenizer.
 
     Raises:
       ValueError: if the kind is unknown, a key is missing or superfluous, or a value is wrong.
@@ -264,7 +270,7 @@ def _bytes_of(seen: Any) -> tuple[int, ...]:
 
 
 def read_tokenizer(path: str | os.PathLike[str]) -> ByteTokenizer | CharacterTokenizer:
-    """Read a tokenizer from a JSON file of what its ``to_dict`` returned.
+    """Read a tokenizer from a JSON file with the result of its ``to_dict``.
 
     Raises:
       DataError: if the file cannot be read, is larger than 16 MiB, or describes no tokenizer.
@@ -288,7 +294,7 @@ def _encoded(text: str, encoding: str) -> bytes:
 
 
 def _unseen(text: str, known: Callable[[str], bool]) -> Unseen:
-    """The characters of ``text`` that are not known, and their share."""
+    """The characters of ``text`` that are not known, and their fraction."""
     points, counts = np.unique(_code_points(text), return_counts=True)
     wrong = np.array([not known(chr(point)) for point in points], np.bool_)
     share = float(counts[wrong].sum() / max(counts.sum(), 1))
@@ -296,7 +302,7 @@ def _unseen(text: str, known: Callable[[str], bool]) -> Unseen:
 
 
 def _code_points(text: str) -> NDArray[np.uint32]:
-    """Code points of ``text``, [T]; lone surrogates pass, they are merely in no vocabulary."""
+    """Code points of ``text``, [T]; lone surrogates are accepted, but are in no vocabulary."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
@@ -316,4 +322,4 @@ TOKENIZERS: Mapping[str, Callable[[str], Tokenizer]] = {
     "byte": ByteTokenizer.from_text,
     "character": CharacterTokenizer.from_text,
 }
-"""Tokenizers by name, made from the training text."""
+"""Functions by name that make a tokenizer from the training text."""

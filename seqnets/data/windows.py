@@ -1,14 +1,14 @@
-"""Windows of many series: what a forecaster sees of the past, and what it has to say.
+"""Windows of many series: the inputs and targets of a forecaster.
 
-A window at the cut ``t`` of a series ``y`` with season ``m`` forecasts ``y[t : t + H]`` as
-departures from the seasonal naive forecast, in units of the series' own seasonal change so far:
+A window at the cut ``t`` of a series ``y`` with seasonal period ``m`` represents ``y[t : t + H]``
+by deviations from the seasonal naive forecast, in units of the mean seasonal change so far:
 
     base_h  = y[t - m + h mod m]                    the newest value of the same phase
-    scale   = mean |y_i - y_{i-m}|, i < t           before the cut (the unit of MASE there)
+    scale   = mean |y_i - y_{i-m}|, i < t           the denominator of MASE at the cut
     target  = (y_{t+h} - base_h) / scale
 
-so that saying 0 is the seasonal naive forecast, and series of any size weigh the same. Nothing
-from the cut on reaches an input or the scale: a window in training shows what one shows in use.
+The target 0 is the seasonal naive forecast, and all series have equal weight whatever their units.
+Inputs and scale depend only on values before the cut, in training as in forecasting.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from seqnets.typing import Float, Int
 
 __all__ = ["SeriesWindows", "Window", "WindowShape", "WindowSource"]
 
-FAR = 8.0  # features beyond this many units are pressed together logarithmically
-LARGEST_TARGET = 100.0  # one further from the base counts as this far: its unit was wrong
+FAR = 8.0  # features beyond this many units are compressed logarithmically
+LARGEST_TARGET = 100.0  # targets are clipped to this size, beyond which the scale is meaningless
 
 
 class Window(NamedTuple):
-    """A batch of windows, arrays of NumPy or of JAX; padded and missing steps hold zeros."""
+    """A batch of windows, NumPy or JAX arrays; padded and missing time steps hold zeros."""
 
     past: Any
-    """[B, W, 3] float32: level, seasonal change, and 1 where the value was observed."""
+    """[B, W, 3] float32: standardized value, seasonal change, and 1 if the value was observed."""
     past_mask: Any
     """[B, W] bool, False before the start of the series."""
     future: Any
-    """[B, H, K + 3] float32: what is known of the steps to come (see `WindowShape.profile`)."""
+    """[B, H, K + 3] float32: known features of the future (see `WindowShape.profile`)."""
     target: Any
     """[B, H] float32, in units of ``scale`` from ``base``, within ±``LARGEST_TARGET``."""
     weight: Any
@@ -49,14 +49,17 @@ class Window(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class WindowShape:
-    """Sizes of a window, in steps.
+    """Sizes of a window, in time steps.
 
     Attributes:
-      context: steps of the past that are read, W.
-      horizon: steps that are forecast, H.
-      season: length of a season m, 1 where there is none.
-      profile: how many earlier seasons show their value of the same phase for each step to
-        come, K. Seven days of hours hold the week.
+      context: number W of past time steps that are read.
+      horizon: number H of time steps to forecast.
+      season: seasonal period m, 1 without seasonality.
+      profile: number K of earlier seasons whose values of the same phase are features of each
+        future time step; 7 with a season of 24 hours covers a week.
+
+    Raises:
+      ValueError: if a size is below 1.
     """
 
     context: int
@@ -70,7 +73,7 @@ class WindowShape:
             check_range(name, getattr(self, name), 1)
 
     def shapes(self, rows: int) -> Window:
-        """Shapes of B windows, as `jax.ShapeDtypeStruct`."""
+        """Shapes of ``rows`` windows, as `jax.ShapeDtypeStruct`."""
         W, H, K = self.context, self.horizon, self.profile
         sizes = ((W, 3), (W,), (H, K + 3), (H,), (H,))
         dtypes = (np.float32, np.bool_, np.float32, np.float32, np.float32)
@@ -78,20 +81,21 @@ class WindowShape:
 
 
 class SeriesWindows:
-    """Windows of a set of series, at any cut.
+    """Windows of several series at any cut.
 
-    A series begins at its first observed value: missing values before it are left out, so that
-    something is known before every cut.
+    Missing values before the first observed value of a series are dropped, so that at least one
+    value is known before every cut.
 
     Args:
-      series: the series; each must have at least one observed value.
+      series: the series, each with at least one observed value.
       shape: sizes of the windows.
 
     Attributes:
-      values: [steps] float64, those of all series, one after the other.
+      shape: sizes of the windows.
+      values: float64, the concatenated values of all series.
 
     Raises:
-      DataError: if there is no series, or one is without any observed value.
+      DataError: if there is no series, or one has no observed value.
     """
 
     def __init__(self, series: Sequence[Series], shape: WindowShape) -> None:
@@ -108,11 +112,11 @@ class SeriesWindows:
 
     @property
     def lengths(self) -> Int[np.ndarray, " n"]:
-        """[series] number of steps of each, from its first observed value."""
+        """[n] number of time steps of each series, from its first observed value."""
         return self._ends - self._starts
 
     def check_usable(self, held_out: int) -> Int[np.ndarray, " n"]:
-        """`usable`, of which there must be some.
+        """Return `usable`, which must not be empty.
 
         Raises:
           DataError: if no series is long enough for a window.
@@ -120,24 +124,39 @@ class SeriesWindows:
         usable = self.usable(held_out)
         if not usable.size:
             raise DataError(
-                f"no series is long enough: a window needs {self.first_cut} steps of past and "
-                f"{self.shape.horizon} to forecast, and the longest series has "
+                f"no series is long enough: a window needs {self.first_cut} past steps and "
+                f"{self.shape.horizon} to forecast, but the longest series has "
                 f"{self.lengths.max()} steps; try a smaller horizon or season"
             )
         return usable
 
     def usable(self, held_out: int) -> Int[np.ndarray, " n"]:
-        """Numbers of the series long enough for a window before their last ``held_out`` steps."""
+        """Find the series that are long enough for a window.
+
+        Args:
+          held_out: number of time steps at the end of every series that the window must not use.
+
+        Returns:
+          [n] indices of series.
+        """
         needed = self.first_cut + self.shape.horizon + held_out
         return np.flatnonzero(self.lengths >= needed)
 
     @property
     def first_cut(self) -> int:
-        """The first time step at which a window may be cut."""
+        """The first time step that may be a cut."""
         return min(self.shape.season, self.shape.context) + 1
 
     def windows(self, rows: Int[np.ndarray, " B"], cuts: Int[np.ndarray, " B"]) -> Window:
-        """Windows of the series ``rows [B]`` at ``cuts [B]``, from 1 to the series' length."""
+        """Compute windows.
+
+        Args:
+          rows: [B] indices of series.
+          cuts: [B] cuts, from 1 to the length of the series.
+
+        Returns:
+          The windows, NumPy arrays [B, ...].
+        """
         W, H, m = self.shape.context, self.shape.horizon, self.shape.season
         scale = self._scale(rows, cuts)[:, None]
         past, real = self._take(self._filled, rows, cuts, np.arange(-W, 0))
@@ -180,19 +199,30 @@ class SeriesWindows:
         cuts: Int[np.ndarray, " B"],
         quantiles: Float[np.ndarray, "B H Q"],
     ) -> Float[np.ndarray, "B H Q"]:
-        """Forecasts ``[B, H, Q]`` of windows in the units of their series."""
+        """Convert forecasts from targets to the units of their series.
+
+            base + scale · quantiles
+
+        Args:
+          rows: [B] indices of series.
+          cuts: [B] cuts, from 1 to the length of the series.
+          quantiles: [B, H, Q] forecasts in units of `Window.target`.
+
+        Returns:
+          [B, H, Q] float64.
+        """
         base = self._profile(rows, cuts)[..., :1]
         scale = self._scale(rows, cuts)[:, None, None]
         return base + scale * np.asarray(quantiles, np.float64)
 
     def _scale(self, rows: np.ndarray, cuts: np.ndarray) -> np.ndarray:
-        """[B] units of the series, of what lies before the cut."""
+        """[B] scales of the series, from values before the cut."""
         return self._scales[self._starts[rows] + cuts - 1]
 
     def _profile(self, rows: np.ndarray, cuts: np.ndarray) -> np.ndarray:
-        """[B, H, K] values of the same phase, from the newest season back.
+        """[B, H, K] values of the same phase in earlier seasons, from the newest back.
 
-        Seasons before the start of the series repeat the oldest value known.
+        Before the start of the series, the oldest known value is repeated.
         """
         H, m, K = self.shape.horizon, self.shape.season, self.shape.profile
         back = np.arange(H)[:, None] % m - m * np.arange(1, K + 1)[None, :]
@@ -207,7 +237,7 @@ class SeriesWindows:
     def _take(
         self, values: np.ndarray, rows: np.ndarray, cuts: np.ndarray, offsets: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Values at ``cuts + offsets``, [B, offsets], and where the series has such a step."""
+        """Values at ``cuts + offsets``, [B, offsets], and whether the series has that time step."""
         positions = cuts[:, None] + offsets[None, :]
         real = (positions >= 0) & (positions < self.lengths[rows][:, None])
         index = np.where(real, self._starts[rows][:, None] + positions, 0)
@@ -218,12 +248,13 @@ class WindowSource:
     """Windows at random cuts of random series; batch k is a pure function of (seed, k).
 
     Args:
-      windows: of the series.
-      batch_size: windows of a batch B.
-      seed: what the choice depends on beside k.
-      held_out: time steps at the end of every series that no target may touch.
+      windows: windows of the series.
+      batch_size: number of windows B of a batch.
+      seed: seed of the choice, ≥ 0.
+      held_out: number of time steps at the end of every series that no target includes.
 
     Raises:
+      ValueError: if a number is out of range.
       DataError: if no series is long enough for a window.
     """
 
@@ -238,11 +269,16 @@ class WindowSource:
 
     @property
     def shapes(self) -> tuple[Window, ...]:
-        """The one shape of all batches."""
+        """Shapes of the batches; all have the same."""
         return (self._windows.shape.shapes(self.batch_size),)
 
     def batch(self, k: int, share: Share = WHOLE) -> Window:
-        """Windows of batch number ``k``, from 0."""
+        """Return batch ``k``.
+
+        Args:
+          k: number of the batch, from 0.
+          share: which of its rows; all by default.
+        """
         rng = np.random.default_rng([self.seed, k])
         chosen = rng.choice(self._usable, self.batch_size)
         last = self._windows.lengths[chosen] - self._held_out - self._windows.shape.horizon
@@ -252,12 +288,12 @@ class WindowSource:
 
 
 def _press(x: np.ndarray) -> np.ndarray:
-    """``FAR · asinh(x / FAR)``: x itself near 0, logarithmic far away."""
+    """``FAR · asinh(x / FAR)``: about x near 0, logarithmic far away."""
     return FAR * np.arcsinh(x / FAR)
 
 
 def _begun(one: Series) -> Float[np.ndarray, " n"]:
-    """The values from the first observed one on."""
+    """The values from the first observed one."""
     values = np.asarray(one.values, np.float64)
     observed = np.flatnonzero(np.isfinite(values))
     if not observed.size:
@@ -266,7 +302,7 @@ def _begun(one: Series) -> Float[np.ndarray, " n"]:
 
 
 def _fill(values: Float[np.ndarray, " n"], season: int) -> Float[np.ndarray, " n"]:
-    """The values with each missing one replaced by the newest before it of the same phase."""
+    """The values, each missing one replaced by the last one of its phase, else the last one."""
     filled = values.copy()
     for i in np.flatnonzero(~np.isfinite(filled)):
         same = i >= season and np.isfinite(filled[i - season])
@@ -275,10 +311,10 @@ def _fill(values: Float[np.ndarray, " n"], season: int) -> Float[np.ndarray, " n
 
 
 def _scales(values: Float[np.ndarray, " n"], season: int) -> Float[np.ndarray, " n"]:
-    """The unit after each value, from it and those before: at the cut t it is number t - 1.
+    """The scale at each cut t, as element t - 1, from the values before the cut.
 
-    The mean absolute seasonal change; of one step, or the values' mean size, where that is 0; and
-    1 where all are 0.
+    The mean absolute seasonal change; if that is 0, the mean absolute change in one time step, then
+    the mean absolute value, then 1.
     """
     scales = np.zeros(len(values))
     for sizes in (_changes(values, season), _changes(values, 1), np.abs(values), np.ones(1)):
@@ -287,11 +323,11 @@ def _scales(values: Float[np.ndarray, " n"], season: int) -> Float[np.ndarray, "
 
 
 def _changes(values: Float[np.ndarray, " n"], lag: int) -> Float[np.ndarray, " n"]:
-    """Absolute changes over a lag, missing in its first values."""
+    """Absolute changes over ``lag`` time steps, NaN for the first ``lag``."""
     return np.abs(values - np.concatenate([np.full(lag, np.nan), values])[: len(values)])
 
 
 def _running_mean(sizes: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Mean of each value and those before it that are not missing, 0 where all are missing."""
+    """Running mean that ignores missing values, 0 while all are missing."""
     seen = np.isfinite(sizes)
     return np.cumsum(np.where(seen, sizes, 0.0)) / np.maximum(np.cumsum(seen), 1)

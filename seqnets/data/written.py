@@ -1,4 +1,4 @@
-"""Series as a file or a frame writes them, before they are laid on a grid."""
+"""Series as written in a file or frame, before they are placed on a grid."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from seqnets.typing import Float, Int
 __all__ = ["LONG", "Times", "Written", "check_identifiers", "check_long_names", "long_series"]
 
 LONG = ("unique_id", "ds", "y")
-"""Columns of the long form."""
+"""Columns of the long layout."""
 
 Times = pd.DatetimeIndex | Int[np.ndarray, " T"]
 
 
 @dataclass(frozen=True)
 class Written:
-    """A series as written: values in the order given, with times if there are any.
+    """A series as written: values in the given order, with times if there are any.
 
     Attributes:
-      id: its name.
+      id: name of the series.
       values: [T] float64, NaN where missing.
-      times: [T] dates or integers in the order given, or None.
+      times: [T] dates or integers in the given order, or None.
       places: [T] number of the line or row of each value.
-      unit: what ``places`` counts, ``"lines"`` or ``"rows"``.
+      unit: unit of ``places``, ``"lines"`` or ``"rows"``.
     """
 
     id: str
@@ -42,10 +42,10 @@ class Written:
 
 
 def check_long_names(where: str, names: Sequence[str]) -> None:
-    """Check that the columns of the long form are among ``names``; ``where`` begins the message.
+    """Check that ``names`` has the columns of the long layout; ``where`` begins the message.
 
     Raises:
-      DataError: naming the column that is missing and the one most like it.
+      DataError: if a column is missing; the message names it and the most similar one.
     """
     for needed in LONG:
         if needed not in names:
@@ -62,7 +62,7 @@ def check_identifiers(cells: Cells) -> None:
     """Check that no identifier is empty.
 
     Raises:
-      DataError: at the first one that is.
+      DataError: at the first empty one.
     """
     if "" in cells.texts:
         raise cells.wrong(list(cells.texts).index(""), "an identifier")
@@ -75,7 +75,7 @@ def long_series(
     places: Int[np.ndarray, " n"],
     unit: str = "lines",
 ) -> list[Written]:
-    """Take the rows of the long form apart by identifier, in order of first appearance."""
+    """Group the rows of the long layout by identifier, in order of first appearance."""
     given: Any = np.array(ids, object)
     codes, names = pd.factorize(given)
     members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])

@@ -1,4 +1,4 @@
-"""Devices and processes: the only room that knows how many there are."""
+"""Devices and processes: data parallelism, connecting processes, and checks of memory."""
 
 from seqnets.devices.available import NotEnoughMemoryError as NotEnoughMemoryError
 from seqnets.devices.available import check_memory as check_memory

@@ -1,4 +1,4 @@
-"""How much memory is available, and the error where more would be needed."""
+"""Available memory, and the error raised if more would be needed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from seqnets.training.layout import readable
 
 __all__ = ["NotEnoughMemoryError", "check_memory", "compile_within", "host_memory"]
 
-LIMITS = (  # of a control group: its hierarchy; the limit, what is used, and files kept in memory
+LIMITS = (  # control groups v2 and v1: hierarchy; files of the limit, the usage, and cached files
     ("0::", "", "memory.max", "memory.current", ("inactive_file", "active_file")),
     (
         ":memory:",
@@ -27,24 +27,24 @@ LIMITS = (  # of a control group: its hierarchy; the limit, what is used, and fi
 
 
 class NotEnoughMemoryError(ValueError):
-    """More memory would be needed than is available; nothing of it was allocated."""
+    """More memory would be needed than is available; raised before it is allocated."""
 
 
 def check_memory(
     what: str, needed: int, devices: Sequence[jax.Device] = (), details: str = ""
 ) -> None:
-    """Raise unless each of some devices, or the host, has enough memory available, if it tells.
+    """Raise an error if devices or the host have too little memory available.
 
-    The cores of a host are devices that share its memory.
+    CPU devices share the memory of the host. If the available memory is unknown, nothing is raised.
 
     Args:
-      what: needs it, as the message begins.
+      what: what needs the memory; the message begins with it.
       needed: bytes on each device.
-      devices: devices of this process; none for the host.
-      details: what the message ends with.
+      devices: devices of this process; empty for the host.
+      details: end of the message.
 
     Raises:
-      NotEnoughMemoryError: naming the bytes needed and available.
+      NotEnoughMemoryError: if too little is available; the message names both numbers of bytes.
     """
     if not devices or devices[0].platform == "cpu":
         needed, available = needed * max(len(devices), 1), host_memory()
@@ -57,15 +57,18 @@ def check_memory(
 
 
 def compile_within(what: str, lowered: Any, devices: Sequence[jax.Device]) -> Any:
-    """Compile a program, if what it computes with fits into memory.
+    """Compile a program, and check that its temporary arrays fit into memory.
 
     Args:
-      what: the program, as a message begins.
+      what: name of the program; the message begins with it.
       lowered: the program, a `jax.stages.Lowered`.
       devices: devices of this process that run it.
 
+    Returns:
+      The program, a `jax.stages.Compiled`.
+
     Raises:
-      NotEnoughMemoryError: naming the bytes needed and available.
+      NotEnoughMemoryError: if too little is available; the message names both numbers of bytes.
     """
     compiled = lowered.compile()
     analysis = compiled.memory_analysis()
@@ -77,17 +80,17 @@ def compile_within(what: str, lowered: Any, devices: Sequence[jax.Device]) -> An
 
 
 def host_memory(root: Path = Path("/")) -> int | None:
-    """Bytes that this process may still use of the host's memory; None if the system does not tell.
+    """Bytes of host memory that are available to this process; None if unknown.
 
     Args:
-      root: of the file system.
+      root: root of the file system.
     """
     found = [*_of_machine(root), *_of_control_groups(root)]
     return max(min(found), 0) if found else None
 
 
 def _of_machine(root: Path) -> Iterator[int]:
-    """What Linux says is available; elsewhere all that there is."""
+    """The available memory on Linux; elsewhere the total memory."""
     try:
         lines = (root / "proc/meminfo").read_text().splitlines()
         yield next(1024 * int(line.split()[1]) for line in lines if line[:13] == "MemAvailable:")
@@ -97,7 +100,7 @@ def _of_machine(root: Path) -> Iterator[int]:
 
 
 def _of_control_groups(root: Path) -> Iterator[int]:
-    """What the control groups of this process, as of a container or a job, leave to it."""
+    """What the control groups of this process (of a container or job, say) still allow."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -114,7 +117,7 @@ def _of_control_groups(root: Path) -> Iterator[int]:
 
 
 def _of_files(group: Path, names: Sequence[str]) -> int:
-    """Bytes of files in memory, which the system gives up when asked for memory."""
+    """Bytes of cached files, which the system frees when memory is needed."""
     numbers = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
     return sum(int(numbers.get(name, 0)) for name in names)
 

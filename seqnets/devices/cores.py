@@ -1,4 +1,4 @@
-"""The CPU as devices: one for each core."""
+"""CPU cores as JAX devices."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ __all__ = ["host_device", "usable_cores", "use_all_cores"]
 
 
 def use_all_cores() -> None:
-    """Give JAX one CPU device for each core this process may use.
+    """Make JAX use one CPU device for each core that this process may use.
 
-    Threads inside the small products of a recurrent loop do not scale, devices do. Changes
-    nothing where the number was chosen already, by ``JAX_NUM_CPU_DEVICES`` or in ``XLA_FLAGS``.
+    Threads inside the small products of a recurrent loop do not scale, but devices do. This does
+    nothing if ``JAX_NUM_CPU_DEVICES`` or ``XLA_FLAGS`` already set the number of devices.
 
     Raises:
-      RuntimeError: if JAX is already in use, and the number of its devices fixed.
+      RuntimeError: if JAX is already in use, so that its number of devices is fixed.
     """
     chosen = "JAX_NUM_CPU_DEVICES" in os.environ
     chosen |= "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
@@ -25,7 +25,7 @@ def use_all_cores() -> None:
 
 
 def host_device() -> jax.Device | None:
-    """The CPU; None, which stands for the default device, where JAX was told not to use it."""
+    """Return the first CPU device, or None (the default device) if JAX has no CPU backend."""
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:
@@ -33,7 +33,7 @@ def host_device() -> jax.Device | None:
 
 
 def usable_cores() -> int:
-    """Cores this process may use, where the system tells; otherwise all."""
+    """Return the number of cores this process may use, or of all cores if that is unknown."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

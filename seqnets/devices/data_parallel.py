@@ -1,9 +1,8 @@
-"""Data parallelism over the devices of one process or of many. The only file that knows `jax.pmap`.
+"""Data parallelism over the devices of one or more processes; the only file that uses `jax.pmap`.
 
-Parameters, variables, and key are replicated; the optimizer's state is replicated or sharded; batch
-and carry are split by rows. On the host everything has its plain shape, [B, ...]; on the devices
-what is split by rows is [N, B/N, ...]. Where there are several processes, each holds the rows of
-its own devices, which are contiguous.
+Parameters, variables, and key are replicated; the optimizer state is replicated or sharded; batch
+and carry are split by rows. They are [B, ...] on the host and [N, B/N, ...] on the devices. With
+several processes, each holds the rows of its own devices, which are contiguous.
 """
 
 from __future__ import annotations
@@ -44,15 +43,18 @@ def data_parallel(
     shard_optimizer: bool = False,
     devices: Sequence[jax.Device] | None = None,
 ) -> DataParallel:
-    """The largest number of devices that divides every batch size, as many of each process.
+    """Make a layout over the most devices that divide every batch size, equally many per process.
 
     Args:
-      batch_sizes: rows of the global batches.
+      batch_sizes: numbers of rows of the global batches.
       shard_optimizer: see `DataParallel`.
-      devices: to choose from; None for all.
+      devices: devices to choose from; None for all.
+
+    Returns:
+      The layout, for `seqnets.training.train`.
 
     Raises:
-      ValueError: if the processes do not divide the rows.
+      ValueError: if a batch size is not divisible by the number of processes.
     """
     owned: dict[int, list[jax.Device]] = {}
     for device in jax.devices() if devices is None else devices:
@@ -69,44 +71,49 @@ def data_parallel(
 
 @dataclasses.dataclass(frozen=True)
 class DataParallel:
-    """The `Layout` over a row of devices: it compiles steps, and moves rows there and back.
+    """A `Layout` over several devices: it compiles steps, and splits and gathers rows.
 
     Attributes:
-      devices: the devices, in the order in which they get the rows. Where they are of several
-        processes, they are the same in all, those of each process in one piece and as many.
-      shard_optimizer: whether each device holds only its part of the optimizer's state, 1/N of
-        each array along its first axis that N divides; an array without such an axis stays whole,
-        and so do random keys.
-        Each device then updates its part of the parameters, and all gather them: ZeRO's first
-        stage (Rajbhandari et al., ZeRO: Memory Optimizations Toward Training Trillion Parameter
-        Models, 2020, arXiv:1910.02054). The results are those of the whole state, whatever the
-        optimizer.
+      devices: the N devices, in the order of their rows. With several processes, all pass the same
+        devices, equally many per process and contiguous for each.
+      shard_optimizer: whether to shard the optimizer state (ZeRO stage 1). Each device then holds
+        1/N of each array, along its first axis divisible by N, updates this part of the parameters,
+        and gathers the others. Random keys and arrays without such an axis are replicated. The
+        results equal those without sharding, for any optimizer.
+
+    Raises:
+      ValueError: if there is no device, or none of this process, or the devices of the processes
+        differ in number or are not contiguous.
+
+    References:
+      Rajbhandari et al., ZeRO: Memory Optimizations Toward Training Trillion Parameter Models,
+      2020, arXiv:1910.02054 (stage 1, by `shard_optimizer`).
     """
 
     devices: Sequence[jax.Device]
     shard_optimizer: bool = False
 
     def __post_init__(self) -> None:
-        """Reject what is no row of devices."""
+        """Reject devices over which rows cannot be split."""
         if not self.devices:
             raise ValueError("devices: expected at least one device, got none")
         if not self._local:
-            raise ValueError(f"devices: expected some of process {jax.process_index()}, got none")
+            raise ValueError(f"devices: expected one of process {jax.process_index()}, got none")
         owners = [device.process_index for device in self.devices]
         if owners != [owner for owner in dict.fromkeys(owners) for _ in self._local]:
             raise ValueError(
-                "devices: expected as many of each process, and those of each in one piece, got "
+                "devices: expected equally many per process and contiguous for each, got "
                 f"devices of the processes {owners}"
             )
 
     @property
     def size(self) -> int:
-        """Number of devices N, of all processes."""
+        """Number of devices N of all processes."""
         return len(self.devices)
 
     @functools.cached_property
     def _spread(self) -> bool:
-        """Whether some of the devices are of other processes."""
+        """Whether some of the devices belong to other processes."""
         return len(self._local) < self.size
 
     @functools.cached_property
@@ -129,9 +136,12 @@ class DataParallel:
         """Compile a step over all devices.
 
         Args:
-          step: the step.
+          step: the training step.
           state: from `place`.
           batch: from `split`.
+
+        Returns:
+          The program, for this shape of batches.
 
         Raises:
           NotEnoughMemoryError: if activations and gradients do not fit into memory.
@@ -140,8 +150,8 @@ class DataParallel:
         return _Compiled(self, compiled, memory_of(state, compiled))
 
     def lower(self, step: TrainStep, state: TrainState, batch: PyTree) -> Any:
-        """What `compile` compiles, as `jax.stages.Lowered`."""
-        # Shapes alone: an operation on the batch would be one of all processes.
+        """Lower what `compile` compiles, to a `jax.stages.Lowered`."""
+        # Shapes only: an operation on the batch would involve all processes.
         own = jax.eval_shape(lambda: jax.tree.map(lambda x: x[0], batch))
         rows = check_rows("batch", own) * len(self._local)
         message = self.split(self.peers.consensus(0.0).message(rows, 0.0, None))
@@ -164,10 +174,10 @@ class DataParallel:
         )
 
     def _sharded_program(self, step: TrainStep) -> Any:
-        """Each device sums over its rows; what follows is one program over whole arrays.
+        """Each device sums over its rows; the rest is one program over whole arrays.
 
-        The compiler cuts that program along the shards of the optimizer's state. So it is right
-        for every optimizer, also one that looks at all arrays at once, as clipping does.
+        The compiler partitions that program along the shards of the optimizer state, so it is
+        correct for every optimizer, including those that use all arrays at once, as clipping does.
         """
         constrain = jax.lax.with_sharding_constraint
 
@@ -186,7 +196,7 @@ class DataParallel:
                     mesh=self._sharding().mesh,
                     in_specs=(P(), P(AXIS), P(AXIS)),
                     out_specs=(P(), P(AXIS)),
-                    check_vma=False,  # the sums are all-reduced, as by `pmap`
+                    check_vma=False,  # the sums are all-reduced, as in `pmap`
                 )(shared, rows, message)
                 replies.append(reply)
                 return jax.tree.map(lambda x: constrain(x, self._shard(x)), sums), carry
@@ -202,21 +212,32 @@ class DataParallel:
         )
 
     def apart(self, rows: int) -> Layout:
-        """This process's devices, as many as divide its share of the rows.
+        """The layout over this process's devices, as many as divide its share of the rows.
 
         Args:
-          rows: of all processes.
+          rows: number of rows of all processes.
+
+        Returns:
+          A layout without sharding.
         """
         own = self.share.rows(rows)
         number = math.gcd(own.stop - own.start, len(self._local))
         return dataclasses.replace(self, devices=self._local[:number], shard_optimizer=False)
 
     def evaluation_step(self, loss_fn: LossFn) -> EvaluationStep:
-        """`make_evaluation_step` over the devices of this process, with sums of each, [N, ...].
+        """Make an evaluation step over this process's devices; see `make_evaluation_step`.
 
-        The devices do not wait for each other, so any number of these steps may be in flight. It
-        is compiled for each shape of the rows, and raises NotEnoughMemoryError before it is run
-        where what it computes with does not fit into memory.
+        The devices do not wait for each other, so any number of these steps may be in flight. The
+        step is compiled for each shape of rows.
+
+        Args:
+          loss_fn: see `LossFn`.
+
+        Returns:
+          ``(params, variables, carry, batch) -> (carry, sums)``, with sums [N, ...] per device.
+
+        Raises:
+          NotEnoughMemoryError: when called, if the temporary arrays do not fit into memory.
         """
         programs: dict[Any, Any] = {}
 
@@ -231,18 +252,18 @@ class DataParallel:
         return run
 
     def lower_evaluation(self, loss_fn: LossFn, *arguments: PyTree) -> Any:
-        """What an `evaluation_step` compiles for some arguments, as `jax.stages.Lowered`."""
+        """Lower what `evaluation_step` compiles for these arguments, to a `jax.stages.Lowered`."""
         step, axes = make_evaluation_step(loss_fn), (None, None, 0, 0)
         return jax.pmap(step, AXIS, in_axes=axes, devices=self.devices).lower(*arguments)
 
     def split(self, tree: PyTree) -> PyTree:
-        """Host arrays [B, ...] as [N, B/N, ...]; of several processes each gives its own rows.
+        """Split host arrays [B, ...] over the devices, to [N, B/N, ...].
 
         Args:
-          tree: pytree of arrays with rows first, those of this process.
+          tree: pytree of arrays with the rows of this process.
 
         Raises:
-          ValueError: if N does not divide B, or the arrays do not all have B rows.
+          ValueError: if the rows are not divisible by the devices, or arrays differ in their rows.
         """
         if jax.tree.leaves(tree):
             check_rows("batch", tree)
@@ -268,12 +289,12 @@ class DataParallel:
             )
 
     def _sharding(self, *axes: str | None) -> jax.sharding.NamedSharding:
-        """Split over `AXIS` where it is named; without it the same on all devices."""
+        """Sharded along the axis named `AXIS`; without one, replicated."""
         mesh = jax.sharding.Mesh(np.asarray(self.devices), (AXIS,))
         return jax.sharding.NamedSharding(mesh, P(*axes))
 
     def _shard(self, x: Any) -> jax.sharding.NamedSharding:
-        """How an array of the optimizer's state is split, and the sums that it is updated from."""
+        """Sharding of an array of the optimizer state, or of a gradient."""
         if self.shard_optimizer and not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             for axis, size in enumerate(x.shape):
                 if size and size % self.size == 0:
@@ -281,7 +302,7 @@ class DataParallel:
         return self._sharding()
 
     def _state_shardings(self, state: TrainState) -> TrainState:
-        """How each leaf of a state is split, the carry being [N, B/N, ...]."""
+        """Sharding of each leaf of a state whose carry is [N, B/N, ...]."""
         whole = jax.tree.map(lambda _: self._sharding(), state)
         return whole._replace(
             opt_state=jax.tree.map(self._shard, state.opt_state),
@@ -289,13 +310,13 @@ class DataParallel:
         )
 
     def place(self, state: TrainState) -> TrainState:
-        """Lay a host state out over the devices; the arrays given stay the caller's own.
+        """Copy a host state to the devices; the arrays passed are never donated.
 
         Args:
-          state: with all rows of the global batch, in every process.
+          state: state with all rows of the global batch, in every process.
 
         Raises:
-          ValueError: if the carry has no rows, or the devices do not divide them.
+          ValueError: if the carry has no rows, or they are not divisible by the devices.
         """
         if jax.tree.leaves(state.carry):
             check_rows("carry", state.carry)
@@ -303,7 +324,7 @@ class DataParallel:
         return jax.tree.map(_lay_out, state, self._state_shardings(state))
 
     def local(self, tree: PyTree) -> PyTree:
-        """What is replicated, as arrays on the devices of this process alone."""
+        """Copy what is replicated to arrays on this process's devices alone."""
         if not self._spread:
             return tree
         sharding = DataParallel(self._local)._sharding()
@@ -315,24 +336,24 @@ class DataParallel:
         return jax.tree.map(local_leaf, tree)
 
     def gather(self, state: TrainState) -> TrainState:
-        """The layout-free host copy of a state: what checkpoints hold, and 1 or N devices share.
+        """Copy a state to the host, in the form of checkpoints, independent of the devices.
 
-        Where there are several processes all must call it, and all get all of it.
+        With several processes, all must call it, and all get the whole state.
         """
         everywhere = jax.jit(_same, out_shardings=self._sharding())
 
         def whole(x: Any) -> Any:
             if x.is_fully_addressable or x.is_fully_replicated:
                 return x
-            # All devices must be done before the next: messages must not meet on their way.
+            # Wait for all devices before the next array, so that messages do not get mixed up.
             return jax.block_until_ready(everywhere(x))
 
-        host = jax.tree.map(lambda x: to_host(whole(x)), state)  # one at a time on the devices
+        host = jax.tree.map(lambda x: to_host(whole(x)), state)  # replicates one array at a time
         return host._replace(carry=jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), host.carry))
 
 
 class _AllReduce:
-    """The `OverRows` of a mapped device; a message travels with the first sums."""
+    """The `OverRows` of a mapped device; a message is sent along with the first sums."""
 
     def __init__(self, message: PyTree) -> None:
         self._message = message
@@ -349,11 +370,11 @@ class _AllReduce:
 
 
 def _add_up(sums: PyTree) -> PyTree:
-    """The sums of all devices; between processes as one message, in the widest of their dtypes.
+    """All-reduce sums; between CPU processes as a single message in their widest dtype.
 
-    Each message costs the way between the hosts. For other devices than CPUs XLA combines them
-    itself, and can do so in parts where the optimizer's state is sharded. In a message with float32
-    integers are exact up to 2²⁴ only.
+    Each message costs a round trip between hosts. On other devices than CPUs, XLA combines messages
+    itself, also in parts if the optimizer state is sharded. In a float32 message, integers are
+    exact only up to 2²⁴.
     """
     if jax.process_count() == 1 or jax.default_backend() != "cpu":
         return jax.lax.psum(sums, AXIS)
@@ -384,10 +405,10 @@ def _same(x: Any) -> Any:
 
 
 def _lay_out(x: Any, sharding: jax.sharding.NamedSharding) -> jax.Array:
-    """A host array, the same in all processes, laid out.
+    """Copy a host array, which all processes have, to the devices.
 
-    JAX may share memory with what it is given, and the step donates its state: so it is given
-    copies of the caller's array.
+    JAX may share memory with the arrays it receives, and the step donates its state, so JAX
+    receives copies of the caller's array.
     """
     if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         data = _lay_out(jax.random.key_data(x), sharding)

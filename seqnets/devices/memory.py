@@ -1,4 +1,4 @@
-"""What a run takes of a device's memory: all before its first step, a part before it begins."""
+"""Memory that a run needs on each device: a lower bound from shapes, and the compiler's figure."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ __all__ = ["check_training_memory", "memory_of"]
 
 
 def memory_of(state: TrainState, compiled: Any) -> Memory:
-    """The memory of a run, from its state on the devices and its compiled step.
+    """Memory that a run needs on each device.
 
     Args:
       state: state on the devices.
-      compiled: the step, as `jax.stages.Lowered.compile` gives it.
+      compiled: the compiled step, a `jax.stages.Compiled`.
+
+    Returns:
+      Bytes of parameters, optimizer state, and temporary arrays.
     """
     analysis = compiled.memory_analysis()
     temporary = None if analysis is None else int(analysis.temp_size_in_bytes)
@@ -35,18 +38,18 @@ def check_training_memory(
     *,
     shard_optimizer: bool,
 ) -> None:
-    """Raise where a training cannot fit into memory, told by shapes alone.
+    """Raise an error if a training run cannot fit into memory, judging by shapes alone.
 
-    Activations, which only the compiler knows, come on top; see `compile_within`.
+    Activations are not included; the compiler reports them later.
 
     Args:
       state: shapes of the state, with all rows.
       batches: shapes of whole batches.
-      devices: of all processes, N of them.
-      shard_optimizer: whether each holds only its part of the optimizer's state.
+      devices: the N devices of all processes.
+      shard_optimizer: whether the optimizer state is sharded over the devices.
 
     Raises:
-      NotEnoughMemoryError: naming the bytes needed and available, and of what they are.
+      NotEnoughMemoryError: if too little is available; the message lists the bytes needed.
     """
     number = len(devices)
     parts = {
@@ -61,11 +64,11 @@ def check_training_memory(
 
 
 def _size(tree: PyTree) -> int:
-    """Bytes of all arrays, given by their shapes."""
+    """Bytes of all arrays, from their shapes."""
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 def _bytes(tree: PyTree) -> int:
-    """Bytes on each device: of a sharded array, its shard."""
+    """Bytes on each device, counting one shard of a sharded array."""
     leaves = jax.tree.leaves(tree)
     return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in leaves)

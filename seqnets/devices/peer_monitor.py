@@ -1,9 +1,9 @@
-"""Notice at once that another process died, and stop instead of waiting for it.
+"""Detect at once that another process died, to stop instead of waiting for it.
 
-JAX's runtime notices too, but only by missing heartbeats, and until then a process hangs in the
-next all-reduce. Here each process keeps a connection to process 0 open, which the operating system
-closes when the process ends, in whatever way; one that ends well says so first. Where process 0
-cannot be reached, the runtime's heartbeats are what is left.
+JAX's runtime detects this only by missing heartbeats, and until then a process hangs in the next
+all-reduce. Here, each process keeps a connection to process 0 open, which the operating system
+closes when the process ends for any reason; a process that ends normally announces it first. If
+process 0 cannot be reached, only the runtime's heartbeats remain.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from seqnets.training.layout import Peers
 
 __all__ = ["PeerMonitor"]
 
-TIMEOUT = 5.0  # seconds for a connection to be made
-NUMBER = 4  # bytes of the number of a process
+TIMEOUT = 5.0  # seconds for establishing a connection
+NUMBER = 4  # bytes of a process number
 LEAVING = b"\xff" * NUMBER
 WELCOME = b"+"
 
 
 class PeerMonitor:
-    """Monitor the other processes from now on; all of them must begin it together."""
+    """Monitors the other processes; all processes must create one at the same time."""
 
     def __init__(
         self, peers: Peers, alarm: Callable[[int], None], address: str | None = None
     ) -> None:
-        """Connect.
+        """Connect to the other processes and start monitoring.
 
         Args:
           peers: the processes.
-          alarm: called in a thread of its own with the number of a process that died.
-          address: a name of process 0's host, to be tried first.
+          alarm: called with the number of a process that died, in a separate thread.
+          address: host name of process 0 to try first; None for its own host name only.
         """
         self._alarm, self._lock = alarm, threading.Lock()
         self._connections: dict[int, socket.socket] = {}
@@ -52,7 +52,7 @@ class PeerMonitor:
             self._connect(told["hosts"], told["port"])
 
     def leave(self) -> None:
-        """Say that this process ends as it should."""
+        """Announce that this process ends normally."""
         with self._lock:
             self._left = True
             for connection in self._connections.values():
@@ -68,7 +68,7 @@ class PeerMonitor:
         return {"hosts": hosts, "port": server.getsockname()[1], "token": self._token}
 
     def _connect(self, hosts: list[str], port: int) -> None:
-        """Reach process 0 by one of its names."""
+        """Connect to process 0 by one of its host names."""
         for host in hosts:
             with contextlib.suppress(OSError):
                 connection = socket.create_connection((host, port), timeout=TIMEOUT)
@@ -88,7 +88,7 @@ class PeerMonitor:
         ).start()
 
     def _monitor_lead(self, connection: socket.socket) -> None:
-        """Process 0 says which one died, or that it leaves itself; else it died."""
+        """Wait until process 0 reports a dead process or leaves, or dies itself."""
         with connection:
             message = _receive(connection, NUMBER)
         if message != LEAVING and not self._left:
@@ -106,7 +106,7 @@ class PeerMonitor:
                         self._remove(key.data)
 
     def _admit(self, server: socket.socket, selector: selectors.BaseSelector) -> None:
-        """Take a connection from a process that knows the token."""
+        """Accept a connection from a process that knows the token."""
         with contextlib.suppress(OSError):
             connection, _ = server.accept()
             connection.settimeout(TIMEOUT)
@@ -121,7 +121,7 @@ class PeerMonitor:
             connection.sendall(WELCOME)
 
     def _remove(self, number: int) -> None:
-        """A process left, or it died and the others are told."""
+        """Remove a process that left; if it died, notify the others."""
         with self._lock:
             with self._connections.pop(number) as connection:
                 if _receive(connection, NUMBER) == LEAVING:
@@ -133,12 +133,12 @@ class PeerMonitor:
 
 
 def _send(connection: socket.socket, data: bytes) -> None:
-    with contextlib.suppress(OSError):  # it died: that is being noticed elsewhere
+    with contextlib.suppress(OSError):  # it died, which is detected elsewhere
         connection.sendall(data)
 
 
 def _receive(connection: socket.socket, size: int) -> bytes:
-    """So many bytes, or none if the connection breaks."""
+    """Receive ``size`` bytes, or none if the connection breaks."""
     data = b""
     with contextlib.suppress(OSError):
         while len(data) < size and (part := connection.recv(size - len(data))):

@@ -1,7 +1,7 @@
-"""Several processes that train as one: how they connect, and what they tell each other.
+"""Several processes that train one model: how they connect and communicate.
 
-Each runs the same program on devices of its own. Process 0 leads: it alone prints and writes, and
-it decides for all what only one can decide. Arrays travel bit for bit.
+Each process runs the same program on its own devices. Only process 0 prints and writes, and it
+makes the decisions that a single process must make. Arrays are sent bit for bit.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from seqnets.typing import PyTree, Shaped
 
 __all__ = ["LeadError", "Message", "Processes", "connect", "peers"]
 
-LATER_SECONDS = 30  # by which the runtime gives up later than the alarm
+LATER_SECONDS = 30  # how much later than the alarm the runtime gives up
 HEARTBEAT_SECONDS = 60  # after which the runtime considers a silent process dead
-SIGNALS = {signals.SIGTERM: 2.0**16, signals.SIGINT: 1.0}  # as sums over fewer processes than 2**16
+SIGNALS = {signals.SIGTERM: 2.0**16, signals.SIGINT: 1.0}  # summed over fewer than 2**16 processes
 NOTHING = np.empty(0, np.uint8)
-CHUNK_BYTES = 1024  # messages of nearly the same length share a program
-MESSAGE_BYTES = 2**24  # at once: each lies on a device of each process, and once more as their sum
+CHUNK_BYTES = 1024  # lengths are rounded up to this, so that similar ones share a program
+MESSAGE_BYTES = 2**24  # sent at once; a message and the sum of messages are on a device
 
 T = TypeVar("T")
 K = TypeVar("K")
 
 
 class LeadError(RuntimeError):
-    """What process 0 was to do for all failed there, and is reported there."""
+    """Process 0 failed in a task that it does for all processes; it reports the error itself."""
 
 
 def connect(
@@ -52,26 +52,25 @@ def connect(
 ) -> None:
     """Connect to the other processes through JAX's distributed runtime, before any use of JAX.
 
-    This is a use of JAX itself: the number of devices is fixed from here on, see `use_all_cores`.
-    Without arguments the cluster is asked: SLURM, Open MPI, Kubernetes, or a TPU slice.
+    This fixes the number of devices; call `use_all_cores` before. Without arguments, the processes
+    are determined by the cluster: SLURM, Open MPI, Kubernetes, or a TPU slice.
 
-    What native code writes to standard output is discarded from here on, since the connections
+    From here on, output of native code to standard output is discarded, since the connections
     between CPU processes print a lot. A process that is silent for 60 seconds is considered dead,
     and the runtime then aborts the others.
 
     Args:
-      coordinator: ``host:port`` at which process 0 is to listen.
-      processes: how many there are.
-      process_id: which this is, from 0.
-      seconds: how long to wait for the others.
-      alarm: called in a thread of its own, with a message, where all have met, or were started by
-        a cluster, and the runtime does not connect them in time. It should end this process, which
-        the runtime aborts otherwise, some time later.
+      coordinator: ``host:port`` at which process 0 listens.
+      processes: number of processes, ≥ 1.
+      process_id: number of this process, in [0, processes).
+      seconds: how long to wait for the others, > 0.
+      alarm: called with a message, in a separate thread, if the runtime does not connect all
+        processes in time. It should end this process; otherwise the runtime aborts it later.
 
     Raises:
-      ValueError: if only some of the arguments are given, one is out of range, or there are
-        none and no cluster is found.
-      MissingPeersError: if not all have come in time, or another training uses the address.
+      ValueError: if only some of the arguments are given, one is out of range, or none is given
+        and no cluster is found.
+      MissingPeersError: if a process is missing, or another training uses the address.
       RuntimeError: if JAX is already in use, or the others cannot be reached.
     """
     _check_connect(coordinator, processes, process_id)
@@ -93,7 +92,7 @@ def connect(
 def _initialize(
     coordinator: str | None, processes: int | None, process_id: int | None, seconds: int
 ) -> None:
-    jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is the loop's
+    jax.config.update("jax_enable_preemption_service", False)  # the loop handles SIGTERM
     try:
         jax.distributed.initialize(
             coordinator,
@@ -105,13 +104,13 @@ def _initialize(
     except ValueError as error:
         raise ValueError(
             "expected processes started by SLURM, Open MPI, Kubernetes, or on a TPU slice, and "
-            f"found none ({error}); give the coordinator, the number of processes and the "
-            "process's own instead"
+            f"found none ({error}); give the coordinator, the number of processes, and the "
+            "process id instead"
         ) from error
 
 
 def _discard_native_output() -> None:
-    """Keep Python's standard output, and discard that of native code."""
+    """Keep Python's standard output, but discard output of native code."""
     sys.stdout.flush()
     sys.stdout = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding)
     with open(os.devnull, "w") as nowhere:
@@ -135,7 +134,7 @@ def _check_connect(coordinator: str | None, processes: int | None, process_id: i
 
 
 class Processes:
-    """The `Peers` of a process among several; see there."""
+    """The `Peers` of one of several processes."""
 
     @property
     def lead(self) -> bool:
@@ -148,25 +147,25 @@ class Processes:
         return jax.process_count()
 
     def wait(self) -> None:
-        """Wait for all the others, however long they take.
+        """Wait for all other processes, without a time limit.
 
-        JAX connects devices when they first work together, and waits for that no longer than 30
-        seconds. Devices that are connected wait without end. So all processes meet here, by the one
-        device of each that `connect` connected, before their other devices do.
+        JAX connects devices when they first work together, and waits at most 30 seconds for that;
+        connected devices wait without a limit. Therefore, the processes first wait for each other
+        here, using the one device of each that `connect` has already connected.
         """
         self.broadcast(lambda: (None, None))
 
     def broadcast(self, make: Callable[[], tuple[K, T]]) -> tuple[K | None, T]:
-        """Call a function on process 0 alone, and broadcast a part of what it returns.
+        """Call a function on process 0 only, and broadcast part of its result.
 
         Args:
-          make: gives ``(kept, sent)``; what is sent must be representable in JSON.
+          make: function that returns ``(kept, sent)``; ``sent`` must be representable in JSON.
 
         Returns:
-          ``(kept, sent)``; on the other processes, kept is None.
+          ``(kept, sent)``; ``kept`` is None on the other processes.
 
         Raises:
-          LeadError: elsewhere than on process 0, if the function failed there.
+          LeadError: on the other processes, if the function failed on process 0.
           Exception: on process 0, what the function raised.
         """
         kept, value, error = None, None, None
@@ -185,7 +184,7 @@ class Processes:
         return kept, cast(T, value if self.lead else received["value"])
 
     def gather(self, text: str) -> list[str]:
-        """The texts of all processes, for all of them, in the order of their numbers."""
+        """Gather one text from each process on all processes, in the order of their numbers."""
         own = np.frombuffer(text.encode(), np.uint8)
         sizes = _all_gather(np.array([own.size], np.int64))[:, 0]
         padded = np.zeros(-(-int(sizes.max()) // CHUNK_BYTES) * CHUNK_BYTES, np.uint8)
@@ -194,11 +193,10 @@ class Processes:
         return [bytes(one[:size]).decode() for one, size in zip(received, sizes, strict=True)]
 
     def broadcast_arrays(self, tree: PyTree) -> PyTree:
-        """The host arrays of process 0, bit for bit, for all.
+        """Broadcast the host arrays of process 0, bit for bit.
 
         Args:
-          tree: pytree of arrays and random keys; elsewhere than on process 0 only its shapes and
-            dtypes matter.
+          tree: pytree of arrays and random keys; on other processes only shapes and dtypes matter.
         """
         leaves = [_Leaf(x) for x in jax.tree.leaves(tree)]
         sent = np.concatenate([leaf.bytes() for leaf in leaves]) if self.lead else NOTHING
@@ -208,12 +206,11 @@ class Processes:
         return jax.tree.unflatten(jax.tree.structure(tree), copies)
 
     def scatter(self, array: Shaped[np.ndarray, "n *S"], part: slice) -> Shaped[np.ndarray, "m *S"]:
-        """Rows of an array of process 0: each process gets what it asks for, and keeps no more.
+        """Send each process the rows that it asks for, of an array on process 0.
 
         Args:
-          array: rows first; elsewhere than on process 0 only its dtype, and its shape but for the
-            rows, matter.
-          part: which rows this process asks for, with both ends.
+          array: [n, ...]; on other processes only its dtype and its other axes matter.
+          part: slice of the rows that this process asks for, with start and stop.
         """
         own = array[:0]
         asked = _all_gather(np.array([part.start, part.stop], np.int64))
@@ -230,7 +227,8 @@ class Processes:
         """Add the sums of all processes, in double precision.
 
         Args:
-          sums: pytree of float64 host arrays of any shape, of the same structure in all processes.
+          sums: pytree of float64 host arrays of any shape, with the same structure and shapes on
+            all processes.
         """
         leaves = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(sums)]
         if not leaves:
@@ -241,17 +239,17 @@ class Processes:
         return jax.tree.unflatten(jax.tree.structure(sums), added)
 
     def consensus(self, seconds: float) -> Consensus:
-        """Agree from now on; ``seconds`` are those counted so far."""
+        """Start a consensus, with the seconds of training counted so far."""
         return _Agreed(self, seconds)
 
 
 def peers() -> Peers:
-    """The processes that JAX knows of; `seqnets.training.layout.ALONE` for one on its own."""
+    """Return the processes connected to this one; `seqnets.training.ALONE` if there are none."""
     return ALONE if jax.process_count() == 1 else Processes()
 
 
 class _Leaf:
-    """An array or random key as bytes, and back."""
+    """Converts an array or random key to bytes and back."""
 
     def __init__(self, x: Any) -> None:
         is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
@@ -269,21 +267,20 @@ class _Leaf:
 
 
 class Message(NamedTuple):
-    """What a process tells the others with a step, as rows that are summed over all of them."""
+    """What a process sends along with a step, as rows that are summed over all processes."""
 
     seconds: Any
-    """[rows] float32: in the first row of process 0 the seconds it counted, else 0."""
+    """[rows] float32: the seconds counted by process 0 in its first row, else 0."""
     signals: Any
-    """[rows] float32: in the first row of each process the number that `SIGNALS` gives its signal,
-    else 0."""
+    """[rows] float32: the number in `SIGNALS` of each process's signal in its first row, else 0."""
 
 
 class _Agreed:
-    """The one clock and the one signal that all processes go by, a few steps late.
+    """The clock and signal agreed on by all processes, with a delay of a few steps.
 
-    The seconds are those of process 0, and a signal that any process received is a signal to all.
-    Messages travel with the sums of a step, and what was sent with one step is received at the same
-    later step by all, so that they do the same things at the same steps.
+    The seconds are those of process 0, and a signal to any process is a signal to all. Messages are
+    sent along with the sums of a step. All processes receive them at the same later step, so that
+    they do the same things at the same steps.
     """
 
     alone = False
@@ -319,7 +316,7 @@ class _Agreed:
 
 
 def _broadcast_bytes(own: np.ndarray, *, keep: bool = True) -> np.ndarray:
-    """The bytes of process 0, [n] uint8; where they are not to be kept, none."""
+    """The bytes of process 0, [n] uint8; none if they are not to be kept."""
     length = int(_all_gather(np.array([own.size], np.int64))[0, 0])
     received = np.empty(length * keep, np.uint8)
     for start in range(0, length, MESSAGE_BYTES):
@@ -334,7 +331,7 @@ def _broadcast_bytes(own: np.ndarray, *, keep: bool = True) -> np.ndarray:
 
 
 def _all_gather(own: np.ndarray) -> np.ndarray:
-    """The arrays of all processes, [processes, ...], which are of one shape."""
+    """The arrays of all processes, of equal shapes, as [processes, ...]."""
     received = _gather()(_one_row_each(own.reshape(-1).view(np.uint32)))
     return _fetch(received).view(own.dtype).reshape(-1, *own.shape)
 
@@ -344,7 +341,7 @@ def _fetch(replicated: jax.Array) -> np.ndarray:
 
 
 def _one_row_each(own: np.ndarray) -> jax.Array:
-    """[processes, n], a row from each process."""
+    """[processes, n], one row from each process."""
     rows = jax.sharding.NamedSharding(_mesh(), jax.sharding.PartitionSpec("processes"))
     return jax.make_array_from_process_local_data(rows, own[None])
 
@@ -363,7 +360,7 @@ def _gather() -> Callable[[jax.Array], jax.Array]:
 
 @functools.cache
 def _sum() -> Callable[[jax.Array], jax.Array]:
-    """The row of process 0: those of the others are zero."""
+    """The row of process 0, since the rows of the others are zero."""
     return jax.jit(lambda x: jnp.sum(x, 0, dtype=x.dtype), out_shardings=_everywhere())
 
 

@@ -1,9 +1,9 @@
-"""Processes find each other before JAX connects them.
+"""Rendezvous of processes before JAX connects them.
 
-JAX's runtime waits for a missing process for minutes, and then aborts with a native stack; and a
-process of another training that comes to the same address brings the first one down. So all of a
-training meet at that address first, over plain sockets: each says which one it is, and process 0
-lets them go on when all are there.
+JAX's runtime waits minutes for a missing process and then aborts with a native stack trace, and a
+process of another training that connects to the same address makes the first training fail.
+Therefore, all processes first connect to that address over plain sockets: each sends its number,
+and process 0 lets them continue when all are present.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ __all__ = ["MissingPeersError", "meet"]
 
 MAXIMUM_BYTES = 2**12
 RETRY_SECONDS = 0.2
-GREETING_SECONDS = 5.0  # in which whoever connects says who it is
+GREETING_SECONDS = 5.0  # for a connecting process to send its number
 
 
 class MissingPeersError(RuntimeError):
-    """Not all processes of a training came in time."""
+    """Not all processes of a training run connected in time."""
 
 
 def meet(coordinator: str, processes: int, process_id: int, seconds: float) -> None:
-    """Wait until all processes have come to an address.
+    """Wait until all processes have connected to an address.
 
     Args:
-      coordinator: ``host:port``.
-      processes: how many there are.
-      process_id: which this is.
+      coordinator: ``host:port`` at which process 0 listens.
+      processes: number of processes.
+      process_id: number of this process, from 0.
       seconds: how long to wait.
 
     Raises:
-      MissingPeersError: if some did not come in time, naming them; or if another training uses
-        the address.
+      MissingPeersError: if some processes are missing, with their numbers; or if another training
+        uses the address.
     """
     host, _, port = coordinator.rpartition(":")
     end = time.monotonic() + seconds
@@ -48,7 +48,7 @@ def meet(coordinator: str, processes: int, process_id: int, seconds: float) -> N
 
 
 def _receive_all(coordinator: str, port: int, processes: int, seconds: float, end: float) -> None:
-    """Let all others go on when all have come, and the port is free again."""
+    """Let all others continue when all have connected and the port is free again."""
     waiting: dict[int, socket.socket] = {}
     with contextlib.ExitStack() as stack:
         with _listener(coordinator, port) as listener:
@@ -59,7 +59,7 @@ def _receive_all(coordinator: str, port: int, processes: int, seconds: float, en
                 stack.enter_context(connection)
                 said = _receive(connection, min(end, time.monotonic() + GREETING_SECONDS))
                 if said is None:
-                    continue  # nobody of ours
+                    continue  # not one of our processes
                 waiting = {number: one for number, one in waiting.items() if not _has_left(one)}
                 refusal = _refusal(said, processes, waiting)
                 if refusal is None:
@@ -73,7 +73,7 @@ def _receive_all(coordinator: str, port: int, processes: int, seconds: float, en
 def _missing(
     coordinator: str, processes: int, seconds: float, waiting: dict[int, socket.socket]
 ) -> MissingPeersError:
-    """Who has not come; those that wait are told."""
+    """The error that lists the missing processes; it is also sent to the waiting ones."""
     listed = ", ".join(str(number) for number in range(1, processes) if number not in waiting)
     message = f"waited {seconds:g} s for {processes} processes; missing: process {listed}"
     for connection in waiting.values():
@@ -82,26 +82,26 @@ def _missing(
 
 
 def _refusal(said: dict[str, Any], processes: int, waiting: dict[int, Any]) -> str | None:
-    """Why a process cannot be one of these."""
+    """Why a process is refused, or None."""
     if said.get("processes") != processes:
-        return f"process 0 there expects {processes} processes, this one {said.get('processes')}"
+        return f"process 0 expects {processes} processes, this one {said.get('processes')}"
     if said.get("process") not in range(1, processes):
         return f"there is no process {said.get('process')}"
     if said["process"] in waiting:
-        return f"another process {said['process']} has come already; is it another training's?"
+        return f"process {said['process']} has already connected; is it of another training?"
     return None
 
 
 def _announce(
     address: tuple[str, int], processes: int, process_id: int, seconds: float, end: float
 ) -> None:
-    """Say which process this is until process 0 answers."""
+    """Send this process's number until process 0 answers."""
     about = f"{address[0]}:{address[1]}"
     while (left := end - time.monotonic()) > 0:
         try:
             with socket.create_connection(address, timeout=left) as connection:
                 _send(connection, {"process": process_id, "processes": processes})
-                answer = _receive(connection, end + GREETING_SECONDS)  # it may have begun later
+                answer = _receive(connection, end + GREETING_SECONDS)  # process 0 may be later
         except OSError:
             answer = None
         if answer is not None and "refused" in answer:
@@ -110,7 +110,7 @@ def _announce(
             return
         time.sleep(min(RETRY_SECONDS, max(0.0, end - time.monotonic())))
     raise MissingPeersError(
-        f"{about}: waited {seconds:g} s for process 0; it is missing, or waits for others itself"
+        f"{about}: waited {seconds:g} s for process 0; it is missing or still waiting for others"
     )
 
 
@@ -123,7 +123,7 @@ def _listener(coordinator: str, port: int) -> Iterator[socket.socket]:
         )
     except OSError as error:
         raise MissingPeersError(
-            f"{coordinator}: cannot listen there, is it in use by another training? "
+            f"{coordinator}: cannot listen on this address; is another training using it? "
             f"({error.strerror})"
         ) from error
     with listener:
@@ -139,7 +139,7 @@ def _accept(listener: socket.socket, end: float) -> socket.socket | None:
 
 
 def _has_left(connection: socket.socket) -> bool:
-    """Whether a process that waits for an answer has ended: it may be started again."""
+    """Whether a waiting process has ended, so that it may have been started again."""
     connection.setblocking(False)
     try:
         return not connection.recv(1, socket.MSG_PEEK)
@@ -151,12 +151,12 @@ def _has_left(connection: socket.socket) -> bool:
 
 def _send(connection: socket.socket, message: dict[str, Any]) -> None:
     connection.settimeout(GREETING_SECONDS)
-    with contextlib.suppress(OSError):  # who has gone will be missed
+    with contextlib.suppress(OSError):  # if the process has ended, it will be reported missing
         connection.sendall(f"{json.dumps(message)}\n".encode())
 
 
 def _receive(connection: socket.socket, end: float) -> dict[str, Any] | None:
-    """One line of JSON; None from somebody who speaks otherwise, or not in time."""
+    """Receive one JSON object in a line; None for anything else, or on timeout."""
     data = b""
     try:
         while not data.endswith(b"\n") and len(data) < MAXIMUM_BYTES:

@@ -1,4 +1,4 @@
-"""Weights to and from other frameworks, as plain arrays: none of them is imported."""
+"""Importing and exporting weights of PyTorch, Keras, and Flax as plain arrays."""
 
 from seqnets.interop.conv_lstm import from_flax_conv_lstm as from_flax_conv_lstm
 from seqnets.interop.conv_lstm import from_keras_conv_lstm as from_keras_conv_lstm

@@ -1,14 +1,13 @@
-"""Convolutional LSTMs: Flax Linen's ``ConvLSTMCell``, and Keras' ``ConvLSTM1D``, ``2D``, ``3D``.
+"""Convolutional LSTMs: Flax Linen's ``ConvLSTMCell``, and Keras's ``ConvLSTM1D``, ``2D``, ``3D``.
 
     Flax    ih  kernel [*kernel, D, 4·H]   bias [4·H]      hh  kernel [*kernel, H, 4·H]   bias [4·H]
     Keras   kernel [*kernel, D, 4·H]   recurrent_kernel [*kernel, H, 4·H]   bias [4·H]
 
-Keras has our gates i, f, g, o under other letters. Flax has them in the order i, g, f, o, and adds
-1 to the forget gate in its equation, where we have that 1 in the bias; its two biases are only used
-as their sum, which is our ``b``. Biases that are not there are zeros. The image keeps its size in
-ours: the others must have been made without strides or dilation, with the padding ``"SAME"``
-(Flax's default; Keras' is ``"valid"``), and in Keras with channels last and ``sigmoid`` as the
-recurrent activation.
+Keras has our order of gates, i, f, g, o. Flax has the order i, g, f, o, and adds 1 to the forget
+gate, which is part of the bias here; only the sum of its two biases matters, which is our ``b``.
+Missing biases become zeros. Our cell keeps the image size, so the foreign layers must have no
+strides or dilation, the padding ``"SAME"`` (Flax's default; Keras's is ``"valid"``), and in Keras
+channels last and the recurrent activation ``sigmoid``.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ AXES = {1: "X", 2: "Y X", 3: "Z Y X"}
 
 
 class _Arrays(NamedTuple):
-    """Two kernels and their bias, in the order of gates of either side."""
+    """Two kernels and their bias, in our order of gates or a foreign one."""
 
     w_x: np.ndarray
     w_h: np.ndarray
@@ -50,20 +49,20 @@ class _Arrays(NamedTuple):
 def from_flax_conv_lstm(
     params: Mapping[str, Any], *, image: Sequence[int]
 ) -> tuple[ConvLSTM, ConvLSTMParams]:
-    """Cell and parameters of a ConvLSTMCell of Flax Linen.
+    """Import a ConvLSTMCell of Flax Linen.
 
     Args:
-      params: ``variables["params"]`` of the cell, with biases or without.
-      image: size of the images, one number an axis, which is not part of the parameters.
+      params: ``variables["params"]`` of the cell, with or without biases.
+      image: sizes of the image axes, 1 to 3 of them, which are not part of the parameters.
 
     Returns:
       ``(cell, params)``, for `seqnets.recurrence.unroll` or, as ``{"cell": params}``, for
       `seqnets.modules.RNN`.
 
     Raises:
-      ValueError: if a key is missing or unknown, an array has another shape than the others
-        or the number of axes of the image ask, or that number is not 1, 2 or 3.
-      TypeError: if params is not a mapping, or an array not of floats.
+      ValueError: if a key is missing or unknown, the shapes do not match each other or the number
+        of image axes, or that number is not 1, 2, or 3.
+      TypeError: if ``params`` is not a mapping, or an array is not of floats.
     """
     return import_flax_conv_lstm(flatten("params", params), image)
 
@@ -71,7 +70,7 @@ def from_flax_conv_lstm(
 def import_flax_conv_lstm(
     flat: Mapping[str, Any], image: Sequence[int], *, path: str = ""
 ) -> tuple[ConvLSTM, ConvLSTMParams]:
-    """The cell from its arrays by their paths; ``path`` comes before those in messages."""
+    """Import a cell from its arrays by path; messages prepend ``path``."""
     biases = BIASES if flat.keys() & set(BIASES) else ()
     check_keys(f"params[{path!r}]" if path else "params", flat, (*KERNELS, *biases))
     names = [f"{path}/{key}".lstrip("/") for key in (*KERNELS, *biases)]
@@ -88,20 +87,23 @@ def import_flax_conv_lstm(
 def to_flax_conv_lstm(
     cell: ConvLSTM, params: ConvLSTMParams, *, bias: bool = True
 ) -> dict[str, dict[str, Float[np.ndarray, "*S"]]]:
-    """Tree for ``{"params": tree}`` of the ConvLSTMCell of the same features and kernel size.
+    """Export to a ConvLSTMCell of Flax Linen with the same features and kernel size.
 
-    Our one bias becomes that of ``ih``, and zeros become that of ``hh``. The 1 of the forget gate
-    is added and taken off in the precision of the parameters.
+    Our bias becomes the bias of ``ih``, and the bias of ``hh`` is zero. The 1 of the forget gate is
+    added and subtracted in the precision of the parameters.
 
     Args:
       cell: the cell.
       params: its parameters.
-      bias: False for a cell that was made with ``use_bias=False``; ours must then be zeros, with
-        1 for the forget gate.
+      bias: False for a cell with ``use_bias=False``; our bias must then be 1 for the forget gate
+        and 0 otherwise.
+
+    Returns:
+      The tree, for ``cell.apply({"params": tree}, ...)``.
 
     Raises:
-      ValueError: if the parameters do not have the shapes of the cell, or a bias that has no
-        place is not zero.
+      ValueError: if the parameters do not have the shapes of the cell, or a bias that cannot be
+        exported is not zero.
       TypeError: if the cell or the parameters are of another kind, or not of floats.
     """
     w_x, w_h, b = map(_swap_middle_gates, _exported(cell, params))
@@ -115,21 +117,21 @@ def to_flax_conv_lstm(
 def from_keras_conv_lstm(
     weights: Sequence[Any], *, image: Sequence[int]
 ) -> tuple[ConvLSTM, ConvLSTMParams]:
-    """Cell and parameters of a ConvLSTM1D, ConvLSTM2D, or ConvLSTM3D of Keras.
+    """Import a ConvLSTM1D, ConvLSTM2D, or ConvLSTM3D of Keras with ``padding="same"``.
 
     Args:
-      weights: ``layer.get_weights()``: kernel, recurrent kernel, and bias unless the layer was
-        made with ``use_bias=False``.
-      image: size of the images, one number an axis, which is not part of the weights.
+      weights: ``layer.get_weights()``: kernel, recurrent kernel, and bias unless the layer has
+        ``use_bias=False``.
+      image: sizes of the image axes, 1 to 3 of them, which are not part of the weights.
 
     Returns:
       ``(cell, params)``, for `seqnets.recurrence.unroll` or, as ``{"cell": params}``, for
-      `seqnets.modules.RNN`: Keras' layer with ``padding="same"``.
+      `seqnets.modules.RNN`.
 
     Raises:
-      ValueError: if there are not three arrays, or two without a bias, one has another shape than
-        the others or the number of axes of the image ask, or that number is not 1, 2, or 3.
-      TypeError: if it is not a list, or an array not of floats.
+      ValueError: if there are not three arrays (two without a bias), the shapes do not match each
+        other or the number of image axes, or that number is not 1, 2, or 3.
+      TypeError: if ``weights`` is not a list, or an array is not of floats.
     """
     check_number(weights, NAMES)
     w_x, w_h, *bias = map(float_array, NAMES, weights)
@@ -142,12 +144,15 @@ def from_keras_conv_lstm(
 def to_keras_conv_lstm(
     cell: ConvLSTM, params: ConvLSTMParams, *, bias: bool = True
 ) -> list[Float[np.ndarray, "*S"]]:
-    """The list for ``layer.set_weights`` of the Keras layer of the same filters and kernel size.
+    """Export to a Keras layer with the same filters and kernel size.
 
     Args:
       cell: the cell.
       params: its parameters.
-      bias: False for a layer that was made with ``use_bias=False``; ours must then be zeros.
+      bias: False for a layer with ``use_bias=False``; our bias must then be zero.
+
+    Returns:
+      The arrays, for ``layer.set_weights``.
 
     Raises:
       ValueError: if the parameters do not have the shapes of the cell, or a bias that the layer
@@ -162,7 +167,7 @@ def to_keras_conv_lstm(
 
 
 def _cell(w_x: np.ndarray, w_h: np.ndarray, names: Sequence[str], image: Sequence[int]) -> ConvLSTM:
-    """The cell that two kernels of one order are for; ``names`` are theirs in messages."""
+    """The cell to which two kernels belong; ``names`` are for messages."""
     if len(image) not in AXES:
         raise ValueError(f"image: expected a size for each of 1 to 3 axes, got {tuple(image)}")
     for name, array, channels in zip(names[:2], (w_x, w_h), "DH", strict=True):
@@ -176,7 +181,7 @@ def _cell(w_x: np.ndarray, w_h: np.ndarray, names: Sequence[str], image: Sequenc
 
 
 def _imported(arrays: _Arrays) -> ConvLSTMParams:
-    """Copies on JAX's default device, since the foreign layer may write to its own arrays."""
+    """Copies on JAX's default device, since the foreign layer may modify its arrays."""
     return ConvLSTMParams(*map(jnp.array, arrays))
 
 
@@ -200,6 +205,6 @@ def _exported(cell: Any, params: Any) -> _Arrays:
 
 
 def _swap_middle_gates(array: np.ndarray) -> np.ndarray:
-    """i, g, f, o to i, f, g, o and back, as a copy: the middle two of four blocks."""
+    """Copy with the middle two of four blocks swapped: i, g, f, o to i, f, g, o and back."""
     first, second, third, fourth = np.split(array, 4, axis=-1)
     return np.concatenate([first, third, second, fourth], axis=-1)

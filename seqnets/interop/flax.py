@@ -1,12 +1,12 @@
-"""Parameters of Flax's own recurrent cells, of Linen and of NNX.
+"""Parameters of Flax's recurrent cells, of Linen and NNX.
 
-``params`` is the tree below ``variables["params"]`` in Linen, and ``nnx.state(cell, nnx.Param)`` in
-NNX; see `flax_linen` and `flax_nnx` for their arrays. LSTMCell has the mathematics of
-OptimizedLSTMCell. The GRUCell resets after the product, as our `GRU`, and the MGUCell is our
-`MGUResetAfter`. A SimpleCell must have been made without ``residual``, an MGUCell with
-``reset_gate=True``. Activations are not part of the parameters: cells have sigmoid and tanh, and
-``dataclasses.replace(cell, gate_activation=...)`` gives them others. For ConvLSTMCell see
-`from_flax_conv_lstm`, for whole layers `from_flax_rnn`.
+``params`` is ``variables["params"]`` in Linen and ``nnx.state(cell, nnx.Param)`` in NNX; see
+`flax_linen` and `flax_nnx` for their arrays. LSTMCell and OptimizedLSTMCell have the same
+equations. GRUCell resets after the product, as our `GRU` does, and MGUCell is our `MGUResetAfter`.
+A SimpleCell must not have ``residual``, and an MGUCell must have ``reset_gate=True``. Activations
+are not part of the parameters: imported cells use sigmoid and tanh; change them with
+``dataclasses.replace(cell, gate_activation=...)``. For ConvLSTMCell see `from_flax_conv_lstm`, for
+whole layers `from_flax_rnn`.
 """
 
 from __future__ import annotations
@@ -28,42 +28,42 @@ from seqnets.typing import Activation, Float
 __all__ = ["API", "check_api", "export_flax", "from_flax", "import_flax", "to_flax"]
 
 API = Literal["linen", "nnx"]
-"""Which of Flax's two families of modules."""
+"""Flax's two module systems."""
 
 OTHERS = (
     ({"cell", "forward_rnn", "backward_rnn", "layers", "layers_0"}, "a layer", "from_flax_rnn"),
     ({"ih", "hh"}, "a ConvLSTMCell", "from_flax_conv_lstm"),
 )
-"""Trees that are none of a cell of this file, by their first names."""
+"""Top-level names of trees that other functions import."""
 
 
 def from_flax(
     params: Mapping[str, Any], *, activation: Activation | None = None
 ) -> tuple[PortableCell, GatedParams]:
-    """Cell and parameters of a SimpleCell, LSTMCell, OptimizedLSTMCell, GRUCell, or MGUCell.
+    """Import a SimpleCell, LSTMCell, OptimizedLSTMCell, GRUCell, or MGUCell of Flax.
 
     Args:
-      params: ``variables["params"]`` of a cell of Linen, or ``nnx.state(cell, nnx.Param)`` of one
-        of NNX; the keys tell which.
-      activation: ``activation_fn`` of a SimpleCell, which is not part of its parameters and must
-        be given; the other kinds have their own.
+      params: ``variables["params"]`` of a Linen cell, or ``nnx.state(cell, nnx.Param)`` of an NNX
+        cell; the keys tell which.
+      activation: ``activation_fn`` of a SimpleCell, required since it is not part of the
+        parameters; ignored for other cells.
 
     Returns:
       ``(cell, params)``, for `seqnets.recurrence.unroll` or, as ``{"cell": params}``, for
       `seqnets.modules.RNN`. The recurrent biases of the gates of GRU and MGU, which Flax lacks,
-      are zeros.
+      are zero.
 
     Raises:
-      ValueError: if a key is missing or unknown, an array has another shape than the others
-        ask, or a SimpleCell comes without its activation.
-      TypeError: if params is not a mapping, or an array not of floats.
+      ValueError: if a key is missing or unknown, the shapes do not match, or the activation of a
+        SimpleCell is missing.
+      TypeError: if ``params`` is not a mapping, or an array is not of floats.
     """
     flat = flatten("params", params)
     for names, what, function in OTHERS:
         if found := sorted(names & {key.partition("/")[0] for key in flat}):
             raise ValueError(
-                f"params: expected the tree of a cell, got that of {what} ({found[0]!r}), for "
-                f"which there is {function}"
+                f"params: expected the tree of a cell, got that of {what} ({found[0]!r}); "
+                f"use {function}"
             )
     return import_flax(flat, activation)
 
@@ -71,21 +71,24 @@ def from_flax(
 def to_flax(
     cell: PortableCell, params: GatedParams, *, api: API = "linen"
 ) -> dict[str, dict[str, Float[np.ndarray, "*S"]]]:
-    """Tree of the Flax cell of the same kind and size.
+    """Export to the Flax cell of the same kind and size.
 
-    Flax's GRUCell has one bias for each of r and z, Linen's MGUCell one for f: the sum of our two,
-    which is all that their equations see. So these biases come back from `from_flax` summed.
+    Flax's GRUCell has a single bias for each of r and z, and Linen's MGUCell for f. It becomes the
+    sum of our two biases, so `from_flax` returns these biases summed.
 
     Args:
       cell: `Elman` for SimpleCell, `LSTM` for OptimizedLSTMCell, `GRU` for GRUCell, or
         `MGUResetAfter` for MGUCell, which NNX lacks.
       params: its parameters.
-      api: ``"linen"`` for ``cell.apply({"params": tree}, ...)``, ``"nnx"`` for
-        ``nnx.update(cell, tree)``.
+      api: ``"linen"`` or ``"nnx"``.
+
+    Returns:
+      The tree, for ``cell.apply({"params": tree}, ...)`` in Linen or ``nnx.update(cell, tree)`` in
+      NNX.
 
     Raises:
-      ValueError: if the parameters do not have the arrays and shapes of the cell, api is none of
-        the two, or a GRU has a recurrent bias of the candidate, which NNX lacks.
+      ValueError: if the parameters do not have the arrays and shapes of the cell, ``api`` is
+        unknown, or a GRU has a recurrent bias of the candidate that NNX lacks.
       TypeError: if the cell is of another kind, or the parameters are not `GatedParams`.
     """
     check_api(api)
@@ -96,7 +99,7 @@ def to_flax(
 
 
 def check_api(api: str) -> None:
-    """Raise ValueError unless it is one of the two names."""
+    """Raise ValueError unless ``api`` is one of the two names."""
     if api not in ("linen", "nnx"):
         raise ValueError(f"api: {did_you_mean(str(api), ('linen', 'nnx'))}, got {api!r}")
 
@@ -104,7 +107,7 @@ def check_api(api: str) -> None:
 def import_flax(
     flat: Mapping[str, Any], activation: Activation | None, *, path: str = ""
 ) -> tuple[PortableCell, GatedParams]:
-    """A cell from its arrays by their paths; ``path`` comes before those in messages."""
+    """Import a cell from its arrays by path; messages prepend ``path``."""
     read = read_nnx if is_nnx(flat) else read_linen
     name, prefix = (f"params[{path!r}]", f"{path}/") if path else ("params", "")
     gates, arrays = read(name, flat, prefix)
@@ -113,7 +116,7 @@ def import_flax(
 
 
 def export_flax(name: str, cell: Any, params: Any, api: API) -> dict[str, Float[np.ndarray, "*S"]]:
-    """The arrays of a cell by their paths; ``name`` is where its parameters come from."""
+    """Export a cell to arrays by path; messages call its parameters ``name``."""
     kinds = LINEN_KINDS if api == "linen" else NNX_KINDS
     arrays = export_params(name, cell, params, kinds)
     if api == "linen":

@@ -1,11 +1,11 @@
-"""Trees of Flax cells with one Dense layer a gate and product: Linen's, and NNX's LSTMCell.
+"""Trees of Flax cells with one Dense layer per gate and product: Linen's, and NNX's LSTMCell.
 
     SimpleCell               i,           h             bias in i
     OptimizedLSTMCell        ii if ig io, hi hf hg ho   biases in the four of h
     GRUCell                  ir iz in,    hr hz hn      biases in the three of i, and in hn
     MGUCell                  if in,       hf hn         biases in the two of i, and in hn
 
-NNX's LSTMCell has the second tree, but for ``if_`` in place of ``if``.
+NNX's LSTMCell has the second tree, but with ``if_`` instead of ``if``.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ LINEN_KINDS = (Elman, LSTM, GRU, MGUResetAfter)
 
 
 class _Names(NamedTuple):
-    """How one of the cells names what we hold side by side."""
+    """Names of the Dense layers of a cell, whose arrays we concatenate."""
 
     gates: tuple[str, ...]
     """Last letters of the Dense layers, in our order of gates."""
     bias_side: str
-    """First letter of the layers whose biases make our ``b``."""
+    """First letter of the layers whose biases form our ``b``."""
     biased: frozenset[str]
     """Layers that have a bias."""
 
     def paths(self) -> list[str]:
-        """Paths of all arrays: ``"hi/kernel"``."""
+        """Paths of all arrays, such as ``"hi/kernel"``."""
         layers = [side + gate for side in "ih" for gate in self.gates]
         return [f"{x}/{leaf}" for x in layers for leaf in self.leaves(x)]
 
@@ -55,16 +55,15 @@ CELLS = {
 
 
 def read_linen(name: str, flat: Mapping[str, Any], path: str) -> tuple[int, Exported]:
-    """Number of gates, and the arrays side by side in our order.
+    """Return the number of gates, and the arrays concatenated in our order of gates.
 
     Args:
-      name: what a message about keys calls the tree.
-      flat: arrays by their paths.
-      path: comes before those in messages, empty or with a slash at its end.
+      name: name of the tree in messages about keys.
+      flat: arrays by path.
+      path: prefix of the paths in messages, empty or ending with a slash.
 
     Raises:
-      ValueError: if a key is missing or unknown, or an array has another shape than the others
-        ask.
+      ValueError: if a key is missing or unknown, or the shapes do not match.
       TypeError: if an array is not of floats.
     """
     flat = {"if/kernel" if key == "if_/kernel" else key: value for key, value in flat.items()}
@@ -86,7 +85,7 @@ def read_linen(name: str, flat: Mapping[str, Any], path: str) -> tuple[int, Expo
 
 
 def write_linen(arrays: Exported, features: int) -> dict[str, Float[np.ndarray, "*S"]]:
-    """The arrays of the tree by their paths; two biases of a gate that sees their sum are added."""
+    """The arrays of the tree by path; two biases of a gate are added if only their sum matters."""
     w_x, w_h, b, b_h, _ = arrays
     names = CELLS[w_h.shape[1] // features]
     if b_h is not None:
@@ -104,7 +103,7 @@ def write_linen(arrays: Exported, features: int) -> dict[str, Float[np.ndarray, 
 
 
 def _check_shapes(arrays: Mapping[str, np.ndarray], names: _Names, path: str) -> int:
-    """Check every array against the first kernel of either side; return the hidden size."""
+    """Check every array against the first kernel of each side; return the hidden size."""
     first_x, first_h = (f"{side}{names.gates[0]}/kernel" for side in "ih")
     check_rank(path + first_x, arrays[first_x], 2, "D H")
     check_rank(path + first_h, arrays[first_h], 2, "H H")

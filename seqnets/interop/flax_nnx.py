@@ -1,11 +1,11 @@
-"""Trees of Flax NNX cells with one Linear layer a product, the gates side by side in our order.
+"""Trees of Flax NNX cells with one Linear layer per product, the gates in our order.
 
                         dense_i                        dense_h
     SimpleCell          kernel [D, H]     bias [H]     kernel [H, H]
     GRUCell             kernel [D, 3·H]   bias [3·H]   kernel [H, 3·H]
     OptimizedLSTMCell   kernel [D, 4·H]                kernel [H, 4·H]   bias [4·H]
 
-The GRUCell lacks the bias of the candidate's recurrent product, which Linen's has.
+The GRUCell lacks the bias of the candidate's recurrent product, which Linen's GRUCell has.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ BIASES = ("dense_i/bias", "dense_h/bias")
 
 
 def is_nnx(flat: Mapping[str, Any]) -> bool:
-    """Whether any path is one of those of this form."""
+    """Whether any path belongs to such a tree."""
     return any(key.startswith(("dense_i/", "dense_h/")) for key in flat)
 
 
 def read_nnx(name: str, flat: Mapping[str, Any], path: str) -> tuple[int, Exported]:
-    """Number of gates, and the arrays; arguments and errors are those of `read_linen`."""
+    """Return the number of gates and the arrays; arguments and errors are as for `read_linen`."""
     bias = BIASES[1] if BIASES[1] in flat else BIASES[0]
     check_keys(name, flat, (*KERNELS, bias))
     w_x, w_h, b = (float_array(path + key, flat[key]) for key in (*KERNELS, bias))
@@ -55,10 +55,10 @@ def read_nnx(name: str, flat: Mapping[str, Any], path: str) -> tuple[int, Export
 
 
 def write_nnx(name: str, arrays: Exported, features: int) -> dict[str, Float[np.ndarray, "*S"]]:
-    """The arrays of the tree by their paths; the two biases of a gate are added.
+    """The arrays of the tree by path; the two biases of a gate are added.
 
     Raises:
-      ValueError: if the recurrent bias of a GRU's candidate is not zero; ``name`` says whose.
+      ValueError: if the recurrent bias of a GRU's candidate is not zero; the message has ``name``.
     """
     w_x, w_h, b, b_h, _ = arrays
     if b_h is not None:

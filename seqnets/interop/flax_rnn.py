@@ -1,11 +1,11 @@
-"""Whole recurrent layers of Flax, of Linen and of NNX: RNN, Bidirectional, and a sequence of them.
+"""Whole recurrent layers of Flax, of Linen and NNX: RNN, Bidirectional, and Sequential.
 
     RNN             cell/...
     Bidirectional   forward_rnn/cell/...   backward_rnn/cell/...
     Sequential      layers_0/cell/...   layers_1/cell/...   (NNX: layers/0/cell/...)
 
-Linen names a cell that is made inside a compact method after its class, ``GRUCell_0``, beside the
-layer that runs it: such trees do not say which layer is on which, and are taken cell by cell by
+Linen names a cell created inside a compact method after its class, ``GRUCell_0``, not after the
+layer that runs it. Such trees do not contain the order of layers; import them cell by cell with
 `from_flax`. Options that are not part of the parameters (``reverse``, ``time_major``,
 ``merge_fn``) must be set on our side.
 """
@@ -34,7 +34,7 @@ DIRECTIONS = {"forward": "forward_rnn/cell", "backward": "backward_rnn/cell"}
 
 
 class _Options(NamedTuple):
-    """What is not part of the parameters."""
+    """Options that are not part of the parameters."""
 
     activation: Activation | None
     image: Sequence[int] | None
@@ -46,24 +46,24 @@ def from_flax_rnn(
     activation: Activation | None = None,
     image: Sequence[int] | None = None,
 ) -> tuple[RNN | Bidirectional | Stack, dict[str, Any]]:
-    """Module and parameters of Flax's RNN, Bidirectional, or a Sequential of such layers.
+    """Import an RNN, a Bidirectional, or a Sequential of such layers of Flax.
 
     Args:
-      params: ``variables["params"]`` of a module of Linen, or ``nnx.state(module, nnx.Param)`` of
-        one of NNX.
-      activation: that of all SimpleCells, see `from_flax`.
-      image: size of the images of ConvLSTMCells, see `from_flax_conv_lstm`.
+      params: ``variables["params"]`` of a Linen module, or ``nnx.state(module, nnx.Param)`` of an
+        NNX module.
+      activation: activation of all SimpleCells; see `from_flax`.
+      image: sizes of the image axes of ConvLSTMCells; see `from_flax_conv_lstm`.
 
     Returns:
-      ``(module, params)``: an `RNN`, a `Bidirectional`, or, of a Sequential, a `Stack`, whose
-      layers must all be of one of those two kinds. ``module.apply({"params": params}, xs)`` gives
-      Flax's outputs beside the carry.
+      ``(module, params)``: an `RNN`, a `Bidirectional`, or, for a Sequential, a `Stack`; its layers
+      must be all RNN or all Bidirectional. ``module.apply({"params": params}, xs)`` returns the
+      carry and Flax's outputs.
 
     Raises:
-      ValueError: if the tree is of another form, the cells of a bidirectional layer in a
-        Sequential differ, a layer is for inputs of another size than it gets, or as `from_flax`
-        and `from_flax_conv_lstm`.
-      TypeError: if params is not a mapping, or an array not of floats.
+      ValueError: if the tree has another structure, the two cells of a bidirectional layer in a
+        Sequential differ, the input size of a layer does not match, or as for `from_flax` and
+        `from_flax_conv_lstm`.
+      TypeError: if ``params`` is not a mapping, or an array is not of floats.
     """
     flat = flatten("params", _named(params))
     options = _Options(activation, image)
@@ -81,18 +81,22 @@ def from_flax_rnn(
 def to_flax_rnn(
     module: RNN | Bidirectional | Stack, params: Mapping[str, Any], *, api: API = "linen"
 ) -> dict[str, Any]:
-    """Tree of the Flax module of the same form, the reverse of `from_flax_rnn`.
+    """Export to the corresponding Flax module, the inverse of `from_flax_rnn`.
 
     Args:
-      module: an `RNN`, a `Bidirectional`, or a `Stack` without residual connections.
+      module: an `RNN`, a `Bidirectional`, or a `Stack` without residual or skip connections, all
+        without zoneout.
       params: its parameters, ``variables["params"]``.
-      api: ``"linen"`` for ``module.apply({"params": tree}, ...)``, ``"nnx"`` for
-        ``nnx.update(module, tree)``.
+      api: ``"linen"`` or ``"nnx"``.
+
+    Returns:
+      The tree, for ``module.apply({"params": tree}, ...)`` in Linen or ``nnx.update(module, tree)``
+      in NNX.
 
     Raises:
-      ValueError: if the module has residual connections, a key of the parameters is missing or
-        unknown, or as `to_flax` and `to_flax_conv_lstm`.
-      TypeError: if the module or a cell is of another kind, or as `to_flax`.
+      ValueError: if the module has residual or skip connections or zoneout, a key of the parameters
+        is missing or unknown, or as for `to_flax` and `to_flax_conv_lstm`.
+      TypeError: if the module or a cell is of another kind, or as for `to_flax`.
     """
     check_api(api)
     cells = _cells(module)
@@ -110,7 +114,7 @@ def to_flax_rnn(
 
 
 def _named(tree: Any) -> Any:
-    """NNX numbers the elements of a list; their numbers become strings."""
+    """Convert the integer keys that NNX uses for list elements to strings."""
     if not isinstance(tree, Mapping):
         return tree
     return {str(k) if isinstance(k, int) else k: _named(value) for k, value in tree.items()}
@@ -119,7 +123,7 @@ def _named(tree: Any) -> Any:
 def _stack(
     layers: Mapping[str, Mapping[str, Any]], options: _Options
 ) -> tuple[Stack, dict[str, Any]]:
-    """Layers, from the input up, by their paths."""
+    """Import layers by path, from the input up."""
     read = {path: _layer(flat, options, path=f"{path}/") for path, flat in layers.items()}
     bidirectional = all(isinstance(module, Bidirectional) for module, _ in read.values())
     cells: list[Any] = []
@@ -135,7 +139,7 @@ def _stack(
 
 
 def _only_cell(path: str, module: RNN | Bidirectional) -> Any:
-    """The cell of a layer of a stack, which has one kind for both directions."""
+    """The cell of a layer of a stack, which must be the same for both directions."""
     if isinstance(module, RNN):
         return module.cell
     if module.forward_cell != module.backward_cell:
@@ -147,7 +151,7 @@ def _only_cell(path: str, module: RNN | Bidirectional) -> Any:
 
 
 def _check_inputs(path: str, params: Mapping[str, Any], expected: int, whose: str) -> None:
-    """Raise ValueError unless all cells below a path read inputs of so many features."""
+    """Raise ValueError unless all cells in ``params`` have ``expected`` inputs."""
     for weights in flatten(path, params).values():
         shape = np.shape(weights.w_x)
         if shape[-2] != expected:
@@ -157,15 +161,15 @@ def _check_inputs(path: str, params: Mapping[str, Any], expected: int, whose: st
 def _layer(
     flat: Mapping[str, Any], options: _Options, *, path: str = ""
 ) -> tuple[RNN | Bidirectional, dict[str, Any]]:
-    """An RNN or a Bidirectional; ``path`` comes before the names in messages."""
+    """Import an RNN or a Bidirectional; messages prepend ``path``."""
     kinds = [("cell",), tuple(DIRECTIONS.values())]
     parts = next((kind for kind in kinds if _divides(flat, kind)), None)
     if parts is None:
         tops = ", ".join(sorted({repr(key.partition("/")[0]) for key in flat})) or "nothing"
         raise ValueError(
             f"params{f'[{path[:-1]!r}]' if path else ''}: expected 'cell' (RNN), 'forward_rnn' "
-            f"and 'backward_rnn' (Bidirectional), or 'layers' (Sequential), got {tops}; take a "
-            "layer of a larger module by its own part of the tree, and a bare cell by from_flax"
+            f"and 'backward_rnn' (Bidirectional), or 'layers' (Sequential), got {tops}; for a "
+            "layer of a larger module pass its subtree, and for a cell use from_flax"
         )
     cells, params = {}, {}
     for part in parts:
@@ -190,12 +194,12 @@ def _cell(flat: Mapping[str, Any], options: _Options, path: str) -> tuple[Any, A
     if not any(key.startswith(("ih/", "hh/")) for key in flat):
         return import_flax(flat, options.activation, path=path)
     if options.image is None:
-        raise ValueError("image: that of a ConvLSTMCell is not part of its parameters, got None")
+        raise ValueError("image: expected the image size of the ConvLSTMCell, got None")
     return import_flax_conv_lstm(flat, options.image, path=path)
 
 
 def _cells(module: Any) -> dict[str, Any]:
-    """Our cells by their paths in our tree."""
+    """Our cells by path in our tree."""
     if isinstance(module, Stack):
         parts = ("/forward", "/backward") if module.bidirectional else ("",)
         cells = enumerate(cells_of(module))

@@ -1,4 +1,4 @@
-"""What comes from outside: mappings, their keys and arrays, checked with names in messages."""
+"""Checks of foreign weights: mappings, keys, and arrays, with their names in error messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["check_keys", "check_mapping", "flatten", "float_array", "plain_array
 
 
 def check_mapping(name: str, value: Any) -> None:
-    """Raise TypeError unless it is a mapping whose keys are strings."""
+    """Raise TypeError unless ``value`` is a mapping whose keys are strings."""
     if not isinstance(value, Mapping):
         raise TypeError(f"{name}: expected a mapping of arrays, got {type(value).__name__}")
     for key in value:
@@ -25,9 +25,9 @@ def check_mapping(name: str, value: Any) -> None:
 
 
 def check_keys(name: str, got: Iterable[str], expected: Iterable[str]) -> None:
-    """Raise ValueError unless both hold the same keys.
+    """Raise ValueError unless both have the same keys.
 
-    The message names all that differ, and beside an unknown key the missing one that it may be.
+    The message lists all differences, with a similar missing key for each unknown one, if any.
     """
     got, expected = list(got), list(expected)
     missing = [key for key in expected if key not in got]
@@ -42,7 +42,7 @@ def check_keys(name: str, got: Iterable[str], expected: Iterable[str]) -> None:
 
 
 def _hinted(unknown: list[str], missing: list[str]) -> list[str]:
-    """Unknown keys, each beside the nearest of the missing ones that stand beside none yet."""
+    """Unknown keys, each with the most similar missing key that is not used as a hint yet."""
     free, hinted = list(missing), []
     for key in unknown:
         near = difflib.get_close_matches(key, free, n=1)
@@ -53,10 +53,10 @@ def _hinted(unknown: list[str], missing: list[str]) -> list[str]:
 
 
 def flatten(name: str, tree: Any) -> dict[str, Any]:
-    """Leaves of nested mappings by their paths, ``"layer_0/cell"``.
+    """Flatten nested mappings to leaves by path, such as ``"layer_0/cell"``.
 
     Raises:
-      TypeError: if it is not a mapping, or a key at any depth is not a string.
+      TypeError: if ``tree`` is not a mapping, or a key at any depth is not a string.
     """
     check_mapping(name, tree)
     flat: dict[str, Any] = {}
@@ -69,25 +69,25 @@ def flatten(name: str, tree: Any) -> dict[str, Any]:
 
 
 def plain_array(name: str, value: Any) -> Shaped[np.ndarray, "*S"]:
-    """Anything that `numpy.asarray` takes, as a row-major array; TypeError for anything else.
+    """Convert anything that `numpy.asarray` accepts to a row-major array, else raise TypeError.
 
-    A tensor of a dtype that NumPy itself lacks (bfloat16) is read through DLPack.
+    Tensors with a dtype that NumPy lacks (bfloat16) are read through DLPack.
     """
     try:
         return np.asarray(value, order="C")
-    except (RuntimeError, TypeError, ValueError) as error:  # the last for rows of unequal length
+    except (RuntimeError, TypeError, ValueError) as error:  # ValueError: rows of unequal length
         kind = type(value).__name__
         try:
             return np.asarray(jnp.from_dlpack(value), order="C")
-        except Exception:  # what an exporter raises is its own affair
+        except Exception:  # an exporter may raise anything
             raise TypeError(f"{name}: expected an array, got {kind} ({error})") from error
 
 
 def float_array(name: str, value: Any) -> Float[np.ndarray, "*S"]:
-    """A `plain_array` of floats in the machine's byte order.
+    """Convert to a `plain_array` of floats in native byte order.
 
     Raises:
-      TypeError: if it is not of floats, or of more than 64 bits, which JAX does not have.
+      TypeError: if the array is not of floats, or of more than 64 bits, which JAX lacks.
     """
     array = plain_array(name, value)
     check_dtype(name, array, "float")

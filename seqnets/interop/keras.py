@@ -1,16 +1,15 @@
-"""Weights of Keras' recurrent layers: lists of arrays, as ``layer.get_weights()`` gives them.
+"""Weights of Keras's recurrent layers: lists of arrays, as returned by ``layer.get_weights()``.
 
     kernel [D, G·H]   recurrent_kernel [H, G·H]   bias [G·H], or [2, 3·H]; none without use_bias
 
-Keras' LSTM has the gates i, f, c, o, which are ours under other letters; its GRU has them in the
-order z, r, h, where ours is r, z, n. A GRU with ``reset_after=True`` (Keras' default) has the
-biases of the two products as the two rows of its bias and is our `GRU`; one with
-``reset_after=False`` has one bias and is our `GRUResetBefore`. The biases that a layer with
-``use_bias=False`` lacks are zeros here. Activations are not part of the weights: cells have Keras'
-defaults, sigmoid and tanh, and ``dataclasses.replace(cell, gate_activation=jax.nn.hard_sigmoid)``
-gives them others. A layer and its cell have the same list. At masked steps Keras repeats the last
-output, unless ``zero_output_for_mask``, where `seqnets.recurrence.unroll` gives zeros; the carries
-agree.
+Keras's LSTM has our order of gates, i, f, c, o; its GRU has the order z, r, h, ours r, z, n. A GRU
+with ``reset_after=True`` (Keras's default) has the biases of the two products as the two rows of
+its bias and is our `GRU`; with ``reset_after=False`` it has one bias and is our `GRUResetBefore`.
+Biases missing with ``use_bias=False`` become zeros. Activations are not part of the weights:
+imported cells use Keras's defaults, sigmoid and tanh; change them with
+``dataclasses.replace(cell, gate_activation=jax.nn.hard_sigmoid)``. A layer and its cell have the
+same list. At masked time steps, Keras repeats the last output (unless ``zero_output_for_mask`` is
+set), and `seqnets.recurrence.unroll` returns zeros; the carries agree.
 """
 
 from __future__ import annotations
@@ -41,27 +40,25 @@ NAMES = ("kernel", "recurrent_kernel", "bias")
 def from_keras(
     weights: Sequence[Any], *, activation: Activation | None = None, reset_after: bool | None = None
 ) -> tuple[PortableCell, GatedParams]:
-    """Cell and parameters of one Keras layer or cell: SimpleRNN, LSTM, or GRU.
+    """Import a SimpleRNN, LSTM, or GRU layer or cell of Keras.
 
-    The kind is told by the width of the gates. See `from_keras_bidirectional` for the wrapper.
+    The width of the gates tells the kind. See `from_keras_bidirectional` for the wrapper.
 
     Args:
-      weights: ``layer.get_weights()``: kernel, recurrent kernel, and bias unless the layer was
-        made with ``use_bias=False``.
-      activation: that of a SimpleRNN, which is not part of its weights and must be given; the
-        other kinds have their own.
-      reset_after: that of a GRU without biases, which must be given; the shape of the biases tells
-        it otherwise.
+      weights: ``layer.get_weights()``: kernel, recurrent kernel, and bias unless the layer has
+        ``use_bias=False``.
+      activation: activation of a SimpleRNN, required since it is not part of the weights; ignored
+        for other layers.
+      reset_after: option of a GRU, required if it has no biases; otherwise, their shape tells it.
 
     Returns:
       ``(cell, params)``, for `seqnets.recurrence.unroll` or, as ``{"cell": params}``, for
       `seqnets.modules.RNN`.
 
     Raises:
-      ValueError: if there are not three arrays, or two without a bias, one has another shape than
-        the others ask, a SimpleRNN comes without its activation, or a GRU without biases comes
-        without ``reset_after``.
-      TypeError: if it is not a list, or an array not of floats.
+      ValueError: if there are not three arrays (two without a bias), the shapes do not match, or
+        the activation of a SimpleRNN or ``reset_after`` of a GRU without biases is missing.
+      TypeError: if ``weights`` is not a list, or an array is not of floats.
     """
     check_number(weights, NAMES)
     return import_layer(weights, activation, reset_after)
@@ -70,13 +67,16 @@ def from_keras(
 def to_keras(
     cell: PortableCell, params: GatedParams, *, bias: bool = True
 ) -> list[Float[np.ndarray, "..."]]:
-    """The list for ``layer.set_weights`` of the Keras layer of the same kind and size.
+    """Export to the Keras layer or cell of the same kind and size.
 
     Args:
-      cell: `Elman` for SimpleRNN, `LSTM`, `GRU` for GRU with ``reset_after=True``, or
-        `GRUResetBefore` for the one with ``reset_after=False``.
+      cell: `Elman` for SimpleRNN, `LSTM` for LSTM, `GRU` for GRU with ``reset_after=True``, or
+        `GRUResetBefore` for GRU with ``reset_after=False``.
       params: its parameters.
-      bias: False for a layer that was made with ``use_bias=False``; ours must then be zeros.
+      bias: False for a layer with ``use_bias=False``; our biases must then be zero.
+
+    Returns:
+      The arrays, for ``layer.set_weights``.
 
     Raises:
       ValueError: if the parameters do not have the arrays and shapes of the cell, or a bias that
@@ -87,7 +87,7 @@ def to_keras(
 
 
 def check_number(weights: Any, names: Sequence[str], *, label: str = "weights") -> None:
-    """Raise unless it is a list of as many arrays as names, or of those that are no biases."""
+    """Raise unless ``weights`` is a list with an array for each name, or each but biases."""
     if not isinstance(weights, Sequence):
         raise TypeError(f"{label}: expected a list of arrays, got {type(weights).__name__}")
     without = sum(not name.endswith(NAMES[-1]) for name in names)
@@ -105,7 +105,7 @@ def import_layer(
     *,
     label: str = "",
 ) -> tuple[PortableCell, GatedParams]:
-    """One layer from its two or three arrays; ``label`` comes before their names in messages."""
+    """Import one layer from its two or three arrays; messages prepend ``label`` to their names."""
     names = [label + name for name in NAMES]
     kernel, recurrent, *biases = map(float_array, names, weights)
     check_rank(names[1], recurrent, 2, "H G·H")
@@ -128,12 +128,12 @@ def _import_gru(
     reset_after: bool | None,
     name: str,
 ) -> tuple[PortableCell, GatedParams]:
-    """The two variants; ``name`` is that of the bias in messages."""
+    """Import either variant of the GRU; messages call the bias ``name``."""
     if reset_after is None:
         if bias is None:
             raise ValueError(
-                "reset_after: that of a GRU without biases is not part of its weights; give True "
-                "(Keras' default) or False, got None"
+                "reset_after: expected True (Keras's default) or False for a GRU without biases, "
+                "got None"
             )
         reset_after = bias.ndim == 2
     features, width = recurrent.shape
@@ -148,7 +148,7 @@ def _import_gru(
 def export_layer(
     name: str, cell: Any, params: Any, *, bias: bool = True
 ) -> list[Float[np.ndarray, "..."]]:
-    """The reverse of `import_layer`; ``name`` is where the parameters come from."""
+    """The inverse of `import_layer`; messages call the parameters ``name``."""
     kinds = (Elman, LSTM, GRU, GRUResetBefore)
     w_x, w_h, b, b_h, _ = export_params(name, cell, params, kinds, bias=bias)
     arrays = [w_x, w_h]
@@ -160,6 +160,6 @@ def export_layer(
 
 
 def _swap_first_gates(array: np.ndarray) -> np.ndarray:
-    """z, r, h to r, z, n and back: the first two of three blocks on the last axis."""
+    """Swap the first two of three blocks on the last axis: z, r, h to r, z, n and back."""
     first, second, third = np.split(array, 3, axis=-1)
     return np.concatenate([second, first, third], axis=-1)

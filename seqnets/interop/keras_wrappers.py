@@ -1,8 +1,8 @@
-"""Weights of several recurrent layers of Keras together: Bidirectional, and one on the other.
+"""Weights of several recurrent layers of Keras together: Bidirectional, and stacked layers.
 
-Keras lists the arrays of a Bidirectional wrapper flat, those of the forward layer first. Those of
-layers or cells one on the other are taken as one list a layer, since a flat list does not say where
-the arrays of one end.
+The weights of a Bidirectional wrapper are a flat list, the forward layer first. The weights of
+stacked layers or cells are passed as one list per layer, since a flat list does not show where one
+layer ends.
 """
 
 from __future__ import annotations
@@ -34,22 +34,23 @@ def from_keras_bidirectional(
     activation: Activation | None = None,
     reset_after: bool | None = None,
 ) -> tuple[Bidirectional, dict[str, Any]]:
-    """Module and parameters of Keras' Bidirectional wrapper around one of its recurrent layers.
+    """Import a Bidirectional wrapper around a recurrent layer of Keras.
 
     Args:
       weights: ``layer.get_weights()``: kernel, recurrent kernel, and bias, if any, of the forward
-        layer, then those of the backward one, which may be of another kind or size.
-      activation, reset_after: those of both layers; see `from_keras`.
+        layer, then of the backward layer, which may be of another kind or size.
+      activation: activation of SimpleRNN layers; see `from_keras`.
+      reset_after: option of GRU layers without biases; see `from_keras`.
 
     Returns:
-      ``(module, params)``: ``module.apply({"params": params}, xs)`` is Keras' with
-      ``return_sequences=True`` and ``merge_mode="concat"``, its default; other modes are not part
-      of the weights: ``module.clone(merge="sum")``.
+      ``(module, params)``: ``module.apply({"params": params}, xs)`` computes Keras's layer with
+      ``return_sequences=True`` and the default ``merge_mode="concat"``. The mode is not part of the
+      weights; for others use ``module.clone(merge="sum")``, say.
 
     Raises:
-      ValueError: if there are not six arrays, or four without biases, one has another shape than
-        the others ask, or an argument must be given (see `from_keras`).
-      TypeError: if it is not a list, or an array not of floats.
+      ValueError: if there are not six arrays (four without biases), the shapes do not match, or an
+        argument is missing (see `from_keras`).
+      TypeError: if ``weights`` is not a list, or an array is not of floats.
     """
     check_number(weights, [f"{direction} {name}" for direction in DIRECTIONS for name in NAMES])
     half = len(weights) // 2
@@ -66,18 +67,21 @@ def from_keras_bidirectional(
 def to_keras_bidirectional(
     module: Bidirectional, params: Mapping[str, Any], *, bias: bool = True
 ) -> list[Float[Any, "..."]]:
-    """The list for ``layer.set_weights`` of a Bidirectional wrapper.
+    """Export to a Bidirectional wrapper of Keras.
 
     Args:
-      module: cells of the kinds that `to_keras` takes.
+      module: module with cells of the kinds that `to_keras` accepts, without zoneout.
       params: its parameters, ``variables["params"]``.
-      bias: False for layers that were made with ``use_bias=False``; ours must then be zeros.
+      bias: False for layers with ``use_bias=False``; our biases must then be zero.
+
+    Returns:
+      The arrays, for ``layer.set_weights``.
 
     Raises:
-      ValueError: if a key of the parameters is missing or unknown, an array does not have the
-        shape that the layer has, or a bias that the layers lack is not zero.
-      TypeError: if it is not a `Bidirectional`, a cell is of another kind, or its parameters not
-        `GatedParams` in a mapping.
+      ValueError: if there is zoneout, a key of the parameters is missing or unknown, an array does
+        not have the shape of its layer, or a bias that the layers lack is not zero.
+      TypeError: if ``module`` is not a `Bidirectional`, a cell is of another kind, or the
+        parameters are not `GatedParams` in a mapping.
     """
     if not isinstance(module, Bidirectional):
         raise TypeError(f"module: expected a Bidirectional, got {type(module).__name__}")
@@ -100,28 +104,29 @@ def from_keras_stacked(
     activation: Activation | None = None,
     reset_after: bool | None = None,
 ) -> tuple[Stack, dict[str, Any]]:
-    """Module and parameters of Keras' StackedRNNCells, or of recurrent layers one on the other.
+    """Import StackedRNNCells, or stacked recurrent layers, of Keras.
 
     Args:
-      weights: one list a cell, from the input up, ``[cell.get_weights() for cell in
-        layer.cell.cells]``; or one a layer, ``[layer.get_weights() for layer in layers]``, where
+      weights: one list per cell, from the input up, ``[cell.get_weights() for cell in
+        layer.cell.cells]``; or one per layer, ``[layer.get_weights() for layer in layers]``, where
         all but the last have ``return_sequences=True``.
-      activation, reset_after: those of all layers; see `from_keras`.
+      activation: activation of SimpleRNN layers; see `from_keras`.
+      reset_after: option of GRU layers without biases; see `from_keras`.
 
     Returns:
-      ``(stack, params)``: ``stack.apply({"params": params}, xs)`` is Keras' with
+      ``(stack, params)``: ``stack.apply({"params": params}, xs)`` computes Keras's layers with
       ``return_sequences=True``.
 
     Raises:
-      ValueError: if a list does not have three arrays, or two without a bias, one has another
-        shape than the others and the layer below ask, or an argument must be given (see
+      ValueError: if there is no list, a list does not have three arrays (two without a bias), the
+        shapes do not match each other or the layer below, or an argument is missing (see
         `from_keras`).
-      TypeError: if it is not a list of lists, or an array not of floats.
+      TypeError: if ``weights`` is not a list of lists, or an array is not of floats.
     """
     if not isinstance(weights, Sequence) or not all(isinstance(one, Sequence) for one in weights):
         raise TypeError(
             "weights: expected a list for each layer, [cell.get_weights() for cell in "
-            "layer.cell.cells], got one flat list or none"
+            "layer.cell.cells], got a flat list or none"
         )
     cells: list[Any] = []
     params: dict[str, Any] = {}
@@ -140,19 +145,22 @@ def from_keras_stacked(
 def to_keras_stacked(
     stack: Stack, params: Mapping[str, Any], *, bias: bool = True
 ) -> list[list[Float[Any, "..."]]]:
-    """One list a layer, each for ``set_weights`` of a cell of StackedRNNCells, or of a layer.
+    """Export to StackedRNNCells, or to stacked recurrent layers, of Keras.
 
     Args:
-      stack: layers in one direction, without residual connections, of cells of the kinds that
-        `to_keras` takes.
+      stack: layers in one direction with cells of the kinds that `to_keras` accepts, without
+        residual or skip connections and zoneout.
       params: its parameters, ``variables["params"]``.
-      bias: False for layers that were made with ``use_bias=False``; ours must then be zeros.
+      bias: False for layers with ``use_bias=False``; our biases must then be zero.
+
+    Returns:
+      One list per layer, for ``set_weights`` of a cell of StackedRNNCells or of a layer.
 
     Raises:
-      ValueError: if the stack has residual connections or two directions, a key of the parameters
-        is missing or unknown, an array does not have the shape that the layer has, or a bias that
-        the layers lack is not zero.
-      TypeError: if it is not a `Stack`, a cell is of another kind, or its parameters not
+      ValueError: if the stack is bidirectional or has residual or skip connections or zoneout, a
+        key of the parameters is missing or unknown, an array does not have the shape of its layer,
+        or a bias that the layers lack is not zero.
+      TypeError: if ``stack`` is not a `Stack`, a cell is of another kind, or the parameters are not
         `GatedParams` in a mapping.
     """
     cells = {f"layer_{k}/cell": cell for k, cell in enumerate(cells_of(stack))}
@@ -168,6 +176,6 @@ def to_keras_stacked(
 
 
 def _check_inputs(name: str, params: GatedParams, expected: int, whose: str) -> None:
-    """Raise ValueError unless the layer reads inputs of the size that it gets."""
+    """Raise ValueError unless the layer has ``expected`` inputs."""
     shape = (expected, params.w_x.shape[1])
     check_shape(name, params.w_x, shape, whose)

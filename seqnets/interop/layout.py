@@ -1,4 +1,4 @@
-"""What every foreign layout shares: which cells are portable, and the shapes of their arrays."""
+"""Common to all foreign layouts: which cells are portable, and the shapes of their arrays."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PortableCell = Elman | LSTM | ProjectedLSTM | GRU | GRUResetBefore | MGUResetAft
 
 
 class Exported(NamedTuple):
-    """The arrays of `GatedParams` on their way out."""
+    """The arrays of `GatedParams`, for export."""
 
     w_x: Float[np.ndarray, "D G"]
     """[D, G·H] input weights."""
@@ -65,16 +65,16 @@ GATES: dict[type, int] = {
 
 
 def gates_from_width(name: str, shape: tuple[int, ...], width: int, features: int) -> int:
-    """Number of gates, told by their joint width: H for RNN, 3·H for GRU, 4·H for LSTM.
+    """Number of gates, from their total width: H for RNN, 3·H for GRU, 4·H for LSTM.
 
     Raises:
-      ValueError: if it is another multiple, or none, of ``features``.
+      ValueError: if the width is not one of these.
     """
     for gates in (1, 3, 4):
         if features > 0 and width == gates * features:
             return gates
     raise ValueError(
-        f"{name}: expected gates of width {features}, {3 * features} or {4 * features} in all "
+        f"{name}: expected gates of total width {features}, {3 * features}, or {4 * features} "
         f"(RNN, GRU, LSTM of hidden size {features}), got {width} (shape {shape})"
     )
 
@@ -82,7 +82,7 @@ def gates_from_width(name: str, shape: tuple[int, ...], width: int, features: in
 def make_cell(
     gates: int, features: int, activation: Activation | None, *, reset_after: bool = True
 ) -> PortableCell:
-    """The cell of so many gates; only `Elman` has a use for ``activation``, and must have it.
+    """The cell with this number of gates; ``activation`` is required and used for `Elman` only.
 
     Raises:
       ValueError: if there is one gate and no activation.
@@ -90,8 +90,8 @@ def make_cell(
     if gates == 1:
         if activation is None:
             raise ValueError(
-                "activation: a plain RNN's is not part of its weights; give jax.numpy.tanh "
-                "(the usual one) or jax.nn.relu, got None"
+                "activation: expected that of the plain RNN, jax.numpy.tanh (the usual one) or "
+                "jax.nn.relu, got None"
             )
         return Elman(features, activation=activation)
     if gates == 2:
@@ -108,22 +108,21 @@ def import_params(
     b_h: Float[np.ndarray, " G"] | None = None,
     w_p: Float[np.ndarray, "H P"] | None = None,
 ) -> GatedParams:
-    """Copies on JAX's default device, float64 only where `jax_enable_x64` is set.
+    """Copy arrays to JAX's default device; float64 is kept only if `jax_enable_x64` is set.
 
-    Copies, because JAX may use a NumPy array's memory as its own, and the foreign layer may
-    write to it later.
+    Copies are needed because JAX may share a NumPy array's memory, and the foreign layer may modify
+    it later.
     """
     second, projection = (None if array is None else jnp.array(array) for array in (b_h, w_p))
     return GatedParams(jnp.array(w_x), jnp.array(w_h), jnp.array(b), second, w_p=projection)
 
 
 def cells_of(stack: Any) -> list[Cell]:
-    """The cells of a stack that is nothing but layers one on the other.
+    """The cells of a stack of plain layers.
 
     Raises:
-      ValueError: if there are residual or skip connections, or a zoneout, which evaluation sees
-        too.
-      TypeError: if it is not a `Stack`.
+      ValueError: if there are residual or skip connections, or zoneout, which affects evaluation.
+      TypeError: if ``stack`` is not a `Stack`.
     """
     if not isinstance(stack, Stack):
         raise TypeError(f"stack: expected a Stack, got {type(stack).__name__}")
@@ -140,7 +139,7 @@ def cells_of(stack: Any) -> list[Cell]:
 
 
 def check_no_zoneout(name: str, regularization: Regularization) -> None:
-    """Raise ValueError if there is a zoneout, whose expectation is part of evaluation."""
+    """Raise ValueError if there is zoneout, since evaluation uses its expectation."""
     if regularization.zoneout:
         raise ValueError(
             f"{name}: expected no zoneout, which the target lacks, got {regularization.zoneout}"
@@ -148,12 +147,12 @@ def check_no_zoneout(name: str, regularization: Regularization) -> None:
 
 
 def zero_bias(kernel: Float[np.ndarray, "*S G"]) -> Float[np.ndarray, " G"]:
-    """The bias of a product that has none there: a zero for each column of its weights."""
+    """The bias for a product without one: a zero for each column of its weights."""
     return np.zeros(kernel.shape[-1], kernel.dtype)
 
 
 def check_no_bias(name: str, bias: Float[np.ndarray, "*S"]) -> None:
-    """Raise ValueError unless a bias that has no place on the other side is zero."""
+    """Raise ValueError unless a bias that the target lacks is zero."""
     if np.any(bias != 0):
         greatest = float(np.abs(bias.astype(np.float64)).max())
         raise ValueError(
@@ -168,21 +167,21 @@ def export_params(
     """Parameters of one of our cells as writable NumPy arrays, checked against the cell.
 
     Args:
-      name: where the parameters come from, ``"params['cell']"``.
-      cell: one of ``kinds``, a child of them is not; it may have other equations.
+      name: name of the parameters in messages, such as ``"params['cell']"``.
+      cell: one of ``kinds``; not a subclass, which may have other equations.
       params: its `GatedParams`.
-      kinds: those `PortableCell` that there are on the other side.
-      bias: whether there are biases on the other side.
+      kinds: each `PortableCell` that the target has.
+      bias: whether the target has biases.
 
     Raises:
-      ValueError: if an array is missing, too many, or not of the shape that the cell has, or a
-        bias that has no place is not zero.
+      ValueError: if an array is missing or superfluous or does not have the shape of the cell, or a
+        bias that the target lacks is not zero.
       TypeError: if the cell is of another kind, or ``params`` is not a `GatedParams` of floats.
     """
     if type(cell) not in kinds:
         listed = ", ".join(kind.__name__ for kind in kinds)
         raise TypeError(
-            f"cell: expected one with a counterpart there ({listed}), got {type(cell).__name__}"
+            f"cell: expected one that the target has ({listed}), got {type(cell).__name__}"
         )
     if not isinstance(params, GatedParams):
         raise TypeError(f"{name}: expected GatedParams, got {type(params).__name__}")
@@ -197,7 +196,7 @@ def export_params(
 
 
 def _shapes(cell: PortableCell, in_features: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of the arrays in the parameters of a cell."""
+    """Shapes of the arrays of a cell's parameters."""
     hidden = cell.hidden if isinstance(cell, ProjectedLSTM) else cell.features
     width = GATES[type(cell)] * hidden
     shapes = {"w_x": (in_features, width), "w_h": (cell.features, width), "b": (width,)}
@@ -209,6 +208,6 @@ def _shapes(cell: PortableCell, in_features: int) -> dict[str, tuple[int, ...]]:
 
 
 def _sized(cell: PortableCell) -> str:
-    """The cell with its sizes alone: ``LSTM(5)``, ``ProjectedLSTM(2, hidden=5)``."""
+    """The cell with its sizes only: ``LSTM(5)``, ``ProjectedLSTM(2, hidden=5)``."""
     hidden = f", hidden={cell.hidden}" if isinstance(cell, ProjectedLSTM) else ""
     return f"{type(cell).__name__}({cell.features}{hidden})"

@@ -2,12 +2,12 @@
 
     weight_ih_l0 [G·H, D]   weight_hh_l0 [G·H, H]   bias_ih_l0 [G·H]   bias_hh_l0 [G·H]
 
-and so on for the layers l1, l2, ..., with ``_reverse`` at the end for the backward direction; a
-cell (RNNCell, LSTMCell, GRUCell) has the four names alone. The gates have our order (LSTM i, f, g,
-o; GRU r, z, n); the matrices are ours transposed. RNN and LSTM only use the sum of the two biases,
-which is our ``b``; the GRU needs both. An LSTM with ``proj_size=P`` has ``weight_hr_l0`` [P, H]
-beside them and ``weight_hh_l0`` [G·H, P], and is our `ProjectedLSTM`. The biases that a module with
-``bias=False`` lacks are zeros here. PyTorch itself is not imported.
+and so on for the layers l1, l2, ..., with the suffix ``_reverse`` for the backward direction; a
+cell (RNNCell, LSTMCell, GRUCell) has the four names without a suffix. The gates have our order
+(LSTM i, f, g, o; GRU r, z, n); the matrices are ours transposed. RNN and LSTM only use the sum of
+the two biases, which is our ``b``; the GRU needs both. An LSTM with ``proj_size=P`` also has
+``weight_hr_l0`` [P, H], its ``weight_hh_l0`` is [G·H, P], and it is our `ProjectedLSTM`. Biases
+missing with ``bias=False`` become zeros. PyTorch itself is not imported.
 """
 
 from __future__ import annotations
@@ -53,28 +53,28 @@ CELL_KINDS = (Elman, LSTM, GRU)
 def from_pytorch(
     state_dict: Mapping[str, Any], *, prefix: str = "", activation: Activation | None = None
 ) -> tuple[Stack, dict[str, Any]]:
-    """Module and parameters of a recurrent module of PyTorch, of any number of layers.
+    """Import an ``nn.RNN``, ``nn.LSTM``, or ``nn.GRU`` of PyTorch, with any number of layers.
 
-    The kind is told by the ratio of rows to hidden size: 1 for RNN, 3 for GRU, 4 for LSTM.
+    The ratio of rows to hidden size tells the kind: 1 for RNN, 3 for GRU, 4 for LSTM.
 
     Args:
-      state_dict: ``module.state_dict()``: tensors, bfloat16 ones too, or what `numpy.asarray`
-        takes. The parameters have its dtypes.
-      prefix: what the keys of the module start with where it is part of a larger one,
+      state_dict: ``module.state_dict()``: tensors, including bfloat16, or what `numpy.asarray`
+        accepts. The parameters keep its dtypes.
+      prefix: prefix of the module's keys if it is part of a larger module, such as
         ``"encoder.lstm."``; all other keys are then ignored.
-      activation: the nonlinearity of an RNN, which is not part of its weights: `jax.numpy.tanh`
-        or `jax.nn.relu`. An RNN needs it; the other kinds have their own.
+      activation: nonlinearity of an RNN, `jax.numpy.tanh` or `jax.nn.relu`, required since it is
+        not part of the weights; ignored for other modules.
 
     Returns:
-      ``(stack, params)``: ``stack.apply({"params": params}, xs)`` is PyTorch's with
+      ``(stack, params)``: ``stack.apply({"params": params}, xs)`` computes PyTorch's module with
       ``batch_first=True``; ``stack.layers`` are the cells. PyTorch's dropout between layers is not
-      part of the weights: ``stack.clone(dropout=0.1)``.
+      part of the weights; set it with ``stack.clone(dropout=0.1)``.
 
     Raises:
-      ValueError: if no recurrent weights have the prefix, a key is missing or unknown, an array
-        has another shape than the others ask, an RNN comes without its activation, or it is a
-        cell.
-      TypeError: if it is not a mapping with strings as keys, or an array is not of floats.
+      ValueError: if no recurrent weights have the prefix, a key is missing or unknown, the shapes
+        do not match, the activation of an RNN is missing, or the keys are those of a cell.
+      TypeError: if ``state_dict`` is not a mapping with strings as keys, or an array is not of
+        floats.
 
     Example:
       >>> shapes = {"weight_ih": (12, 2), "weight_hh": (12, 4), "bias_ih": 12, "bias_hh": 12}
@@ -98,27 +98,31 @@ def from_pytorch(
 def to_pytorch(
     stack: Stack, params: Mapping[str, Any], *, prefix: str = "", bias: bool = True
 ) -> dict[str, Float[np.ndarray, "*S"]]:
-    """Arrays for ``module.load_state_dict``, once each is made a tensor.
+    """Export to an ``nn.RNN``, ``nn.LSTM``, or ``nn.GRU`` of PyTorch.
 
-    For RNN and LSTM our one bias becomes ``bias_ih`` and zeros become ``bias_hh``: the outputs
-    only know the sum, so weights that came from PyTorch go back with their two biases added.
-    ``torch.tensor`` takes no bfloat16 array: ``torch.from_dlpack(jax.numpy.asarray(array))`` does.
+    For RNN and LSTM, our bias becomes ``bias_ih``, and ``bias_hh`` is zero: only their sum matters,
+    so weights imported from PyTorch are exported with their two biases added. Convert each array to
+    a tensor; for bfloat16 use ``torch.from_dlpack(jax.numpy.asarray(array))``, since
+    ``torch.tensor`` does not accept it.
 
     Args:
-      stack: layers without residual or skip connections, of cells of one kind and size: `Elman`
-        (of one activation), `LSTM`, `ProjectedLSTM` (``proj_size=features, hidden_size=hidden``)
-        or `GRU`.
+      stack: layers with equal cells, of kind `Elman`, `LSTM`, `ProjectedLSTM`
+        (``proj_size=features, hidden_size=hidden``), or `GRU`, without residual or skip connections
+        and zoneout.
       params: its parameters, ``variables["params"]``.
-      prefix: put before every key, ``"encoder.lstm."``.
-      bias: False for a module that was made with ``bias=False``; ours must then be zeros.
+      prefix: prefix of every key, such as ``"encoder.lstm."``.
+      bias: False for a module with ``bias=False``; our biases must then be zero.
+
+    Returns:
+      Arrays by key, for ``module.load_state_dict``.
 
     Raises:
-      ValueError: if the stack has residual or skip connections, another merge of both directions
-        than PyTorch's, unequal cells, or gates with activations that PyTorch lacks, a key of the
-        parameters is missing or unknown, an array does not have the shape that the layer has, or a
-        bias that the module lacks is not zero.
-      TypeError: if it is not a `Stack`, the cells are of another kind, or their parameters not
-        `GatedParams` in a mapping.
+      ValueError: if the stack has residual or skip connections, zoneout, a merge of directions or
+        activations of gates that PyTorch lacks, or unequal cells; a key of the parameters is
+        missing or unknown; an array does not have the shape of its layer; or a bias that the module
+        lacks is not zero.
+      TypeError: if ``stack`` is not a `Stack`, the cells are of another kind, or the parameters are
+        not `GatedParams` in a mapping.
     """
     cells = cells_of(stack)
     if stack.bidirectional and stack.merge != "concatenate":
@@ -145,20 +149,21 @@ def to_pytorch(
 def from_pytorch_cell(
     state_dict: Mapping[str, Any], *, prefix: str = "", activation: Activation | None = None
 ) -> tuple[PortableCell, GatedParams]:
-    """Cell and parameters of an RNNCell, LSTMCell, or GRUCell of PyTorch.
+    """Import an RNNCell, LSTMCell, or GRUCell of PyTorch.
 
     Args:
       state_dict: ``cell.state_dict()``; see `from_pytorch`.
-      prefix: what its keys start with where the cell is part of a larger module.
-      activation: the nonlinearity of an RNNCell, which is not part of its weights and must be
-        given; the other kinds have their own.
+      prefix: prefix of the cell's keys if it is part of a larger module.
+      activation: nonlinearity of an RNNCell, required since it is not part of the weights; ignored
+        for other cells.
 
     Returns:
       ``(cell, params)``, for `seqnets.recurrence.unroll` or, as ``{"cell": params}``, for
       `seqnets.modules.RNN`.
 
     Raises:
-      ValueError, TypeError: as `from_pytorch`.
+      ValueError: as for `from_pytorch`, or if the keys are those of a module.
+      TypeError: as for `from_pytorch`.
     """
     check_mapping("state_dict", state_dict)
     flat, sizes = _import(state_dict, form_of_cell(state_dict, prefix))
@@ -168,17 +173,20 @@ def from_pytorch_cell(
 def to_pytorch_cell(
     cell: PortableCell, params: GatedParams, *, prefix: str = "", bias: bool = True
 ) -> dict[str, Float[np.ndarray, "*S"]]:
-    """Arrays for ``cell.load_state_dict``, once each is made a tensor; see `to_pytorch`.
+    """Export to an RNNCell, LSTMCell, or GRUCell of PyTorch; see `to_pytorch`.
 
     Args:
       cell: `Elman` for RNNCell, `LSTM` for LSTMCell, or `GRU` for GRUCell.
       params: its parameters.
-      prefix: put before every key.
-      bias: False for a cell that was made with ``bias=False``; ours must then be zeros.
+      prefix: prefix of every key.
+      bias: False for a cell with ``bias=False``; our biases must then be zero.
+
+    Returns:
+      Arrays by key, for ``cell.load_state_dict`` once converted to tensors.
 
     Raises:
       ValueError: if the parameters do not have the arrays and shapes of the cell, its gates have
-        activations that PyTorch lacks, or a bias that has no place is not zero.
+        activations that PyTorch lacks, or a bias that the target lacks is not zero.
       TypeError: if the cell is of another kind, or the parameters are not `GatedParams`.
     """
     arrays = _export("params", cell, params, CELL_KINDS, bias=bias)
@@ -187,13 +195,13 @@ def to_pytorch_cell(
 
 
 def _equations(cell: Any) -> tuple[Any, ...]:
-    """What must be equal in all layers: everything but how parameters are drawn."""
+    """What must be equal in all layers: everything but the initialization of parameters."""
     names = ("features", "hidden", "activation", "gate_activation")
     return type(cell), *(getattr(cell, name, None) for name in names)
 
 
 def _check_activations(cell: Any) -> None:
-    """Raise unless the gates have the activations that PyTorch's modules are bound to."""
+    """Raise unless the gates have the fixed activations of PyTorch's modules."""
     usual = {field.name: field.default for field in dataclasses.fields(cell)}
     for option in () if isinstance(cell, Elman) else ("activation", "gate_activation"):
         if getattr(cell, option) is not usual[option]:
@@ -204,7 +212,7 @@ def _check_activations(cell: Any) -> None:
 
 
 def _import(state_dict: Mapping[str, Any], form: Form) -> tuple[dict[str, GatedParams], Sizes]:
-    """The parameters by their paths in our tree, and what the shapes say."""
+    """The parameters by path in our tree, and the sizes."""
     expected = [key for end in form.ends.values() for key in form.keys(end)]
     check_keys("state_dict", (key for key in state_dict if key.startswith(form.prefix)), expected)
     arrays = {key: float_array(key, state_dict[key]) for key in expected}
@@ -217,7 +225,7 @@ def _import(state_dict: Mapping[str, Any], form: Form) -> tuple[dict[str, GatedP
 
 
 def _import_direction(named: Mapping[str, np.ndarray], *, two_biases: bool) -> GatedParams:
-    """One direction of one layer, its arrays by PyTorch's names."""
+    """Import one direction of one layer from its arrays by PyTorch's names."""
     w_x, w_h = (named[name].T for name in WEIGHTS)
     b, b_h = (named.get(name, zero_bias(w_x)) for name in BIASES)
     if two_biases:
@@ -229,7 +237,7 @@ def _import_direction(named: Mapping[str, np.ndarray], *, two_biases: bool) -> G
 def _export(
     name: str, cell: Any, params: Any, kinds: tuple[type, ...], *, bias: bool
 ) -> dict[str, np.ndarray]:
-    """The reverse of `_import_direction`; zeros are the second bias of cells that have but one."""
+    """The inverse of `_import_direction`; the second bias of cells with only one is zero."""
     w_x, w_h, b, b_h, projection = export_params(name, cell, params, kinds, bias=bias)
     _check_activations(cell)
     named = {"weight_ih": w_x.T, "weight_hh": w_h.T, "bias_ih": b}

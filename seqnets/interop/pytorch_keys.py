@@ -1,4 +1,4 @@
-"""What the keys and shapes of a PyTorch ``state_dict`` say of a recurrent module or cell."""
+"""Recognizing a recurrent module or cell by the keys and shapes of its PyTorch ``state_dict``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PROJECTION = "weight_hr"
 
 
 class _Kind(NamedTuple):
-    """A module of layers, or a single cell: how its keys look, and what reads them."""
+    """A module of layers, or a single cell: the pattern of its keys, and the function for it."""
 
     name: str
     key: re.Pattern[str]
@@ -55,14 +55,14 @@ MODULE = _Kind(
 
 
 class Form(NamedTuple):
-    """Which arrays there are, and what their keys are."""
+    """The arrays of a module or cell, and their keys."""
 
     names: tuple[str, ...]
-    """The arrays of one direction of one layer, in PyTorch's order."""
+    """Names of the arrays of one direction of one layer, in PyTorch's order."""
     ends: dict[str, str]
-    """For every direction of every layer, its path in our tree and what its keys end in."""
+    """Suffix of the keys of every direction of every layer, by path in our tree."""
     prefix: str
-    """What all keys start with."""
+    """Prefix of all keys."""
 
     @property
     def bidirectional(self) -> bool:
@@ -75,17 +75,17 @@ class Form(NamedTuple):
         return PROJECTION in self.names
 
     def keys(self, end: str) -> list[str]:
-        """Those of one direction of one layer."""
+        """The keys of one direction of one layer."""
         return [self.prefix + name + end for name in self.names]
 
 
 class Sizes(NamedTuple):
-    """What the shapes say."""
+    """Sizes of a module or cell, from the shapes of its arrays."""
 
     gates: int
     hidden: int
     features: int
-    """Size of the output: that of the projection, else the hidden size."""
+    """Size of the output: the projection size, else the hidden size."""
 
 
 def module_form(
@@ -111,11 +111,11 @@ def form_of_module(state_dict: Mapping[str, Any], prefix: str) -> Form:
     """Read the keys of a module.
 
     Raises:
-      ValueError: if they are those of a cell, or start with something else.
+      ValueError: if they are those of a cell, or have another prefix.
     """
     found = _found(state_dict, prefix, MODULE, CELL)
     return module_form(
-        # Not the greatest number: one stray key would ask for a million layers.
+        # Not the greatest number, since a single stray key could require a million layers.
         max(1, len({match[2] for match in found})),
         bidirectional=any(match[3] for match in found),
         bias=_have_biases(found),
@@ -128,14 +128,14 @@ def form_of_cell(state_dict: Mapping[str, Any], prefix: str) -> Form:
     """Read the keys of a cell.
 
     Raises:
-      ValueError: if they are those of a module, or start with something else.
+      ValueError: if they are those of a module, or have another prefix.
     """
     found = _found(state_dict, prefix, CELL, MODULE)
     return cell_form(bias=_have_biases(found), prefix=prefix)
 
 
 def check_shapes(arrays: Mapping[str, Float[np.ndarray, "*S"]], form: Form) -> Sizes:
-    """Check every array against those of the first layer."""
+    """Check every array against those of the first layer, and return the sizes."""
     first, *_ = form.ends.values()
     sizes = _sizes(arrays, form, first)
     width = sizes.gates * sizes.hidden
@@ -150,7 +150,7 @@ def check_shapes(arrays: Mapping[str, Float[np.ndarray, "*S"]], form: Form) -> S
     for end in form.ends.values():
         shapes["weight_ih"] = (width, lowest if end.startswith(first) else higher)
         for name, key in zip(form.names, form.keys(end), strict=True):
-            why = "as the first layer and the number of directions ask"
+            why = "from the first layer and the number of directions"
             check_shape(key, arrays[key], shapes[name], why)
     return sizes
 
@@ -158,12 +158,12 @@ def check_shapes(arrays: Mapping[str, Float[np.ndarray, "*S"]], form: Form) -> S
 def _found(
     state_dict: Mapping[str, Any], prefix: str, kind: _Kind, other: _Kind
 ) -> list[re.Match[str]]:
-    """The keys of one kind; ValueError if they are of the other, or start with something else."""
+    """The keys of one kind; ValueError if they are of the other kind, or have another prefix."""
     found = _matches(state_dict, prefix, kind.key)
     if not found and _matches(state_dict, prefix, other.key):
         raise ValueError(
             f"state_dict: expected the keys of a {kind.name}, {kind.example!r} and so on, got "
-            f"those of a {other.name}, for which there is {other.reader}"
+            f"those of a {other.name}; use {other.reader}"
         )
     _check_prefix(state_dict, prefix, kind.key, found)
     return found
@@ -172,13 +172,13 @@ def _found(
 def _matches(
     state_dict: Mapping[str, Any], prefix: str, pattern: re.Pattern[str]
 ) -> list[re.Match[str]]:
-    """The keys that are the prefix and one of the names."""
+    """The keys that consist of the prefix and one of the names."""
     keys = (key for key in state_dict if key.startswith(prefix))
     return [match for key in keys if (match := pattern.fullmatch(key, len(prefix)))]
 
 
 def _have_biases(found: list[re.Match[str]]) -> bool:
-    """One bias asks for all; where there is nothing at all, biases are missing too."""
+    """Whether biases are expected: if there is any, or if there are no keys at all."""
     return not found or any(match[1] in BIASES for match in found)
 
 
@@ -188,7 +188,7 @@ def _check_prefix(
     pattern: re.Pattern[str],
     found: list[re.Match[str]],
 ) -> None:
-    """Raise ValueError if all recurrent weights start with something else."""
+    """Raise ValueError if all recurrent weights have another prefix."""
     elsewhere = {
         match.string[: match.start()] for match in map(pattern.search, state_dict) if match
     }
@@ -196,11 +196,11 @@ def _check_prefix(
         listed = (
             ", ".join(map(repr, sorted(elsewhere))) or "none, as there are no recurrent weights"
         )
-        raise ValueError(f"prefix: expected {listed}, got {prefix!r}, with which none starts")
+        raise ValueError(f"prefix: expected {listed}, got {prefix!r}")
 
 
 def _sizes(arrays: Mapping[str, np.ndarray], form: Form, first: str) -> Sizes:
-    """Sizes of the first layer, whose keys end in ``first``."""
+    """Sizes of the first layer, whose keys have the suffix ``first``."""
     inputs, recurrent, projection = (
         f"{form.prefix}{name}{first}" for name in (*WEIGHTS, PROJECTION)
     )

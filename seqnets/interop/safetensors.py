@@ -1,6 +1,6 @@
-"""Files of named arrays in the safetensors format, as PyTorch's weights are often given.
+"""Files of named arrays in the safetensors format, often used for PyTorch weights.
 
-The package `safetensors` is asked for only when a file is read or written.
+The package `safetensors` is imported only when a file is read or written.
 """
 
 from __future__ import annotations
@@ -34,30 +34,36 @@ DTYPES = {
     "F32": "float32",
     "F64": "float64",
 }
-"""Those of the format that NumPy and JAX both have, by the format's names."""
+"""The format's dtypes that both NumPy and JAX have, by the format's names."""
 
 RESERVED = "__metadata__"
-"""The key of the format's header that is no array."""
+"""The key in the format's header that is not an array."""
 
 
 def read_safetensors(path: str | os.PathLike[str]) -> dict[str, Shaped[np.ndarray, "*S"]]:
-    """All arrays of a file by their names, for instance for `from_pytorch`.
+    """Read all arrays of a file, such as for `from_pytorch`.
+
+    Args:
+      path: the file.
+
+    Returns:
+      The arrays by name.
 
     Raises:
       ImportError: if the package safetensors is not installed; the message says how to install it.
-      OSError: if there is no such file, or it is a device or a FIFO.
-      ValueError: if it is not of the format, not all there, or a folder.
-      TypeError: if an array is of anything but bools, integers and floats of 16 to 64 bits.
+      OSError: if the file does not exist, or is a device or a FIFO.
+      ValueError: if the file is not in the format, is incomplete, or is a folder.
+      TypeError: if an array is of anything but bools, integers, and floats of 16 to 64 bits.
     """
     package = require("safetensors", "interop")
     if Path(path).is_dir():
-        raise ValueError(f"{path}: expected a file of safetensors, got a folder")
+        raise ValueError(f"{path}: expected a safetensors file, got a folder")
     check_regular(path)
     try:
         with package.safe_open(path, framework="numpy") as file:
             return {name: _read(file, name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except package.SafetensorError as error:
-        raise ValueError(f"{path}: expected a file of safetensors, got {error}") from error
+        raise ValueError(f"{path}: expected a safetensors file, got {error}") from error
 
 
 def _read(file: Any, name: str) -> np.ndarray:
@@ -70,24 +76,24 @@ def _read(file: Any, name: str) -> np.ndarray:
 
 
 def write_safetensors(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
-    """Write named arrays, for instance those of `to_pytorch`, as `seqnets.files.write_output` does.
+    """Write named arrays, such as those of `to_pytorch`, to a file.
 
     Args:
-      path: the file, by custom ``*.safetensors``; written over where it is there already.
-      arrays: arrays, or what `numpy.asarray` takes, of bools, integers or floats of
-        at most 64 bits.
+      path: the file, usually ``*.safetensors``; an existing file is replaced atomically.
+      arrays: arrays by name, or what `numpy.asarray` accepts, of bools, integers, or floats of 16
+        to 64 bits.
 
     Raises:
       ImportError: if the package safetensors is not installed; the message says how to install it.
-      ValueError: if an array has the name ``"__metadata__"``, which the format keeps for itself.
-      TypeError: if it is not a mapping with strings as keys, or an array is of anything else.
+      ValueError: if an array is named ``"__metadata__"``, which is reserved by the format.
+      TypeError: if ``arrays`` is not a mapping with strings as keys, or an array has another dtype.
       OSError: if the folder does not exist or the file cannot be written.
     """
     package = require("safetensors.numpy", "interop")
     check_mapping("arrays", arrays)
     if RESERVED in arrays:
-        raise ValueError(f"arrays: expected names of arrays, got {RESERVED!r}, kept by the format")
-    # Row-major, as the format is: the package writes memory as it lies.
+        raise ValueError(f"arrays: the name {RESERVED!r} is reserved by the format")
+    # Row-major, as in the format, since the package writes memory unchanged.
     plain = {name: plain_array(name, array) for name, array in arrays.items()}
     for name, array in plain.items():
         if array.dtype.name not in DTYPES.values():

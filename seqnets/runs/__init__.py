@@ -1,4 +1,4 @@
-"""What a run leaves behind: directories, checkpoints, records, and how far it is."""
+"""Outputs of a run: run directories, checkpoints, records, and a progress bar."""
 
 from seqnets.runs.checkpoint_files import CheckpointError as CheckpointError
 from seqnets.runs.checkpoint_files import DamagedError as DamagedError

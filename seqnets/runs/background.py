@@ -1,4 +1,4 @@
-"""Work in a thread of its own, beside the loop: one piece at a time, and no error is lost."""
+"""Work in a background thread, one task at a time, without losing errors."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ __all__ = ["Background"]
 
 
 class Background:
-    """One piece of work at a time. The interpreter does not exit before it is done."""
+    """Runs one task at a time in a thread. The interpreter does not exit before it is done."""
 
     def __init__(self) -> None:
-        """Nothing to do yet."""
+        """Start without a task."""
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
     def start(self, work: Callable[[], None]) -> None:
-        """Begin a piece of work when the one before is done.
+        """Wait for the previous task and start a new one.
 
         Args:
-          work: what to do; it shares nothing with the caller that either of them changes.
+          work: the task; it must not share data with the caller that either of them changes.
 
         Raises:
-          BaseException: what the piece of work before raised; then nothing is begun.
+          BaseException: what the previous task raised; the new one is then not started.
         """
         self.wait()
         self._thread = threading.Thread(target=self._run, args=(work,), name="background")
         self._thread.start()
 
     def wait(self) -> None:
-        """Wait until nothing is being done.
+        """Wait until no task is running.
 
         Raises:
-          BaseException: what the last piece of work raised, once.
+          BaseException: what the last task raised; raised only once.
         """
         if self._thread is not None:
             self._thread.join()

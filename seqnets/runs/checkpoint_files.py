@@ -1,15 +1,15 @@
-"""One checkpoint: a folder, there in whole or not at all, read back bit for bit.
+"""A single checkpoint: a folder, written atomically and restored bit for bit.
 
 It holds two items, which Orbax writes under a temporary name and renames when both are complete:
 
     arrays    the leaves of the state by name, ``.params['cell']['w']``; the key as its uint32 data
-    header    JSON: format, step, metric, progress, and of every leaf dtype, shape and SHA-256
+    header    JSON: format, step, metric, progress, and the dtype, shape, and SHA-256 of every leaf
 
-A checkpoint of weights alone has no key, no optimizer state, and no progress.
+A checkpoint of weights only has no key, no optimizer state, and no progress.
 
-A checkpoint may come from anywhere: reading one runs no code of it, opens no name that it gives,
-leaves its folder for nothing, and allocates what the wanted model says, never what the checkpoint
-says. `seqnets.runs.storage` has the bounds.
+Checkpoints are not trusted: reading one runs no code from it, opens no paths that it names or that
+lie outside its folder, and allocates only what the expected model needs, whatever the checkpoint
+claims. `seqnets.runs.storage` enforces the bounds.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ __all__ = [
     "write_weights",
 ]
 
-# Orbax is imported where it is used: reading should not wait for it.
+# Orbax is imported where it is used, since reading should not wait for it.
 
 FORMAT = 2
 OLDER = (1,)
-"""Formats of which the weights can be read, though nothing can be resumed."""
+"""Older formats, of which only the weights can be read."""
 HEADER_BYTES = 2**25
 
 
@@ -60,7 +60,7 @@ class _Leaf(msgspec.Struct):
 
 
 class _About(msgspec.Struct):
-    """What a header must hold, of which types."""
+    """Required contents of a header."""
 
     step: int
     metric: float | None
@@ -70,11 +70,11 @@ class _About(msgspec.Struct):
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is not there, cannot be read, or is of another model."""
+    """A checkpoint does not exist, cannot be read, or is of a different model."""
 
 
 class DamagedError(CheckpointError):
-    """A checkpoint is not what was written."""
+    """A checkpoint differs from what was written, or is not a checkpoint."""
 
 
 def write_snapshot(path: Path, snapshot: Snapshot, rank: float | None) -> None:
@@ -83,7 +83,7 @@ def write_snapshot(path: Path, snapshot: Snapshot, rank: float | None) -> None:
     Args:
       path: the folder.
       snapshot: host state and progress.
-      rank: metric of an evaluation of this state, lower is better; None without one.
+      rank: metric of an evaluation of this state, lower is better; None without an evaluation.
     """
     state, progress = snapshot
     about = {
@@ -96,12 +96,12 @@ def write_snapshot(path: Path, snapshot: Snapshot, rank: float | None) -> None:
 
 
 def write_weights(path: Path, weights: Weights, step: int) -> None:
-    """Write weights alone, which can be used but not resumed, into the new folder ``path``.
+    """Write weights only, which can be used but not resumed, into the new folder ``path``.
 
     Args:
       path: the folder.
       weights: host arrays.
-      step: the step that they are of.
+      step: step of the weights.
     """
     _write(path, weights, {"step": step, "metric": None, "progress": {}, "key": None})
 
@@ -112,7 +112,7 @@ def _write(path: Path, tree: PyTree, about: dict[str, Any]) -> None:
     arrays = {name: np.asarray(x) for name, x in _named(tree).items()}
     leaves = {name: {**_kind(x), "sha256": _sha256(x)} for name, x in arrays.items()}
     about = {**about, "leaves": leaves}
-    stored = {name: x for name, x in arrays.items() if x.size}  # Orbax takes no empty arrays
+    stored = {name: x for name, x in arrays.items() if x.size}  # Orbax rejects empty arrays
     header = {"format": FORMAT, "about": about, "sha256": _sha256_of_json(about)}
     items = ocp.args.Composite(arrays=ocp.args.PyTreeSave(stored), header=ocp.args.JsonSave(header))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,17 +121,17 @@ def _write(path: Path, tree: PyTree, about: dict[str, Any]) -> None:
 
 
 def _checkpointer() -> Any:
-    """Orbax, set to write both items from this process alone."""
+    """An Orbax checkpointer that writes both items from this process alone."""
     import orbax.checkpoint as ocp
 
-    alone = ocp.options.MultiprocessingOptions(  # it is this process that writes, the others do not
+    alone = ocp.options.MultiprocessingOptions(  # only this process writes
         primary_host=jax.process_index(),
         active_processes={jax.process_index()},
         barrier_sync_key_prefix="alone",
     )
     types = ocp.type_handlers
     handlers = types.create_type_handler_registry(
-        (np.ndarray, types.NumpyHandler(deepcopy_host_arrays=False)),  # nobody changes them
+        (np.ndarray, types.NumpyHandler(deepcopy_host_arrays=False)),  # they are not modified
         (jax.Array, types.get_type_handler(jax.Array)),
     )
     handler = ocp.CompositeCheckpointHandler(
@@ -139,7 +139,7 @@ def _checkpointer() -> Any:
         arrays=ocp.PyTreeCheckpointHandler(
             use_ocdbt=True,
             use_zarr3=False,
-            use_compression=False,  # parameters hardly shrink
+            use_compression=False,  # parameters hardly compress
             multiprocessing_options=alone,
             type_handler_registry=handlers,
         ),
@@ -149,16 +149,16 @@ def _checkpointer() -> Any:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """Read all but the arrays.
+    """Read everything but the arrays.
 
     Raises:
-      CheckpointError: if it is damaged, or of another format.
+      CheckpointError: if the checkpoint is damaged or has an unknown format.
     """
     with _reporting(path):
         check_folder(path / "header", 0)
         header = read_json(path / "header" / "metadata", HEADER_BYTES)
     if not isinstance(header, dict) or not {"format", "about", "sha256"} <= header.keys():
-        _damaged(path, "its header is not one")
+        _damaged(path, "its header is invalid")
     if header["format"] not in (FORMAT, *OLDER):
         raise CheckpointError(
             f"{path}: expected a checkpoint of format {FORMAT}, got {_short(header['format'])}; "
@@ -167,7 +167,7 @@ def read_header(path: Path) -> dict[str, Any]:
     about = header["about"]
     with _reporting(path):
         if header["sha256"] != _sha256_of_json(about):
-            _damaged(path, "its header is not what was written")
+            _damaged(path, "its header has a different checksum")
         known = msgspec.convert(about, _About)
     if known.metric is not None and not math.isfinite(known.metric):
         _damaged(path, f"its metric is {known.metric}")
@@ -175,21 +175,22 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def read_snapshot(path: Path, like: TrainState) -> Snapshot:
-    """Read a whole state of the shapes and dtypes of ``like``, with its progress.
+    """Read a state with the shapes and dtypes of ``like``, and its progress.
 
     Raises:
-      CheckpointError: if it is damaged, of another model or an older format, or weights alone.
+      CheckpointError: if the checkpoint is damaged, of a different model or an older format, or
+        has weights only.
     """
     header = read_header(path)
     if header["format"] != FORMAT:
         raise CheckpointError(
             f"{path}: a checkpoint of format {header['format']} cannot be resumed; its weights can "
-            "be used to generate, predict, evaluate, or begin a new run"
+            "be used to generate, predict, evaluate, or start a new run"
         )
     if header["key"] is None:
         raise CheckpointError(
             f"{path}: holds weights only and cannot be resumed; they can be used to generate, "
-            "predict, evaluate, or begin a new run"
+            "predict, evaluate, or start a new run"
         )
     state = _read_leaves(path, header, _with_key_data(like))
     with _reporting(path):
@@ -201,10 +202,10 @@ def read_snapshot(path: Path, like: TrainState) -> Snapshot:
 
 
 def read_weights(path: Path, like: Weights) -> Weights:
-    """Read parameters and variables only, of the shapes and dtypes of ``like``.
+    """Read only parameters and variables, with the shapes and dtypes of ``like``.
 
     Raises:
-      CheckpointError: if they are damaged, or of another model.
+      CheckpointError: if they are damaged or of a different model.
     """
     header = read_header(path)
     parts = [_read_leaves(path, header, like.params, ".params")]
@@ -213,7 +214,7 @@ def read_weights(path: Path, like: Weights) -> Weights:
 
 
 def _read_leaves(path: Path, header: dict[str, Any], like: PyTree, prefix: str = "") -> PyTree:
-    """Read the leaves whose names begin with ``prefix`` as the tree of ``like``."""
+    """Read the leaves whose names begin with ``prefix`` into the structure of ``like``."""
     wanted = _named(like, prefix)
     stored = {n: about for n, about in header["leaves"].items() if n.startswith(prefix)}
     for name in [*wanted, *stored]:
@@ -221,12 +222,12 @@ def _read_leaves(path: Path, header: dict[str, Any], like: PyTree, prefix: str =
         got = {part: stored[name][part] for part in ("dtype", "shape")} if name in stored else None
         if expected != got:
             raise CheckpointError(
-                f"{path}: is of another model: leaf {_short(name)}: "
+                f"{path}: is of a different model: leaf {_short(name)}: "
                 f"expected {_in_words(expected)}, got {_in_words(got)}"
             )
     with _reporting(path):
         check_folder(path, sum(x.size * x.dtype.itemsize for x in wanted.values()))
-    with plain_path(path) as folder:  # a link that cannot be made is no damage
+    with plain_path(path) as folder:  # outside `_reporting`: failing to make a link is no damage
         arrays = [
             _read_leaf(path, folder, name, x, stored[name]["sha256"]) for name, x in wanted.items()
         ]
@@ -234,17 +235,17 @@ def _read_leaves(path: Path, header: dict[str, Any], like: PyTree, prefix: str =
 
 
 def _read_leaf(path: Path, folder: Path, name: str, like: Any, sha256: str) -> np.ndarray:
-    """Read a leaf of the checkpoint ``path`` under the plain name ``folder`` that it has now."""
+    """Read a leaf of the checkpoint ``path`` through its plain name ``folder``."""
     with _reporting(path):
         array = read_array(folder, name, like) if like.size else np.empty(like.shape, like.dtype)
     if _sha256(array) != sha256:
-        _damaged(path, f"leaf {name} is not what was written")
+        _damaged(path, f"leaf {name} has a different checksum")
     return array
 
 
 @contextlib.contextmanager
 def _reporting(path: Path) -> Iterator[None]:
-    """Say of whatever cannot be read that the checkpoint is damaged."""
+    """Convert errors in reading to `DamagedError`."""
     try:
         yield
     except CheckpointError:
@@ -258,7 +259,7 @@ def _damaged(path: Path, why: str, cause: Exception | None = None) -> NoReturn:
 
 
 def _with_key_data(state: TrainState) -> TrainState:
-    """The state with its key as uint32; of a state of shapes, the shape of that."""
+    """The state with its key as uint32 data, or with the shape of that data."""
     key: Any = state.key
     if isinstance(key, jax.ShapeDtypeStruct):
         return state._replace(key=jax.eval_shape(jax.random.key_data, key))
@@ -279,7 +280,7 @@ def _in_words(kind: dict[str, Any] | None) -> str:
 
 
 def _short(value: Any) -> str:
-    """The first line of a text, shortened; lone surrogates, which nobody can print, spelled out."""
+    """The first line of a text, shortened, with lone surrogates escaped, as they do not print."""
     return str(value).partition("\n")[0][:200].encode("utf-8", "backslashreplace").decode()
 
 

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: which there are, which are kept, and the hook that saves them."""
+"""The checkpoints of a run: their folder, which of them are kept, and the hook that saves them."""
 
 from __future__ import annotations
 
@@ -30,45 +30,45 @@ from seqnets.typing import PyTree
 
 __all__ = ["CheckpointError", "CheckpointStore", "Checkpointing"]
 
-FINISHED = re.compile(r"(\d+)(?:\.(\d+))?")  # the step, and a number where it was saved again
+FINISHED = re.compile(r"(\d+)(?:\.(\d+))?")  # the step, and a version if it was saved again
 REMOVED, DAMAGED = ".removed", ".damaged"
 LEFTOVERS = ("*.orbax-checkpoint-tmp*", f"*{REMOVED}")
 
-OVERHEAD_BYTES = 2**17  # of a checkpoint beside its arrays
+OVERHEAD_BYTES = 2**17  # of a checkpoint, in addition to its arrays
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
 class CheckpointStore:
-    """A folder of checkpoints, one folder a step, named by it.
+    """A folder of checkpoints, with one folder per step.
 
-    Many may read, one may save. To save a step is to go on from there: later steps, left by an
-    attempt that was given up, are then removed.
+    Any number of processes may read, but only one may save. Saving a step removes the checkpoints
+    of later steps, which were left by an earlier attempt.
     """
 
     def __init__(self, directory: str | Path, *, keep: int = 2) -> None:
-        """Use a folder; it is made with the first checkpoint.
+        """Use a folder, which is created with the first checkpoint.
 
         Args:
           directory: the folder.
-          keep: how many of the newest are kept, and the best besides.
+          keep: number of newest checkpoints to keep, in addition to the best one; ≥ 1.
 
         Raises:
           ValueError: if ``keep`` is below 1.
         """
         check_range("keep", keep, 1)
-        self.directory = Path(directory).resolve()  # the storage takes no parts ".."
+        self.directory = Path(directory).resolve()  # the storage does not accept ".."
         self.keep = keep
 
     def save(self, snapshot: Snapshot, rank: float | None) -> None:
-        """Save a snapshot, then remove what is no longer kept.
+        """Save a snapshot, then remove checkpoints that are no longer kept.
 
-        A fault at any moment leaves every checkpoint that was finished and is still to be kept.
+        A crash at any time does not damage finished checkpoints that are to be kept.
 
         Args:
-          snapshot: host state and progress of one step.
-          rank: lower is better; None, and what is not finite, is never the best.
+          snapshot: host state and progress.
+          rank: metric of the snapshot, lower is better; None or a non-finite value is never best.
 
         Raises:
           OSError: if it cannot be written.
@@ -84,11 +84,11 @@ class CheckpointStore:
         self._remove([path for _, _, path in self._versions() if path not in kept])
 
     def save_weights(self, weights: Weights, step: int) -> None:
-        """Save weights alone, which can be used but not resumed; all else stays as it is.
+        """Save weights only, which can be used but not resumed; nothing is removed.
 
         Args:
           weights: host arrays.
-          step: the step that they are of.
+          step: step of the weights.
 
         Raises:
           OSError: if they cannot be written.
@@ -96,11 +96,11 @@ class CheckpointStore:
         self._write(step, weights, lambda path: write_weights(path, weights, step))
 
     def newest(self) -> int | None:
-        """The last step saved, or None."""
+        """The last saved step, or None."""
         return max(self._finished(), default=None)
 
     def best(self) -> int | None:
-        """The step of the lowest metric, the earliest of equal ones; None if none has a metric."""
+        """The step with the lowest metric, the earliest if equal; None if none has a metric."""
         metrics = {step: _metric(path) for step, path in self._finished().items()}
         known = [(metric, step) for step, metric in metrics.items() if metric is not None]
         return min(known)[1] if known else None
@@ -109,22 +109,22 @@ class CheckpointStore:
         """Read a checkpoint, bit for bit.
 
         Args:
-          like: a state, or its shapes and dtypes as `jax.eval_shape` gives them.
-          step: which checkpoint.
+          like: a state, or its shapes and dtypes as returned by `jax.eval_shape`.
+          step: step of the checkpoint.
 
         Returns:
           Host state and progress.
 
         Raises:
-          CheckpointError: if there is none of this step, if it is damaged, or if it is of another
-            model; then the message names the first leaf that differs.
+          CheckpointError: if there is no checkpoint of this step, or it is damaged, of a different
+            model (the message names the first leaf that differs), or has weights only.
         """
         return read_snapshot(self._path(step), like)
 
     def restore_newest(self, like: TrainState) -> Snapshot | None:
-        """Read the newest checkpoint that is whole.
+        """Read the newest checkpoint that is not damaged.
 
-        What is damaged is passed by with a warning, and renamed, so that it is in nobody's way.
+        Damaged checkpoints are skipped with a warning and renamed.
 
         Args:
           like: as for `restore`.
@@ -133,8 +133,8 @@ class CheckpointStore:
           Host state and progress; None if there is no checkpoint.
 
         Raises:
-          CheckpointError: if all of them are damaged, which are then left as they are, or if one
-            is of another model.
+          CheckpointError: if all checkpoints are damaged (none is renamed then), or if one is of a
+            different model.
         """
         restored, damaged = _first_whole(
             [path for _, _, path in reversed(self._versions())],
@@ -148,9 +148,9 @@ class CheckpointStore:
         return restored
 
     def restore_best_weights(self, like: Weights) -> Weights:
-        """Read the weights of the best checkpoint, or the newest where none has a metric.
+        """Read the weights of the best checkpoint, or of the newest if none has a metric.
 
-        In place of one that is damaged the next newest serves, with a warning.
+        A damaged checkpoint is skipped with a warning, in favor of the newest one that is not.
 
         Args:
           like: weights, or their shapes and dtypes.
@@ -159,12 +159,12 @@ class CheckpointStore:
           The weights, on the host.
 
         Raises:
-          CheckpointError: if there is none that is whole, or it is of another model.
+          CheckpointError: if there is no undamaged checkpoint, or it is of a different model.
         """
         finished, best = self._finished(), self.best()
 
         def rank(step: int) -> tuple[bool, bool, int]:
-            # One whose metric cannot be read may be the best: trying it first is telling of it.
+            # A checkpoint with an unreadable metric may be the best; try it first, so as to warn.
             return not _has_header(finished[step]), step == best, step
 
         order = [finished[step] for step in sorted(finished, key=rank, reverse=True)]
@@ -177,7 +177,7 @@ class CheckpointStore:
         return weights
 
     def _versions(self) -> list[tuple[int, int, Path]]:
-        """Step, version and folder of all that is finished, in this order."""
+        """Step, version, and folder of all finished checkpoints, sorted."""
         paths = self.directory.iterdir() if self.directory.is_dir() else ()
         matches = [(FINISHED.fullmatch(path.name), path) for path in paths]
         return sorted((int(match[1]), int(match[2] or 0), path) for match, path in matches if match)
@@ -194,9 +194,9 @@ class CheckpointStore:
         return finished[step]
 
     def _free_paths(self, step: int) -> tuple[Path, Path]:
-        """Where to save a step: beside one that is there, which stays until this is finished.
+        """Two unused paths for saving a step; an existing version stays until this is finished.
 
-        The second is for another attempt, of which the first knows nothing.
+        The second is for another attempt, in case the first one fails.
         """
         versions = [version for at, version, _ in self._versions() if at == step]
         free = max(versions, default=-1) + 1
@@ -210,14 +210,14 @@ class CheckpointStore:
             with _quiet():
                 try:
                     write(path)
-                except TimeoutError:  # by the wall clock, which may have jumped
+                except TimeoutError:  # measured by the wall clock, which may have jumped
                     write(again)
         except Exception as error:
             self._remove_leftovers()
             raise OSError(f"{path}: cannot be written: {_reason(error)}") from error
 
     def _check_room(self, arrays: PyTree) -> None:
-        """Raise ENOSPC before Orbax meets it, which is loud about it from many threads."""
+        """Raise ENOSPC before Orbax does, which logs it from many threads."""
         folder = self.directory
         while not folder.exists():
             folder = folder.parent
@@ -226,13 +226,13 @@ class CheckpointStore:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _set_aside(self, path: Path) -> None:
-        """Rename a damaged checkpoint; one of this name from before gives way."""
+        """Rename a damaged checkpoint, replacing an earlier one of the new name."""
         aside = path.with_name(path.name + DAMAGED)
         shutil.rmtree(aside, ignore_errors=True)
         path.rename(aside)
 
     def _remove(self, paths: list[Path]) -> None:
-        """Remove checkpoints; renamed first, so that half a folder never passes for a whole one."""
+        """Rename checkpoints, then remove them, so that none is ever incomplete."""
         for path in paths:
             renamed = path.rename(path.with_name(path.name + REMOVED))
             shutil.rmtree(renamed, ignore_errors=True)
@@ -244,18 +244,22 @@ class CheckpointStore:
 
 
 class Checkpointing(Hook):
-    """Saves the snapshots that the loop gives, one at a time, while the loop goes on."""
+    """Saves the snapshots of a run one at a time, while the loop continues."""
 
     def __init__(self, store: CheckpointStore) -> None:
-        """Save into a store."""
+        """Make a hook.
+
+        Args:
+          store: where to save.
+        """
         self.store = store
         self._background = Background()
 
     def on_checkpoint(self, snapshot: Snapshot, rank: float | None) -> None:
-        """Begin to save the snapshot, when the one before has been saved.
+        """Wait for the previous snapshot to be saved, and start saving this one.
 
         Raises:
-          OSError: if the one before could not be written.
+          OSError: if the previous one could not be written.
         """
         self._background.start(lambda: self.store.save(snapshot, rank))
 
@@ -268,7 +272,7 @@ class Checkpointing(Hook):
         self._background.wait()
 
     def on_end(self) -> None:
-        """Wait, too; if the run is being left for another error, this one is only logged."""
+        """Wait until the last snapshot has been saved; an error is only logged."""
         try:
             self.wait()
         except OSError as error:
@@ -277,7 +281,7 @@ class Checkpointing(Hook):
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what Orbax logs: the traceback of an error in each of its threads."""
+    """Suppress the log of Orbax, which writes a traceback for each of its threads."""
     orbax = logging.getLogger("absl")
     level = orbax.level
     orbax.setLevel(logging.CRITICAL + 1)
@@ -288,7 +292,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong: in the system's words, where its number is somewhere in the message."""
+    """The reason of an error: the operating system's text if the error has its number."""
     number = getattr(error, "errno", None) or re.search(r"os_error_code='(\d+)'", str(error))
     if number:
         return os.strerror(int(number[1]) if isinstance(number, re.Match) else number)
@@ -298,7 +302,7 @@ def _reason(error: Exception) -> str:
 def _first_whole(
     paths: list[Path], read: Callable[[Path], T]
 ) -> tuple[T | None, dict[Path, DamagedError]]:
-    """What the first that can be read holds, if any, and what is wrong with those before it."""
+    """Read the first undamaged checkpoint, if any; also return the errors of those before it."""
     damaged: dict[Path, DamagedError] = {}
     for path in paths:
         try:

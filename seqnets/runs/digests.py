@@ -1,4 +1,4 @@
-"""What identifies parameters: a checksum of all their bytes."""
+"""Checksum that identifies parameters."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["bytes_of", "parameters_sha256"]
 
 
 def parameters_sha256(params: PyTree) -> str:
-    """SHA-256 over the paths, dtypes, shapes and bytes of all leaves, sorted by path.
+    """SHA-256 over the paths, dtypes, shapes, and bytes of all leaves, sorted by path.
 
-    Two trees have the same sum if and only if they hold the same arrays, bit for bit, under the
-    same names, whether they are of NumPy or JAX and on whichever devices.
+    Two trees have the same checksum if and only if they have the same arrays, bit for bit, under
+    the same names, whether they are NumPy or JAX arrays and whatever their devices.
 
     Args:
       params: pytree of arrays.
@@ -34,5 +34,5 @@ def parameters_sha256(params: PyTree) -> str:
 
 
 def bytes_of(array: Shaped[np.ndarray, "*S"]) -> Shaped[np.ndarray, " n"]:
-    """The elements in C order, as uint8 without an axis of the shape: little-endian machines."""
+    """The bytes of the elements in C order, as a flat uint8 array, little-endian."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)

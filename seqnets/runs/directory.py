@@ -1,11 +1,11 @@
-"""Run directories: what a training run leaves behind.
+"""Run directories: the files of a training run.
 
-config.toml     the resolved configuration, from which the run can be rebuilt, and checksums
-data.json       the SHA-256 of the data, by names that are hints
-metrics.jsonl   one JSON object a line, a report each
-result.json     final figures
-checkpoints/    states to resume from and to use
-.lock           who is training, while somebody is
+config.toml     resolved configuration, from which the run can be rebuilt, and checksums
+data.json       SHA-256 of the data, by informative names
+metrics.jsonl   records, one JSON object per line
+result.json     final metrics
+checkpoints/    states for resuming and for use
+.lock           the process that is training, while there is one
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from seqnets.runs.lock import NAME
 
 __all__ = ["Manifest", "RunDirectory"]
 
-MAXIMUM_BYTES = 2**24  # of the record of the data
+MAXIMUM_BYTES = 2**24  # of data.json
 
 
 class Manifest(NamedTuple):
-    """What a run was made from, and what is needed beside its checkpoints to use it."""
+    """What a run was made from, and what is needed besides its checkpoints to use it."""
 
     config: str
     """Resolved configuration, as TOML."""
     checksums: Mapping[str, str]
-    """Of the data, by names that are hints."""
+    """SHA-256 of the data; the names only inform."""
     files: Mapping[str, str]
-    """Further files, text by name."""
+    """Contents of additional files by name."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RunDirectory:
-    """One run's folder. Make it with `create` or `open`.
+    """The folder of one run; use `create`, `resume`, or `open` to get one.
 
     Attributes:
       path: the folder.
@@ -52,28 +52,32 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: str | Path) -> RunDirectory:
-        """Make the folder of a new run, and its parents.
+        """Create the folder of a new run, and its parents.
+
+        Args:
+          path: the folder, new or empty.
 
         Raises:
-          ValueError: if there is a file, or a folder that is not empty.
+          ValueError: if the path is a file or a folder that is not empty.
         """
         path = Path(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
-            raise ValueError(f"{path}: expected a folder, got a file in its place") from error
+            raise ValueError(f"{path}: expected a folder, got a file") from error
         if not all(map(_is_left_over, path.iterdir())):
-            raise ValueError(f"{path}: expected a new or empty folder, it has files in it")
+            raise ValueError(f"{path}: expected a new or empty folder, but it contains files")
         return cls(path)
 
     @classmethod
     def resume(cls, path: str | Path) -> RunDirectory:
         """Open the folder of an earlier run to continue it.
 
-        An empty folder will do: that is all there is where a run was killed at its very start.
+        Args:
+          path: the folder; it may be empty, as when a run was killed right after its start.
 
         Raises:
-          ValueError: if it is not there, or has no ``config.toml`` but other files.
+          ValueError: as for `open`, unless the folder is empty.
         """
         folder = Path(path)
         if folder.is_dir() and all(map(_is_left_over, folder.iterdir())):
@@ -84,17 +88,19 @@ class RunDirectory:
     def open(cls, path: str | Path) -> RunDirectory:
         """Open the folder of an earlier run.
 
+        Args:
+          path: the folder.
+
         Raises:
-          ValueError: if it is not there, has no ``config.toml``, a file that a checksum is kept of
-            has changed, or there is a link in it: through one a run from elsewhere could make this
-            one write or remove files outside the folder; or a device or a FIFO, which would be
-            waited for.
+          ValueError: if the folder does not exist, has no ``config.toml``, has a file that does not
+            match its checksum, or contains a link (an untrusted run could use it to write or remove
+            files outside the folder), a device, or a FIFO (reading it may never end).
         """
         run = cls(Path(path))
         if not run.path.is_dir():
-            raise ValueError(f"{path}: expected the folder of a run, there is no such folder")
+            raise ValueError(f"{path}: expected a run directory, but there is no such folder")
         if not run.config_file.is_file():
-            raise ValueError(f"{path}: expected the folder of a run, it has no config.toml")
+            raise ValueError(f"{path}: expected a run directory, but it has no config.toml")
         for folder, folders, files in os.walk(run.path):
             for part in (os.path.join(folder, name) for name in (*folders, *files)):
                 if os.path.islink(part):
@@ -111,7 +117,7 @@ class RunDirectory:
 
     @property
     def data_file(self) -> Path:
-        """The sums of the data."""
+        """The checksums of the data."""
         return self.path / "data.json"
 
     @property
@@ -121,7 +127,7 @@ class RunDirectory:
 
     @property
     def result_file(self) -> Path:
-        """The final figures."""
+        """The final metrics."""
         return self.path / "result.json"
 
     @property
@@ -130,15 +136,18 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     def remove_partial_files(self) -> None:
-        """Remove what a run that was killed had begun to write."""
+        """Remove incomplete files of a run that was killed."""
         for path in filter(_is_partial, self.path.iterdir()):
             path.unlink(missing_ok=True)
 
     def check_data(self, checksums: Mapping[str, str]) -> None:
-        """Compare the data with the record of it, and record under what names it is now.
+        """Compare the data with ``data.json``, and update the names in it.
+
+        Args:
+          checksums: current SHA-256 of the data, by name.
 
         Raises:
-          DataError: if the record cannot be read, or the data is other than then.
+          DataError: if ``data.json`` cannot be read, or the data have changed.
         """
         if self.data_file.exists():
             try:
@@ -151,25 +160,25 @@ class RunDirectory:
         write_atomically(self.data_file, f"{json.dumps(dict(checksums), indent=2)}\n".encode())
 
     def write_files(self, files: Mapping[str, str]) -> None:
-        """Write further files, each whole or not at all."""
+        """Write additional files, each atomically."""
         for name, text in files.items():
             write_atomically(self.path / name, text.encode())
 
     def write_config(self, text: str, files: Mapping[str, str]) -> None:
-        """Write ``config.toml`` with checksums of it and of further files, whole or not at all."""
+        """Write ``config.toml`` with checksums of itself and of ``files``, atomically."""
         text = with_checksums(self.config_file.name, text, files)
         write_atomically(self.config_file, text.encode())
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        """Write ``result.json``, whole or not at all; see `strict_json`."""
+        """Write ``result.json`` atomically; see `strict_json`."""
         write_atomically(self.result_file, f"{strict_json(result, indent=2)}\n".encode())
 
 
 def _is_left_over(path: Path) -> bool:
-    """Whether it says nothing of a run: a partial file, or the lock."""
+    """Whether a file does not make a folder a run: a partial file, or the lock."""
     return _is_partial(path) or path.name == NAME
 
 
 def _is_partial(path: Path) -> bool:
-    """Whether it is a file that `write_atomically` did not come to put in its place."""
+    """Whether it is a temporary file that `write_atomically` did not get to rename."""
     return path.name.startswith(".") and path.name.endswith(".partial")

@@ -1,4 +1,4 @@
-"""Checksums of the files that a run rests on, as comments at the end of its configuration."""
+"""Checksums of the files of a run, as comments at the end of its configuration."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from seqnets.files import read_at_most
 __all__ = ["check_checksums", "with_checksums"]
 
 MAXIMUM_BYTES = 2**16  # of a configuration with its checksums
-HEAD = "\n# Checksums (SHA-256). Remove these lines to allow changes of the files.\n"
+HEAD = "\n# Checksums (SHA-256). Remove these lines to allow changes to the files.\n"
 LINE = re.compile(rb"^# sha256 ([\w.-]+) ([0-9a-f]{64})\n?$")
 
 
 def with_checksums(name: str, text: str, files: Mapping[str, str]) -> str:
-    """A configuration with the checksums of further files and of all of its own lines before.
+    """Append checksums of other files, and of all preceding lines, to a configuration.
 
     Args:
-      name: of the configuration's file.
-      text: TOML.
-      files: further files, text by name.
+      name: name of the configuration file.
+      text: its contents, TOML.
+      files: contents of the other files, by name.
     """
     text += HEAD + "".join(f"# sha256 {other} {_sum(files[other].encode())}\n" for other in files)
     return f"{text}# sha256 {name} {_sum(text.encode())}\n"
 
 
 def check_checksums(config_file: Path) -> None:
-    """Raise ValueError if the configuration or a further file is not as it was written.
+    """Raise ValueError if the configuration or a file with a checksum in it has changed.
 
-    Files without checksums are taken as they are.
+    Files without checksums are not checked.
     """
     data, before = read_at_most(config_file, MAXIMUM_BYTES), b""
     for line in data.splitlines(keepends=True):
@@ -44,7 +44,7 @@ def check_checksums(config_file: Path) -> None:
             if not fits:
                 raise ValueError(
                     f"{file}: is damaged or was changed after it was written (its checksum "
-                    f"differs); if the change is meant, remove the checksums at the end of "
+                    f"differs); if the change is intended, remove the checksums at the end of "
                     f"{config_file.name}"
                 )
         before += line

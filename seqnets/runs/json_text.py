@@ -1,4 +1,4 @@
-"""JSON that every reader takes."""
+"""JSON that every parser accepts."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ __all__ = ["strict_json"]
 
 
 def strict_json(value: Any, indent: int | None = None) -> str:
-    """JSON that every reader takes: NaN and infinities, for which it has no words, are null.
+    """Format a value as standard JSON, with null for NaN and infinities.
 
     Args:
-      value: dicts, lists and tuples of text, numbers (NumPy's scalars too), booleans and None.
-      indent: spaces of indentation; None for one line.
+      value: dicts, lists, and tuples of strings, numbers (or NumPy scalars), booleans, and None.
+      indent: number of spaces of indentation; None for a single line.
+
+    Returns:
+      The JSON text.
     """
     return json.dumps(_plain(value), indent=indent, allow_nan=False, ensure_ascii=False)
 

@@ -1,4 +1,4 @@
-"""One training at a time in a run directory."""
+"""A lock that allows one training at a time in a run directory."""
 
 from __future__ import annotations
 
@@ -22,10 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class RunLock:
-    """A lock on a run directory, held by the kernel for as long as its process lives.
-
-    However a process ends, the kernel releases its lock, and the next one takes it over.
-    """
+    """A lock on a run directory, which the kernel releases when the process ends for any reason."""
 
     def __init__(self) -> None:
         self._path: Path | None = None
@@ -40,12 +37,12 @@ class RunLock:
         """Lock a folder.
 
         Raises:
-          ValueError: if another process holds the lock, naming it.
+          ValueError: if another process holds the lock; the message names it.
           OSError: if the folder cannot be written.
         """
         path = folder / NAME
         while not _is_at(path, descriptor := _locked(folder, os.O_RDWR | os.O_CREAT)):
-            os.close(descriptor)  # its last holder removed it meanwhile
+            os.close(descriptor)  # its previous holder has removed it
         self._path, self._descriptor = path, descriptor
         about = {"host": socket.gethostname(), "process": os.getpid(), "since": time.ctime()}
         os.ftruncate(descriptor, 0)
@@ -62,7 +59,7 @@ class RunLock:
 
 
 def _locked(folder: Path, flags: int) -> int:
-    """The descriptor of a folder's lock, which is opened and locked."""
+    """Open and lock the lock file of a folder, and return its descriptor."""
     descriptor = os.open(folder / NAME, flags | os.O_NOFOLLOW, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -74,7 +71,7 @@ def _locked(folder: Path, flags: int) -> int:
         if error.errno not in UNSUPPORTED:
             os.close(descriptor)
             raise
-        logger.warning("%s: its file system has no locks; train one run there at a time", folder)
+        logger.warning("%s: no locks on this file system; train one run at a time in it", folder)
     return descriptor
 
 

@@ -1,4 +1,4 @@
-"""A name of a folder that every library takes literally."""
+"""Paths of folders without characters that libraries treat specially."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pathlib import Path
 __all__ = ["plain_path"]
 
 SPECIAL = re.compile(r"[*?\[\\\ud800-\udfff]")
-"""Orbax expands patterns in the whole path of a checkpoint, and so loses arrays; to TensorStore a
-backslash separates folders, and bytes that are not UTF-8 cannot be given to it."""
+"""Orbax expands patterns in the whole path of a checkpoint and loses arrays; TensorStore treats a
+backslash as a separator and does not accept paths that are not UTF-8."""
 
 
 @contextlib.contextmanager
 def plain_path(folder: Path) -> Iterator[Path]:
-    """Give a name of a folder without special characters, for as long as the context lasts.
+    """Context with a path of a folder that has no special characters.
 
     Args:
-      folder: it exists.
+      folder: an existing folder.
 
     Yields:
-      The folder itself where its name is plain, else a temporary link to it.
+      The folder itself if its path is plain, else a temporary link to it.
 
     Raises:
-      OSError: if a link is needed and cannot be made.
+      OSError: if a link is needed and cannot be created.
     """
     if not SPECIAL.search(str(folder)):
         yield folder

@@ -1,4 +1,4 @@
-"""How far a run is, in a terminal or a notebook."""
+"""Progress bar for terminals and notebooks."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ WIDTH = 30  # characters of a bar in a notebook
 
 
 class ProgressBar(Hook):
-    """A bar on stderr, or in the cell of a notebook; nothing where there is neither."""
+    """Shows progress on a terminal or in a notebook cell; without either, it shows nothing."""
 
     def __init__(self, limits: Limits, stream: TextIO | None = None) -> None:
-        """Show how far a run is.
+        """Make a progress bar.
 
         Args:
-          limits: of the run.
-          stream: where to draw; None for stderr.
+          limits: limits of the run.
+          stream: where to draw, if it is a terminal; None for stderr.
         """
         self.limits = limits
         self.stream = sys.stderr if stream is None else stream
@@ -37,7 +37,7 @@ class ProgressBar(Hook):
         self.drawn = 0.0
 
     def on_step(self, progress: Progress, fraction: float) -> None:
-        """Redraw, a few times a second."""
+        """Redraw, at most a few times per second."""
         if self.first is None:
             self.first = dataclasses.replace(progress)
             self.bar = _new_bar(self.stream) if self.stream.isatty() else None
@@ -47,12 +47,12 @@ class ProgressBar(Hook):
             self._draw()
 
     def on_record(self, record: dict[str, Any]) -> None:
-        """Keep the losses, to show them."""
+        """Keep the losses for display."""
         if "loss" in record:
             self.figures["loss" if record["split"] == "train" else record["split"]] = record["loss"]
 
     def on_end(self) -> None:
-        """Draw the end, and give the terminal back."""
+        """Draw the final state, and release the terminal."""
         self._draw()
         if self.bar is not None:
             self.bar.stop()
@@ -103,7 +103,7 @@ def _new_bar(stream: TextIO) -> Bar:
         TextColumn("{task.percentage:>3.0f} %  {task.description}"),
         console=Console(file=stream, force_terminal=True),
         auto_refresh=False,
-        redirect_stdout=False,  # it would send to stderr what belongs to stdout
+        redirect_stdout=False,  # it would send stdout to stderr
     )
     bar.add_task("")
     bar.start()

@@ -1,4 +1,4 @@
-"""What a run records of itself: a file of records, a line on memory, TensorBoard's files."""
+"""Hooks that record a run: a file of records, a line about memory, and TensorBoard files."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from seqnets.training import Hook, Memory, Progress
 
 __all__ = ["MemoryReport", "MetricsFile", "TensorBoard"]
 
-MAXIMUM_BYTES = 2**30  # of records read back
+MAXIMUM_BYTES = 2**30  # of an existing file of records
 
 
 class MetricsFile(Hook):
-    """Records as JSON, one object a line: ``{"step": 50, "split": "train", "loss": 1.5, ...}``.
+    """Writes records as JSON lines: ``{"step": 50, "split": "train", "loss": 1.5, ...}``.
 
-    A figure that is not finite is null.
+    Values that are not finite are written as null.
     """
 
     def __init__(self, path: str | Path, resume_at: int | None) -> None:
-        """Begin a file, or go on with one.
+        """Start a file, or continue one.
 
         Args:
           path: the file.
-          resume_at: go on after this step: later records are cut off, and so is a line that is
-            not whole. None begins an empty file.
+          resume_at: continue after this step; later records and incomplete lines are removed. None
+            starts an empty file.
         """
         self.path = Path(path)
         self._cut(resume_at)
 
     def on_record(self, record: dict[str, Any]) -> None:
-        """Append a line; nothing of it is held back in memory."""
+        """Append a line and flush it."""
         with self.path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(strict_json(record) + "\n")
 
     def on_rollback(self, progress: Progress) -> None:
-        """Cut off the records of later steps."""
+        """Remove the records of later steps."""
         self._cut(progress.step)
 
     def _cut(self, step: int | None) -> None:
@@ -49,7 +49,7 @@ class MetricsFile(Hook):
 
 
 def _lines_until(path: Path, step: int | None) -> list[str]:
-    """The whole records of the steps up to this one, as they are."""
+    """The complete records up to a step, unchanged."""
     if step is None or not path.exists():
         return []
     *lines, _ = read_at_most(path, MAXIMUM_BYTES).decode("utf-8", "replace").split("\n")
@@ -65,23 +65,23 @@ def _step_of(line: str) -> float:
 
 
 class MemoryReport(Hook):
-    """One line on stderr before the first step: what the run takes of each device's memory."""
+    """Prints one line to stderr before the first step: the memory needed on each device."""
 
     def on_start(self, memory: Memory | None) -> None:
-        """Print it."""
+        """Print the line, if the memory is known."""
         if memory is not None:
             print(f"memory of each device: {memory}", file=sys.stderr)
 
 
 class TensorBoard(Hook):
-    """Records as scalars ``train/loss``, ``validation/loss`` ... for TensorBoard."""
+    """Writes records as scalars ``train/loss``, ``validation/loss`` ... for TensorBoard."""
 
     def __init__(self, directory: str | Path, resume_at: int | None = None) -> None:
-        """Write into a folder.
+        """Open a folder for writing.
 
         Args:
-          directory: the folder; it is made.
-          resume_at: go on after this step: TensorBoard leaves out later points written before.
+          directory: the folder, which is created.
+          resume_at: continue after this step; TensorBoard then ignores later points in the folder.
 
         Raises:
           ImportError: if tensorboardX is not installed; the message says how to install it.
@@ -91,7 +91,7 @@ class TensorBoard(Hook):
         self.writer = writer(str(directory), purge_step=purge)
 
     def on_record(self, record: dict[str, Any]) -> None:
-        """Add a point to the curve of every figure."""
+        """Add a point for every metric."""
         for name, value in record.items():
             if name not in ("step", "split"):
                 self.writer.add_scalar(f"{record['split']}/{name}", value, record["step"])

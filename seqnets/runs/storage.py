@@ -1,15 +1,15 @@
-"""The folder of one checkpoint, read without trusting it.
+"""Reading the folder of an untrusted checkpoint.
 
-Orbax writes the arrays of a checkpoint as Zarr within OCDBT, the key-value store of TensorStore.
-What is read here may come from anywhere, so TensorStore is asked for nothing before this is known:
+Orbax writes the arrays of a checkpoint as Zarr in OCDBT, the key-value store of TensorStore. Since
+the checkpoint may come from anywhere, this is checked before TensorStore reads it:
 
-    links, devices     none: nothing outside the folder is read
-    bytes on the disk  at most 1 GiB and 16 times what is wanted of them
-    index of OCDBT     at most 64 MiB after decompression, from the heads of its compressed blocks
-    an array           of the very dtype and shape that is wanted, in blocks no larger than itself
+    links, devices     none, so that nothing outside the folder is read
+    bytes on disk      at most 1 GiB plus 16 times the bytes of the expected arrays
+    index of OCDBT     at most 64 MiB after decompression, from the headers of compressed blocks
+    arrays             of the expected dtype and shape, in blocks not larger than the array
 
-Of the arrays themselves TensorStore decompresses no more than their shape says, and in the store it
-refuses names with ``..``.
+TensorStore itself decompresses no more of an array than its shape requires, and rejects names
+with ``..`` in the store.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from seqnets.typing import Shaped
 
 __all__ = ["check_folder", "read_array"]
 
-# TensorStore is imported where it is used: reading figures or reports should not wait for it.
+# TensorStore is imported where it is used, since reading records should not wait for it.
 
 SPARE_BYTES = 2**30
 SPARE_RATIO = 16
 DENSEST = 2**15
-"""Zstandard makes at least 4 bytes of every 128 KiB."""
+"""Zstandard compresses 128 KiB to at least 4 bytes."""
 
 INDEX_BYTES = 2**26
 METADATA_BYTES = 2**16
 SMALL_BLOCK = 2**20
 BLOCK_BYTES = 2**17
-"""The largest block of Zstandard, after decompression."""
+"""Maximum size of a Zstandard block, after decompression."""
 
 NODE = re.compile(rb"\x0c\xdb(?:\x12\x34|\x20\xde|\x3a\x2a)")
-"""How version nodes, B-tree nodes and manifests of OCDBT begin; then comes the length."""
+"""Magic numbers of OCDBT version nodes, B-tree nodes, and manifests; the length follows."""
 FRAME = re.compile(rb"\x28\xb5\x2f\xfd(?=.)", re.DOTALL)
-"""How a frame of Zstandard begins."""
+"""Magic number of a Zstandard frame."""
 
 
 class _Metadata(msgspec.Struct):
-    """What is read of ``.zarray``."""
+    """The fields of ``.zarray`` that are read."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -59,22 +59,22 @@ class _Metadata(msgspec.Struct):
 
 
 def check_folder(path: Path, wanted: int) -> None:
-    """Check the sizes of a checkpoint before it is opened.
+    """Check the files of a checkpoint and their sizes before it is opened.
 
     Args:
       path: the folder.
       wanted: bytes of the arrays that will be read from it.
 
     Raises:
-      OSError: if it cannot be read.
-      ValueError: if it holds what no checkpoint does, or is too large or too small.
+      OSError: if the folder cannot be read.
+      ValueError: if it contains a link or a special file, or is too large or too small.
     """
     limit = SPARE_BYTES + SPARE_RATIO * wanted
     total = index = 0
     for file, size in _files(path):
         total += size
         if total > limit:
-            raise ValueError(f"expected at most {limit} bytes to read {wanted} from, got more")
+            raise ValueError(f"expected at most {limit} B for {wanted} B of arrays, got more")
         for node in _nodes(file) if size else ():
             index += node
             if index > INDEX_BYTES:
@@ -84,10 +84,10 @@ def check_folder(path: Path, wanted: int) -> None:
 
 
 def _files(path: Path) -> Iterator[tuple[Path, int]]:
-    """All files below a folder, with their sizes.
+    """All files in a folder and its subfolders, with their sizes.
 
     Raises:
-      ValueError: at the first that is neither file nor folder.
+      ValueError: at the first entry that is neither a file nor a folder.
     """
     if path.is_symlink():
         raise ValueError(f"{path.name} is a link")
@@ -102,20 +102,20 @@ def _files(path: Path) -> Iterator[tuple[Path, int]]:
 
 
 def _nodes(path: Path) -> Iterator[int]:
-    """Of each node of OCDBT in a file, a bound of its bytes before and after decompression."""
+    """Bounds of the bytes of each OCDBT node in a file, before and after decompression."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for found in NODE.finditer(data):
             length = int.from_bytes(data[found.end() : found.end() + 8], "little")
             stop = found.start() + length
             if stop > len(data):
-                continue  # numbers of an array that look like a node
+                continue  # array data that happen to look like a node
             yield length
             for frame in FRAME.finditer(data, found.end(), stop):
                 yield _frame_bytes(data, frame.end(), stop)
 
 
 def _frame_bytes(data: mmap.mmap, start: int, stop: int) -> int:
-    """The most that a frame of Zstandard gives whose header begins at ``start``.
+    """Upper bound of the decompressed size of a Zstandard frame with its header at ``start``.
 
     References:
       Zstandard Compression and the 'application/zstd' Media Type, RFC 8878, section 3.1.1.
@@ -139,15 +139,15 @@ def _frame_bytes(data: mmap.mmap, start: int, stop: int) -> int:
 
 
 def read_array(path: Path, name: str, like: Any) -> Shaped[np.ndarray, "*S"]:
-    """Read an array of the dtype and shape of ``like`` from a folder that was checked.
+    """Read an array with the dtype and shape of ``like`` from a folder that was checked.
 
     Args:
-      path: the folder of the checkpoint.
-      name: of the leaf.
-      like: an array or its shape and dtype.
+      path: folder of the checkpoint.
+      name: name of the leaf.
+      like: an array, or its shape and dtype.
 
     Raises:
-      ValueError: if it is not there, damaged, or of another kind.
+      ValueError: if the array is missing, damaged, or of another dtype or shape.
     """
     import tensorstore as ts
 
@@ -162,7 +162,7 @@ def read_array(path: Path, name: str, like: Any) -> Shaped[np.ndarray, "*S"]:
 
 
 def _check_metadata(name: str, metadata: _Metadata, like: Any) -> None:
-    """Raise unless an array is cut into few blocks, none larger than itself, as Orbax does."""
+    """Raise unless an array has the expected dtype and shape, and is stored as Orbax does it."""
     if metadata.shape != like.shape or metadata.dtype not in (like.dtype.str, like.dtype.name):
         raise ValueError(f"leaf {name} is stored as {metadata.dtype[:9]} {metadata.shape}"[:200])
     cuts = list(zip(metadata.shape, metadata.chunks, strict=True))

@@ -1,4 +1,4 @@
-"""Where a run is kept: in a directory, or in memory."""
+"""Stores of a run: in a directory, or in memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class Store(Protocol):
-    """What keeps a run. It is used on process 0 only."""
+    """Where the records and weights of a run are kept; used on process 0 only."""
 
     def begin(
         self,
@@ -32,47 +32,63 @@ class Store(Protocol):
         *,
         resume: bool,
     ) -> Snapshot | None:
-        """Make the store ready.
+        """Prepare the store for a run.
 
         Args:
           manifest: what the run is made from.
-          like: a state of the run's shapes and dtypes.
-          check_config: raises if a run with the configuration in a file may not be continued.
+          like: a state with the run's shapes and dtypes.
+          check_config: called with the configuration file of the earlier run; it raises an error if
+            that run cannot be continued.
           resume: whether to continue an earlier run.
 
         Returns:
-          Where to continue; None at the start.
+          The snapshot to continue from; None to start from the beginning.
         """
         ...
 
     def end(self) -> None:
-        """Give the store back, whether the run has ended or failed."""
+        """Release the store, whether the run succeeded or failed."""
         ...
 
     def hooks(self, start: Progress) -> list[Hook]:
-        """What records a run from a moment on."""
+        """Hooks that record the run.
+
+        Args:
+          start: progress at which the run starts.
+        """
         ...
 
     def best_step(self) -> int | None:
-        """The step of the best weights; None if none was ranked."""
+        """The step of the best weights; None if no checkpoint had a metric."""
         ...
 
     def best_weights(self, like: Weights) -> Weights:
-        """The best weights, or the newest where none was ranked."""
+        """The best weights, or the newest if no checkpoint had a metric.
+
+        Args:
+          like: weights, or their shapes and dtypes.
+        """
         ...
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        """Keep the final figures."""
+        """Keep the final metrics.
+
+        Args:
+          result: metrics by name.
+        """
         ...
 
 
 class DirectoryStore:
-    """A run directory: see `RunDirectory`.
+    """Keeps a run in a directory; see `RunDirectory`.
 
     Args:
-      path: the folder; that of a new run must be empty or not exist.
-      keep: newest checkpoints kept, beside the best.
-      tensorboard: also write TensorBoard's files.
+      path: the folder; for a new run, it must be empty or not exist.
+      keep: number of newest checkpoints to keep, in addition to the best one; ≥ 1.
+      tensorboard: also write TensorBoard files.
+
+    Raises:
+      ValueError: if ``keep`` is below 1.
     """
 
     def __init__(self, path: str | Path, *, keep: int = 2, tensorboard: bool = False) -> None:
@@ -89,11 +105,11 @@ class DirectoryStore:
         *,
         resume: bool,
     ) -> Snapshot | None:
-        """Make the folder, or open that of an earlier run; see `Store.begin`.
+        """Create the folder, or open that of an earlier run; see `Store.begin`.
 
         Raises:
-          ValueError: if the folder is not empty, or being trained in; or, when resuming, if there
-            is nothing to resume, or configuration or data have changed.
+          ValueError: if the folder is not empty, or another process trains in it; or, when
+            resuming, if there is nothing to resume, or the configuration or data have changed.
         """
         run = _enter(self.run.path, self._lock, resume=resume)
         if run.config_file.exists():
@@ -107,20 +123,20 @@ class DirectoryStore:
         return self._newest(like) if resume else None
 
     def end(self) -> None:
-        """Let others train here."""
+        """Release the lock of the folder."""
         self._lock.release()
 
     def _newest(self, like: TrainState) -> Snapshot | None:
-        """Where to continue; None for a run that was killed before its first checkpoint."""
+        """The newest snapshot; None for a run that was killed before its first checkpoint."""
         newest = self.checkpoints.restore_newest(like)
         if newest is None:
-            if self.run.result_file.exists():  # it ended, and ending saves
+            if self.run.result_file.exists():  # the run ended, so there was a checkpoint
                 raise ValueError(f"{self.run.path}: there is no checkpoint to resume from")
             logger.warning("%s: there is no checkpoint yet; starting anew", self.run.path)
         return newest
 
     def hooks(self, start: Progress) -> list[Hook]:
-        """Records, a line on memory, and checkpoints."""
+        """Hooks for records, the line about memory, TensorBoard, and checkpoints."""
         resumed_at = start.step or None
         folder = self.run.path / "tensorboard"
         return [
@@ -135,7 +151,7 @@ class DirectoryStore:
         return self.checkpoints.best()
 
     def best_weights(self, like: Weights) -> Weights:
-        """The weights of the best checkpoint, or the newest where none was ranked."""
+        """The weights of the best checkpoint, or of the newest if none has a metric."""
         return self.checkpoints.restore_best_weights(like)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
@@ -144,11 +160,11 @@ class DirectoryStore:
 
 
 class MemoryStore(Hook):
-    """A run that leaves nothing on the disk: its records, and its best or newest weights.
+    """Keeps the records and the best or newest weights of a run in memory only.
 
     Attributes:
-      records: what `seqnets.training.Hook.on_record` was given, as in ``metrics.jsonl``.
-      result: final figures.
+      records: records of the run, as in ``metrics.jsonl``.
+      result: final metrics.
     """
 
     def __init__(self) -> None:
@@ -158,23 +174,23 @@ class MemoryStore(Hook):
         self._newest: Weights | None = None
 
     def begin(self, *about: Any, resume: bool) -> None:
-        """Nothing to make ready.
+        """Do nothing.
 
         Raises:
-          ValueError: if a run is to be resumed.
+          ValueError: if ``resume`` is True.
         """
         if resume:
             raise ValueError("resume: expected a directory to resume, got none")
 
     def end(self) -> None:
-        """Nothing to give back."""
+        """Do nothing."""
 
     def hooks(self, start: Progress) -> list[Hook]:
-        """Itself."""
+        """The store itself."""
         return [self]
 
     def on_record(self, record: dict[str, Any]) -> None:
-        """Keep it."""
+        """Keep the record."""
         self.records.append(record)
 
     def on_rollback(self, progress: Progress) -> None:
@@ -182,7 +198,7 @@ class MemoryStore(Hook):
         self.records = [record for record in self.records if record["step"] <= progress.step]
 
     def on_checkpoint(self, snapshot: Snapshot, rank: float | None) -> None:
-        """Keep the weights, if they are the best or none is."""
+        """Keep the newest weights, and the best ones."""
         weights = Weights(snapshot.state.params, snapshot.state.variables)
         self._newest = weights
         if rank is None or not math.isfinite(rank):
@@ -191,11 +207,11 @@ class MemoryStore(Hook):
             self._best = rank, snapshot.progress.step, weights
 
     def best_step(self) -> int | None:
-        """The step of the best weights; None if none was ranked."""
+        """The step of the best weights; None if no checkpoint had a metric."""
         return None if self._best is None else self._best[1]
 
     def best_weights(self, like: Weights) -> Weights:
-        """The best weights, or the newest where none was ranked.
+        """The best weights, or the newest if no checkpoint had a metric.
 
         Raises:
           CheckpointError: if nothing was saved.
@@ -206,7 +222,7 @@ class MemoryStore(Hook):
         return weights
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        """Keep the final figures."""
+        """Keep the final metrics."""
         self.result = dict(result)
 
 
@@ -216,22 +232,22 @@ def save_weights(
     weights: Weights,
     result: Mapping[str, Any],
 ) -> None:
-    """Write a run directory that holds weights only; it can be used, but not resumed.
+    """Write a run directory with weights only, which can be used but not resumed.
 
-    It is written beside its place and renamed, so that it is there whole or not at all.
+    It is written to a temporary folder and renamed, so that it is never incomplete.
 
     Args:
       path: the folder, new or empty.
       manifest: what the run was made from.
       weights: host arrays.
-      result: final figures.
+      result: final metrics.
 
     Raises:
-      ValueError: if the folder is not empty, or being trained in.
+      ValueError: if the folder is not empty, or another process trains in it.
       OSError: if it cannot be written.
     """
     lock = RunLock()
-    target = _enter(Path(path), lock, resume=False).path.resolve()  # where a link leads
+    target = _enter(Path(path), lock, resume=False).path.resolve()  # the target of a link
     lock.release()
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name[:32]}.", dir=target.parent))
     try:
@@ -242,18 +258,18 @@ def save_weights(
         step = int(result.get("best_step") or result.get("steps") or 0)
         CheckpointStore(run.checkpoints).save_weights(weights, step)
         partial.chmod(target.stat().st_mode)
-        run.write_config(manifest.config, manifest.files)  # last: it makes a folder a run
-        partial.rename(target)  # an empty folder gives way, and no other
+        run.write_config(manifest.config, manifest.files)  # last, since it makes a folder a run
+        partial.rename(target)  # replaces an empty folder only
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def _enter(path: Path, lock: RunLock, *, resume: bool) -> RunDirectory:
-    """The folder of a run, new or to be continued, in which no other process writes any more."""
+    """Lock the folder of a new run or of one to be continued."""
     find = RunDirectory.resume if resume else RunDirectory.create
-    lock.check(path)  # so that it is said who is there, and not that there are files
+    lock.check(path)  # first, so that the error names the other process instead of its files
     find(path)  # before anything is written, even a lock
     lock.acquire(path)
-    run = find(path)  # another may have come and gone in between
+    run = find(path)  # again, since another process may have written in between
     run.remove_partial_files()
     return run

@@ -1,4 +1,4 @@
-"""Training: state, objectives, the step, the loop, and what they ask of devices and data."""
+"""Training: state, objectives, the step, the loop, and its interfaces to devices and data."""
 
 from seqnets.data.source import WHOLE as WHOLE
 from seqnets.data.source import Share as Share

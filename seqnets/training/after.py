@@ -1,4 +1,4 @@
-"""What follows the update of the parameters: variables that are kept, but not trained."""
+"""Rules that update variables that are not trained, after each update of the parameters."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def _nothing(params: PyTree) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class After:
-    """A rule for variables, as an Optax transformation is a rule for parameters.
+    """A rule that updates variables, as an Optax transformation updates parameters.
 
     Attributes:
       update: ``(variables, params, statistics, clock) -> variables``, called once per step with
         the new parameters and with the statistics of the loss functions, summed over all rows. The
-        result has the structure of ``variables``.
-      init: variables before the first step, by name, from the parameters.
+        result has the same structure as ``variables``.
+      init: ``params -> variables``, the variables before the first step, in a dict by name.
     """
 
     update: Callable[[PyTree, PyTree, Mapping[str, Any], Clock], PyTree]
@@ -36,10 +36,16 @@ class After:
 
 
 def chain(*rules: After) -> After:
-    """Apply rules one after the other, each with variables of its own names.
+    """Apply several rules in order.
+
+    Args:
+      *rules: rules whose variables have different names.
+
+    Returns:
+      One rule with the variables of all of them.
 
     Raises:
-      ValueError: when variables are initialized, if two rules use one name.
+      ValueError: when the variables are initialized, if two rules use the same name.
     """
 
     def init(params: PyTree) -> dict[str, Any]:
@@ -47,7 +53,7 @@ def chain(*rules: After) -> After:
         for rule in rules:
             for name, value in rule.init(params).items():
                 if name in variables:
-                    raise ValueError(f"after: two rules have variables {name!r}; name them apart")
+                    raise ValueError(f"after: two rules use the variable name {name!r}")
                 variables[name] = value
         return variables
 
@@ -66,13 +72,19 @@ def ema(key: str | None = None, decay: float = 0.999) -> After:
 
         average ← decay · average + (1 - decay) · θ
 
-    It starts at the initial parameters and is found in the variables as ``"ema"``, or
-    ``"ema_generator"`` for the key ``"generator"``. It is kept in float32 or wider, where small
-    changes are not rounded away.
+    The average starts at the initial parameters, without bias correction. It is the variable
+    ``"ema"``, or ``"ema_generator"`` for the key ``"generator"``, and is kept in float32 or wider
+    so that small changes are not rounded away.
 
     Args:
-      key: top-level key of the parameters that are averaged; None averages all.
+      key: top-level key of the parameters to average; None averages all parameters.
       decay: in [0, 1).
+
+    Returns:
+      The rule, for ``after`` of `make_train_step`.
+
+    Raises:
+      ValueError: if ``decay`` is out of range.
 
     References:
       Polyak, Juditsky, Acceleration of Stochastic Approximation by Averaging, SIAM Journal on
@@ -99,5 +111,5 @@ def ema(key: str | None = None, decay: float = 0.999) -> After:
 
 
 def _wide_copy(x: Any) -> Any:
-    """A copy in float32 or wider; the step donates its state, so nothing in it may be shared."""
+    """A copy in float32 or wider; the step donates its state, so its arrays must not be shared."""
     return jnp.array(x, jnp.promote_types(x.dtype, jnp.float32))

@@ -1,4 +1,4 @@
-"""The section ``train`` of a configuration."""
+"""The ``train`` section of a configuration."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ __all__ = ["TrainConfig"]
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How long to train, and what is kept.
+    """How long to train, how often to report, evaluate, and save, and how to handle bad steps.
 
     Attributes:
-      batch_size: rows of a global batch B.
-      steps: nominal length of the run, over which schedules run.
-      max_steps: stop at this step, schedules unchanged; beyond ``steps`` they run up to it.
-      max_seconds: stop after so many seconds of training; schedules then run over the time.
-      patience: stop after so many evaluations without a better one.
-      seed: of parameters, data order, and dropout.
-      accumulate: parts into which each device cuts its rows to save memory.
-      shard_optimizer: each device holds only its part of the optimizer's state, to save memory.
+      batch_size: rows B of a global batch.
+      steps: nominal length of the run in steps; schedules span it.
+      max_steps: stop at this step. Schedules still span ``steps``, or ``max_steps`` if larger.
+      max_seconds: stop after this many seconds of training; schedules then span this time.
+      patience: stop after this many evaluations in a row without improvement (early stopping).
+      seed: seed of parameters, data order, and dropout.
+      accumulate: number of parts into which each device splits its rows to save memory.
+      shard_optimizer: shard the optimizer state over the devices to save memory.
       report_every, evaluate_every, checkpoint_every: in steps.
-      keep: newest checkpoints kept, beside the best.
-      on_nonfinite, max_skips, max_rollbacks, spike: what to do about steps that are not finite,
-        and about spikes of the loss; see `seqnets.training.recovery.Recovery`.
+      keep: number of newest checkpoints to keep, in addition to the best one.
+      on_nonfinite, max_skips, max_rollbacks, spike: how to handle non-finite steps and loss
+        spikes; see `seqnets.training.Recovery`.
     """
 
     batch_size: Positive = 32
@@ -51,11 +51,11 @@ class TrainConfig:
     spike: Annotated[float, msgspec.Meta(gt=0)] | None = field(None, may_change=True)
 
     def limits(self) -> Limits:
-        """How long the run is."""
+        """The fields that `Limits` has."""
         return Limits(**self._fields_of(Limits))
 
     def recovery(self) -> Recovery:
-        """What to do about bad steps."""
+        """The fields that `Recovery` has."""
         return Recovery(**self._fields_of(Recovery))
 
     def _fields_of(self, kind: type) -> dict[str, Any]:

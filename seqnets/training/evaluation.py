@@ -1,4 +1,4 @@
-"""Evaluation: sums over held-out data, which add over devices and processes, and their figures."""
+"""Evaluation: sums over held-out data, added over devices and processes, and metrics of them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["Evaluation", "LossEvaluation", "means", "sums_to_host"]
 
 
 class Evaluation(Protocol):
-    """What is measured from time to time, and which figure decides what is best."""
+    """What the loop measures every few steps, and the metric that ranks checkpoints."""
 
     @property
     def metric(self) -> str | None:
-        """Name of the figure by which checkpoints are ranked; None if none is the best."""
+        """Name of the metric that ranks checkpoints; None if they are not ranked."""
         ...
 
     @property
@@ -32,22 +32,32 @@ class Evaluation(Protocol):
         ...
 
     def sums(self, weights: Weights) -> dict[str, Any]:
-        """Additive float64 host arrays of any shape, over this process's share of the data.
+        """Compute additive sums over this process's share of the data.
 
         Args:
-          weights: arrays of this process's devices.
+          weights: parameters and variables, on this process's devices.
+
+        Returns:
+          Pytrees of float64 host arrays of any shape, by name.
         """
         ...
 
     def figures(self, sums: dict[str, Any]) -> dict[str, float]:
-        """What is recorded of the sums of all processes."""
+        """Compute the metrics to record.
+
+        Args:
+          sums: sums over all processes.
+
+        Returns:
+          Metrics by name.
+        """
         ...
 
 
 class LossEvaluation:
-    """The sums of a loss function over the same batches each time.
+    """Evaluate a loss function over the same batches each time.
 
-    Each device keeps sums of its own, so that any number of batches may be in flight.
+    Each device keeps its own sums, so that any number of batches may be in flight.
     """
 
     def __init__(
@@ -65,15 +75,15 @@ class LossEvaluation:
         """Prepare an evaluation.
 
         Args:
-          loss_fn: see `LossFn`; it is given no keys.
-          batches: the rows of a share of every batch, ``share.rows(rows)`` of them, host arrays;
-            rows that do not exist have weight 0.
-          rows: rows of a whole batch B.
-          layout: where a run is computed.
-          carry: ``(params, rows) -> carry`` before the first batch; None if there is none.
-          metric: figure by which checkpoints are ranked.
+          loss_fn: see `LossFn`; it receives no keys.
+          batches: ``share -> batches``, host arrays with the rows ``share.rows(rows)`` of every
+            batch; rows past the end of the data have weight 0.
+          rows: rows B of a whole batch.
+          layout: devices of the run.
+          carry: ``(params, rows) -> carry``, the carry before the first batch; None without one.
+          metric: name of the metric that ranks checkpoints.
           higher_is_better: whether a larger metric is better.
-          figures: what is made of the sums; None for `means`.
+          figures: ``sums -> metrics``; None for `means`.
         """
         own = layout.share.rows(rows)
         self.metric, self.higher_is_better = metric, higher_is_better
@@ -85,7 +95,14 @@ class LossEvaluation:
         self._carry = None if carry is None else jax.jit(lambda params: carry(params, number))
 
     def sums(self, weights: Weights) -> dict[str, Weighted]:
-        """The sums of the loss function over this process's rows of all batches."""
+        """Sum the loss function over this process's rows of all batches.
+
+        Args:
+          weights: parameters and variables, on this process's devices.
+
+        Returns:
+          The loss as ``"loss"``, and the metrics: `Weighted` float64 host arrays by name.
+        """
         carry = () if self._carry is None else self._layout.split(self._carry(weights.params))
         parts = []
         for batch in self._batches():
@@ -95,7 +112,14 @@ class LossEvaluation:
 
 
 def means(sums: Mapping[str, Weighted]) -> dict[str, float]:
-    """The mean of each; 0 where the weight is 0."""
+    """Divide each total by its weight.
+
+    Args:
+      sums: totals and weights, scalars, by name.
+
+    Returns:
+      ``total / weight`` by name; 0 where the weight is 0.
+    """
     return {
         name: float(part.total) / float(part.weight) if part.weight else 0.0
         for name, part in sums.items()
@@ -103,10 +127,13 @@ def means(sums: Mapping[str, Weighted]) -> dict[str, float]:
 
 
 def sums_to_host(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Add the sums of many evaluation steps, over steps and devices, in double precision.
+    """Add the sums of many evaluation steps over steps and devices, in double precision.
 
     Args:
-      parts: of each step, sums by name whose leading axis is that of the devices.
+      parts: for each step, pytrees of sums by name; every leaf [N, ...] has a leading device axis.
+
+    Returns:
+      The same pytrees of float64 host arrays, without the device axis.
     """
     totals: dict[str, Any] = {}
     for part in jax.device_get(list(parts)):

@@ -1,4 +1,4 @@
-"""Hooks: observers of a run."""
+"""Hooks: callbacks of the training loop."""
 
 from __future__ import annotations
 
@@ -11,34 +11,49 @@ __all__ = ["Hook"]
 
 
 class Hook:
-    """Something that watches a run; a hook overrides the methods that it needs."""
+    """Base class of callbacks of a run; override the methods that you need."""
 
     def on_start(self, memory: Memory | None) -> None:
-        """The first step is compiled and about to be taken; the memory is None if unknown."""
+        """Called when the first step is compiled, before it is taken.
+
+        Args:
+          memory: memory that the step needs on each device; None if unknown.
+        """
 
     def on_step(self, progress: Progress, fraction: float) -> None:
-        """After every step; must not wait for the devices."""
+        """Called after every step; must not wait for the devices.
+
+        Args:
+          progress: counts after the step; do not change them.
+          fraction: fraction of the run that was done before the step, in [0, 1].
+        """
 
     def on_record(self, record: dict[str, Any]) -> None:
-        """A report: ``{"step": k, "split": name, name: value, ...}``.
+        """Called with every record.
 
-        The splits are ``"train"``, ``"validation"``, and ``"rollback"``; the step of the last is
-        the first that is taken again.
+        Args:
+          record: ``{"step": k, "split": split, metric: value, ...}`` with the split ``"train"``,
+            ``"validation"``, or ``"rollback"``. A rollback's step is the first one to be repeated.
         """
 
     def on_rollback(self, progress: Progress) -> None:
-        """The run went back to this step; reports of later ones no longer count."""
-
-    def on_checkpoint(self, snapshot: Snapshot, rank: float | None) -> None:
-        """A snapshot to keep, on the host; it is the hook's own, and nobody changes it later.
+        """Called when the run has rolled back; records of later steps are no longer valid.
 
         Args:
-          snapshot: state and progress.
-          rank: metric of an evaluation of this very step, lower is better; None without one.
+          progress: counts at the restored step.
+        """
+
+    def on_checkpoint(self, snapshot: Snapshot, rank: float | None) -> None:
+        """Called with every checkpoint.
+
+        Args:
+          snapshot: state and progress on the host; the loop does not modify them later.
+          rank: metric of the evaluation at this step, negated if higher is better, so that lower
+            is better; None without an evaluation.
         """
 
     def wait(self) -> None:
-        """Before a run ends well: finish what was begun, and raise what went wrong with it."""
+        """Called before a run ends without error: finish pending work and raise its errors."""
 
     def on_end(self) -> None:
-        """When the run is left, in whatever way."""
+        """Called when the run ends, with or without an error."""

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request: the loop ends its step, saves, and leaves."""
+"""Ctrl-C and SIGTERM as requests: the loop finishes its step, saves, and returns."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from typing import Any
 
 __all__ = ["AbandonedError", "Interruption"]
 
-PATIENCE = 2.0  # seconds for native code to come back, out of the 10 or so that schedulers give
+PATIENCE = 2.0  # seconds to wait for native code; schedulers often send SIGKILL after about 10
 
 logger = logging.getLogger(__name__)
 
 
 class AbandonedError(Exception):
-    """A signal came in the middle of work that could be given up."""
+    """A signal arrived during work that could be abandoned."""
 
 
 class Interruption:
-    """Context in which SIGINT and SIGTERM are noted in ``signal`` instead of acting at once.
+    """Context that records SIGINT and SIGTERM in ``signal`` instead of acting on them at once.
 
-    A SIGINT after one that was noted raises KeyboardInterrupt. Outside the main thread, where
-    Python lets nobody set handlers, nothing is noted.
+    A SIGINT after a recorded signal raises KeyboardInterrupt. Outside the main thread, where
+    Python does not allow signal handlers, nothing is recorded.
 
-    Python runs a handler only between two of its own instructions. Where native code does not
-    come back, as in a long compilation, a thread sees SIGTERM all the same: it lets the work be
-    rescued and ends the process with the status 143, which is the shell's for this signal.
+    Python runs a handler only between two bytecode instructions. If native code does not return,
+    as in a long compilation, a watcher thread still sees SIGTERM: it calls ``rescue`` and ends the
+    process with exit status 143 (128 + SIGTERM).
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Interruption:
         if not self._before:
             return
         for number, handler in self._before.items():
-            # None stands for a handler that was not set by Python and cannot be put back.
+            # None means a handler that was not set from Python and cannot be restored.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         signal.set_wakeup_fd(self._bell_before)
         self._noted.set()
@@ -73,11 +73,14 @@ class Interruption:
 
     @contextlib.contextmanager
     def abandonable(self, rescue: Callable[[], None] | None = None) -> Iterator[None]:
-        """Context of work that changes nothing: a signal in it raises `AbandonedError`.
+        """Context of work without side effects: a signal in it raises `AbandonedError`.
 
         Args:
-          rescue: called in another thread before SIGTERM ends the process, where native code
-            in this context does not come back within two seconds; None waits for it.
+          rescue: called in another thread before SIGTERM ends the process, if native code in this
+            context does not return within two seconds; None waits for the native code.
+
+        Raises:
+          AbandonedError: if a signal was recorded before, or arrives.
         """
         if self.signal is not None:
             raise AbandonedError
@@ -92,7 +95,7 @@ class Interruption:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        with self._lock:  # forever, if the other thread is rescuing
+        with self._lock:  # blocks forever if the watcher thread is rescuing
             self.signal = signal.Signals(number)
             self._noted.set()
             if self._abandonable:
@@ -100,7 +103,7 @@ class Interruption:
                 raise AbandonedError
 
     def _watch(self) -> None:
-        """Wait for SIGTERM, give the main thread time to note it, else act in its place."""
+        """Wait for SIGTERM; if the main thread does not record it in time, act in its place."""
         while number := self._bell.recv(1):
             if number[0] == signal.SIGTERM:
                 break

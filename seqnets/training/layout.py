@@ -1,6 +1,6 @@
-"""What training asks of devices and of other processes, and the answer of a single device.
+"""Interfaces of training to devices and other processes, implemented here for a single device.
 
-`seqnets.devices` has the layouts over several devices and the peers of several processes.
+`seqnets.devices` implements them for several devices and several processes.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ K = TypeVar("K")
 
 
 class Memory(NamedTuple):
-    """Bytes on each device."""
+    """Memory that a step needs on each device, in bytes."""
 
     parameters: int
-    """Of the parameters."""
+    """Bytes of the parameters."""
     optimizer: int
-    """Of the optimizers' state."""
+    """Bytes of the optimizer states."""
     step: int | None
-    """Of all else that a step needs at once: activations, gradients, new values. None if the
-    compiler does not tell."""
+    """Peak bytes of everything else: activations, gradients, new values. None if the compiler
+    does not report it."""
 
     def __str__(self) -> str:
         parts = [
@@ -58,7 +58,7 @@ class Memory(NamedTuple):
 
 
 def readable(number: int) -> str:
-    """A number of bytes with three digits and a unit, powers of 1000."""
+    """Format a number of bytes with three digits and a decimal unit (powers of 1000)."""
     value, units = float(number), iter(("B", "kB", "MB", "GB", "TB", "PB", "EB"))
     unit = next(units)
     while value >= 999.5 and unit != "EB":
@@ -71,28 +71,28 @@ class Program(Protocol):
 
     @property
     def memory(self) -> Memory | None:
-        """What it takes of each device; None if unknown."""
+        """Memory that it needs on each device; None if unknown."""
         ...
 
     def __call__(
         self, state: TrainState, batch: PyTree, clock: Clock, message: PyTree
     ) -> tuple[TrainState, StepInfo, PyTree]:
-        """Take a step; the state is used up (donated).
+        """Take a step; the state's buffers are donated.
 
         Args:
-          state: from `Layout.place`, or of the step before.
+          state: from `Layout.place` or the previous step.
           batch: from `Layout.split`.
-          clock: how far the run is.
+          clock: progress of the run.
           message: from `Consensus.message`.
 
         Returns:
-          ``(state, info, reply)``; the reply is for `Consensus.receive`.
+          ``(state, info, reply)``; pass the reply to `Consensus.receive`.
         """
         ...
 
 
 class Layout(Protocol):
-    """Where rows are computed. On the host everything has its plain shape, [B, ...]."""
+    """How state and rows are placed on devices. On the host, rows have the plain shape [B, ...]."""
 
     @property
     def share(self) -> Share:
@@ -105,69 +105,75 @@ class Layout(Protocol):
         ...
 
     def place(self, state: TrainState) -> TrainState:
-        """Lay a host state out over the devices; the arrays given stay the caller's."""
+        """Copy a host state to the devices; the arrays passed are never donated."""
         ...
 
     def gather(self, state: TrainState) -> TrainState:
-        """A host copy of a state that does not depend on the layout."""
+        """Copy a state to the host, in a form that does not depend on the layout."""
         ...
 
     def split(self, batch: PyTree) -> PyTree:
-        """Lay the host rows of this process out over its devices."""
+        """Distribute this process's host rows over its devices."""
         ...
 
     def compile(self, step: TrainStep, state: TrainState, batch: PyTree) -> Program:
-        """Compile a step for a state from `place` and batches of the shape of one from `split`."""
+        """Compile a step.
+
+        Args:
+          step: the training step.
+          state: from `place`.
+          batch: from `split`; the program is for its shape.
+        """
         ...
 
     def local(self, tree: PyTree) -> PyTree:
-        """What all devices hold alike, as arrays of this process alone."""
+        """Copy what is replicated over all devices to arrays of this process alone."""
         ...
 
     def apart(self, rows: int) -> Layout:
-        """The layout on which this process evaluates its share of rows by itself.
+        """The layout on which this process evaluates its share of the rows independently.
 
         Args:
-          rows: in all; the share of each process is ``share.rows(rows)``.
+          rows: total number of rows; each process has ``share.rows(rows)``.
         """
         ...
 
     def evaluation_step(self, loss_fn: LossFn) -> EvaluationStep:
-        """A compiled `make_evaluation_step`; sums have a leading axis, that of the devices."""
+        """A compiled `make_evaluation_step`; its sums have a leading device axis."""
         ...
 
 
 class Consensus(Protocol):
-    """The one clock and the one signal that all processes go by."""
+    """Agreement of all processes on the seconds of training and on signals."""
 
     @property
     def alone(self) -> bool:
-        """Whether there is nobody to agree with."""
+        """Whether there is only one process."""
         ...
 
     def seconds(self, own: float) -> float:
-        """Seconds of training, from those that this process counted."""
+        """The seconds of training agreed on, given those counted by this process."""
         ...
 
     def signal(self, own: int | None) -> int | None:
-        """The signal that stops the run, from the one that this process received."""
+        """The signal that stops the run, given the one that this process received."""
         ...
 
     def message(self, rows: int, seconds: float, signal: int | None) -> PyTree:
-        """What this process sends with its next step: arrays [rows, ...]."""
+        """What this process sends along with its next step: arrays [rows, ...]."""
         ...
 
     def receive(self, reply: PyTree) -> None:
-        """Take in the sum of the messages of all processes."""
+        """Process the sum of the messages of all processes."""
         ...
 
     def ask(self, signal: int | None) -> bool:
-        """Whether any process received a signal, where there is no step to send it with."""
+        """Whether any process received a signal; for use outside steps."""
         ...
 
 
 class Peers(Protocol):
-    """The processes that train as one. All of them call each method at the same place."""
+    """The processes of one run. Every method is collective: all processes must call it."""
 
     @property
     def lead(self) -> bool:
@@ -180,23 +186,27 @@ class Peers(Protocol):
         ...
 
     def wait(self) -> None:
-        """Wait for all the others."""
+        """Wait for all other processes (a barrier)."""
         ...
 
     def broadcast(self, make: Callable[[], tuple[K, T]]) -> tuple[K | None, T]:
-        """Call ``make() -> (kept, sent)`` on process 0; broadcast ``sent``; else kept is None."""
+        """Call ``make() -> (kept, sent)`` on process 0 and broadcast ``sent``.
+
+        Returns:
+          ``(kept, sent)``; ``kept`` is None on the other processes.
+        """
         ...
 
     def gather(self, text: str) -> list[str]:
-        """The texts of all processes, for all of them."""
+        """Gather one text from each process on all processes."""
         ...
 
     def broadcast_arrays(self, tree: PyTree) -> PyTree:
-        """The host arrays of process 0, bit for bit; elsewhere only shapes and dtypes matter."""
+        """Broadcast host arrays of process 0, bit for bit; others pass equal shapes and dtypes."""
         ...
 
     def scatter(self, array: Shaped[np.ndarray, "n *S"], part: slice) -> Shaped[np.ndarray, "m *S"]:
-        """Rows of an array of process 0: each process gets the part that it asks for."""
+        """Send each process the rows ``part`` that it asks for, of an array on process 0."""
         ...
 
     def all_reduce(self, sums: PyTree) -> PyTree:
@@ -204,7 +214,7 @@ class Peers(Protocol):
         ...
 
     def consensus(self, seconds: float) -> Consensus:
-        """Agree from now on; ``seconds`` are those counted so far."""
+        """Start a consensus, with the seconds of training counted so far."""
         ...
 
 
@@ -255,11 +265,11 @@ class _Alone:
 
 
 ALONE = _Alone()
-"""The peers of a process that has none."""
+"""The peers of a single process."""
 
 
 class _Compiled(NamedTuple):
-    """The program of one device."""
+    """A program on one device."""
 
     run: Any
     memory: Memory | None = None

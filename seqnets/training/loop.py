@@ -1,11 +1,11 @@
-"""The one training loop: steps until a limit, with reports, evaluations, and checkpoints between.
+"""The training loop: steps until a limit, with reports, evaluations, and checkpoints in between.
 
-Everything that a run leaves behind is written by hooks. When they are called, and with what,
-depends on the step alone (as long as the run is bounded by steps), so the same seed gives the
-same records, and a run stopped at step k and resumed gives those of a run that never stopped.
-Three things are not equal: the seconds counted; the end of a run, which is always evaluated, so
-that one stopped by ``max_steps`` has a validation record there, due or not; and a run which was
-stopped between two checkpoints and later rolls back may roll back to where it was stopped.
+All output of a run is written by hooks. When they are called, and with what, depends only on the
+step (if the run is limited by steps), so the same seed gives the same records, and a run that is
+stopped at step k and resumed gives the records of a run that never stopped. There are three
+exceptions: the seconds counted; the end of a run, which is always evaluated, so a run stopped by
+``max_steps`` has an additional validation record; and a run that was stopped between two
+checkpoints and later rolls back, which may roll back to where it was stopped.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from seqnets.typing import PyTree
 
 __all__ = ["Outcome", "train"]
 
-STEPS_IN_FLIGHT = 2  # how far the host may run ahead: enough to hide its own work
+STEPS_IN_FLIGHT = 2  # how far the host may run ahead of the devices: enough to hide its own work
 
 logger = logging.getLogger(__name__)
 
@@ -46,9 +46,9 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-      snapshot: the final state, on the host, and what was counted.
-      signal: number of the signal that stopped it early, or None.
-      memory: of each device; None if no step was compiled, or it is unknown.
+      snapshot: final state on the host, and progress.
+      signal: number of the signal that stopped the run early, or None.
+      memory: memory needed on each device; None if no step was compiled or it is unknown.
     """
 
     snapshot: Snapshot
@@ -62,7 +62,7 @@ class Outcome:
 
     @property
     def progress(self) -> Progress:
-        """What was counted."""
+        """The final counts."""
         return self.snapshot.progress
 
 
@@ -77,40 +77,40 @@ def train(
     layout: Layout = ONE,
     hooks: Sequence[Hook] = (),
 ) -> Outcome:
-    """Train until a limit is reached or a signal asks to stop, and save.
+    """Train until a limit is reached or a signal arrives, then save.
 
-    The end is evaluated, unless a signal stopped the run. A signal during an evaluation cancels it;
-    the resumed run then begins with it.
+    The final state is evaluated, unless a signal stopped the run. A signal during an evaluation
+    cancels it; the resumed run then starts with that evaluation.
 
-    Several processes call it alike, and do the same things at the same steps: they go by the
-    clock of process 0, and a signal to one is a signal to all.
+    With several processes, all must make the same call. They do the same things at the same steps:
+    they use the clock of process 0, and a signal to one process stops all of them.
 
     Args:
-      step: what a step is, from `make_train_step`.
-      start: host state and progress to start from; ``Snapshot(step.init(...))`` at the beginning.
-      source: batches. One program is compiled for each of its shapes, when the shape first comes.
+      step: the training step, from `make_train_step`.
+      start: host state and progress to start from; ``Snapshot(step.init(...))`` for a new run.
+      source: batches. A program is compiled for each of its shapes when the shape first occurs.
       limits: when to stop, report, evaluate, and save.
-      evaluation: what is measured from time to time, or None.
-      recovery: what to do about steps that are not finite, and about spikes of the loss; None
-        stops at the first step that is not finite.
+      evaluation: what to measure every ``limits.evaluate_every`` steps; None for nothing.
+      recovery: how to handle non-finite steps and loss spikes; None stops at the first non-finite
+        step.
       layout: the devices; a single one by default.
-      hooks: observers of the run.
+      hooks: callbacks of the run.
 
     Returns:
-      The final state, on the host.
+      The final state and progress, on the host.
 
     Raises:
-      NonFiniteError: if a loss, gradient, or new parameter is not finite, and ``recovery`` does not
-        say otherwise. The step changed nothing; it is raised before the next record, evaluation,
-        or checkpoint is made.
-      ValueError: if state and progress are of different steps, a batch has a shape that the source
-        did not declare, the devices do not divide the rows, there is patience but no metric, or
-        the evaluation has no figure of the name of its metric.
+      NonFiniteError: if a loss, gradient, or new parameter is not finite and ``recovery`` stops the
+        run. Such a step does not change the parameters; the error is raised before the next
+        record, evaluation, or checkpoint.
+      ValueError: if state and progress have different steps, a batch has a shape that the source
+        did not declare, the number of rows is not divisible by the number of devices, patience is
+        set without a metric, or the evaluation does not compute its metric.
     """
     if start.progress.step != int(start.state.step):
         raise ValueError(
-            f"start: expected progress of the state's step {int(start.state.step)}, got one of "
-            f"step {start.progress.step}"
+            f"start: expected progress at the state's step {int(start.state.step)}, got step "
+            f"{start.progress.step}"
         )
     if limits.patience and (evaluation is None or evaluation.metric is None):
         raise ValueError("patience: expected an evaluation with a metric, got none")
@@ -152,11 +152,11 @@ class _Run:
         self.consensus = self.layout.peers.consensus(self.seconds)
         with self.interruption:
             if self.progress.step > 0 and self._due(self.limits.evaluate_every):
-                self._evaluate()  # if the run was stopped in the evaluation that was due here
+                self._evaluate()  # in case a signal canceled the evaluation due at this step
             while not self._stops():
                 if self._advance():
                     self._look_up()
-            self._settle()  # steps that a signal kept from being looked at
+            self._settle()  # steps not yet checked because of a signal
             if not self._signal:
                 self._evaluate()
             if not self.saved:
@@ -168,7 +168,7 @@ class _Run:
 
     @property
     def _signal(self) -> int | None:
-        """The signal that all processes go by."""
+        """The signal agreed on by all processes."""
         return self.consensus.signal(self.interruption.signal)
 
     def _finished(self) -> bool:
@@ -185,7 +185,7 @@ class _Run:
         return self.limits.reports(self.progress.step, self.progress.training_seconds)
 
     def _look_up(self) -> None:
-        """After a step: report, evaluate, and save what is due, unless the run rolls back."""
+        """After a step: report, evaluate, and save if due, unless the run rolls back."""
         limits = self.limits
         evaluates, saves = self._due(limits.evaluate_every), self._due(limits.checkpoint_every)
         looks = evaluates or saves or self._reports() or self._stops()
@@ -199,7 +199,7 @@ class _Run:
             self._save()
 
     def _lap(self) -> float:
-        """Seconds since the last call. Each is added to the account of what was done in it."""
+        """Seconds since the last call; the caller adds them to the matching count."""
         now = time.perf_counter()
         lap, self.mark = now - self.mark, now
         return lap
@@ -207,11 +207,11 @@ class _Run:
     # --- steps -------------------------------------------------------------------------------
 
     def _program(self, host: PyTree, batch: PyTree) -> Program | None:
-        """The step compiled for a batch; None if a signal came while it was being compiled."""
+        """The step compiled for a batch; None if a signal arrived during compilation."""
         program = self.programs.get(host)
         if program is not None:
             return program
-        # Of several processes none may go its own way.
+        # With several processes, none may abandon the compilation on its own.
         alone = (
             self.interruption.abandonable(self._rescue)
             if self.consensus.alone
@@ -231,7 +231,7 @@ class _Run:
         return program
 
     def _advance(self) -> bool:
-        """Take a step; False if a signal came while it was being compiled."""
+        """Take a step; False if a signal arrived during compilation."""
         progress = self.progress
         host = self.source.batch(progress.step + progress.batches_passed_by, self.layout.share)
         rows = check_rows("batch", host)
@@ -256,14 +256,14 @@ class _Run:
         return True
 
     def _count_seconds(self) -> None:
-        """Add the lap to the seconds of training."""
+        """Add the time since the last lap to the seconds of training."""
         self.seconds += self._lap()
         self.progress.training_seconds = self.consensus.seconds(self.seconds)
 
     def _settle(self) -> bool:
-        """Wait for the devices, and add up the steps since the last time.
+        """Wait for the devices, and judge and count the steps since the last call.
 
-        False if one of them went wrong and the run rolled back: then it is elsewhere.
+        False if the run rolled back, so that it is no longer at the same step.
         """
         infos, self.infos = jax.device_get(self.infos), []
         for reply in self.replies:
@@ -300,7 +300,7 @@ class _Run:
             total[1] += float(part.weight)
 
     def _roll_back(self, number: int, info: StepInfo) -> None:
-        """Restore the last checkpoint, and skip the batches up to that of step ``number``."""
+        """Restore the last checkpoint, and skip the batches up to the one of step ``number``."""
         assert self.origin is not None
         left, origin = self.progress, self.origin
         self.progress = dataclasses.replace(
@@ -313,9 +313,9 @@ class _Run:
         )
         self.state = self.layout.place(origin.state)
         self.saved = origin.progress.step > 0
-        what = f"a spike of the loss at step {number} (loss {float(info.loss.mean())})"
+        what = f"loss spike at step {number} (loss {float(info.loss.mean())})"
         what = what if info.finite else _nonfinite(number, info)
-        logger.warning("%s; going back to step %d", what, origin.progress.step)
+        logger.warning("%s; rolling back to step %d", what, origin.progress.step)
         for hook in self.hooks:
             hook.on_rollback(self.progress)
         counts: dict[str, float] = {
@@ -341,7 +341,7 @@ class _Run:
         self._record("train", values)
 
     def _evaluate(self) -> None:
-        """Evaluate, unless it has been done or a signal comes."""
+        """Evaluate this step, unless that has been done or a signal arrives."""
         evaluation, progress = self.evaluation, self.progress
         if evaluation is None or progress.evaluated:
             return
@@ -362,9 +362,9 @@ class _Run:
         self._record("validation", progress.validation)
 
     def _count_stale(self) -> None:
-        """Note whether an evaluation was the best.
+        """Record whether an evaluation was the best.
 
-        Only those that are due count: the end of a run that is resumed is not one of them.
+        Only scheduled evaluations count, so that a run that is stopped and resumed gives the same.
         """
         progress, rank = self.progress, self._rank()
         if rank is not None and (progress.best is None or rank < progress.best):
@@ -373,7 +373,7 @@ class _Run:
             progress.stale += 1
 
     def _rank(self) -> float | None:
-        """The metric of an evaluation of this very step, lower is better."""
+        """The metric of this step's evaluation, with its sign set so that lower is better."""
         evaluation, figures = self.evaluation, self.progress.validation
         if evaluation is None or evaluation.metric is None or not self.progress.evaluated:
             return None
@@ -385,7 +385,7 @@ class _Run:
         record = {"step": self.progress.step if step is None else step, "split": split}
         for name in values:
             if name in record:
-                raise ValueError(f"{name!r}: expected another name for a metric, it is taken")
+                raise ValueError(f"{name!r}: expected another name for a metric; it is reserved")
         record |= values
         for hook in self.hooks:
             hook.on_record(record)
@@ -402,7 +402,7 @@ class _Run:
         self._lap()
 
     def _check_metric(self) -> None:
-        """Raise if the evaluation lacks its metric; nothing is lost, since the state was saved."""
+        """Raise if the evaluation does not compute its metric; the state has been saved by then."""
         metric = None if self.evaluation is None else self.evaluation.metric
         figures = self.progress.validation
         if metric is not None and self.progress.evaluated and metric not in figures:
@@ -413,7 +413,7 @@ class _Run:
             )
 
     def _rescue(self) -> None:
-        """Save in place of the main thread, which native code holds and will not give back."""
+        """Save in place of the main thread, which is blocked in native code."""
         if not self.saved:
             self._save()
         for hook in self.hooks:
@@ -424,5 +424,5 @@ def _nonfinite(number: int, info: StepInfo) -> str:
     means = ", ".join(f"{name} {float(part.mean())}" for name, part in info.losses.items())
     norms = ", ".join(str(float(norm)) for norm in info.gradient_norms.values())
     figures = [*(part.mean() for part in info.losses.values()), *info.gradient_norms.values()]
-    what = "a new parameter" if np.isfinite(figures).all() else "loss or gradient"
+    what = "a new parameter" if np.isfinite(figures).all() else "a loss or gradient"
     return f"{what} is not finite at step {number} ({means}, gradient norm {norms})"

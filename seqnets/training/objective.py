@@ -1,4 +1,4 @@
-"""What is minimized: loss functions, and who trains which parameters, when, and how."""
+"""Objectives: loss functions, the parameters that they train, and their optimizers."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ __all__ = [
 
 
 class Given(NamedTuple):
-    """What a loss function may look at beside the parameters and the batch."""
+    """Third argument of a loss function, after the parameters and the batch."""
 
     carry: PyTree
-    """Recurrent state kept since the previous batch, leaves [B, ...], or ()."""
+    """Recurrent state from the previous batch, leaves [B, ...], or ()."""
     keys: StepKeys | None
-    """Random keys of the step: one per row, and one that all rows share; None in evaluation."""
+    """Random keys of the step: one per row and one shared by all rows; None in evaluation."""
     variables: PyTree
     """`seqnets.training.TrainState.variables`."""
     progress: Float[Array, ""] | float
@@ -42,24 +42,24 @@ class Given(NamedTuple):
 
 
 class LossOutput(NamedTuple):
-    """What a loss function returns: sums over the rows at hand, and their next carry."""
+    """Result of a loss function: sums over the rows it was given, and their next carry."""
 
     loss: Weighted
-    """The summed loss and its weight, which must not depend on the parameters."""
+    """The summed loss and its weight; the weight must not depend on the parameters."""
     carry: PyTree = ()
-    """State for the next batch, leaves [B, ...]; () leaves the carry as it is."""
+    """Recurrent state for the next batch, leaves [B, ...]; () keeps the current carry."""
     metrics: Mapping[str, Weighted] = {}
-    """Further sums to report, each divided by its weight at the end."""
+    """Additional sums to report, each divided by its weight at the end."""
     statistics: Mapping[str, Any] = {}
-    """Sums of any shape, added like gradients, for the function ``after`` the step."""
+    """Sums of any shape, added over rows like gradients, for the rule ``after`` the step."""
 
 
 LossFn = Callable[..., Weighted | LossOutput]
 """``loss(params, batch)`` or ``loss(params, batch, given)``, with a `Given`.
 
-It computes the loss of the rows at hand, on one device. The loss is a sum over rows with one weight
-that does not depend on the parameters; only then is the division after the sum over all devices
-exact. Terms with other denominators become values per row first.
+It computes the loss of the rows on one device, as a sum over rows and a weight that does not depend
+on the parameters; otherwise dividing after the sum over all devices would not be exact. Divide
+terms that have another denominator by it per row.
 """
 
 FullLossFn = Callable[[PyTree, Any, Given], LossOutput]
@@ -69,17 +69,21 @@ When = Callable[[Int[Array, ""], Float[Array, ""]], Bool[Array, ""]]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Objective:
-    """One loss, the parameters that it trains, and the optimizer that moves them.
+    """A loss function, the parameters that it trains, and their optimizer.
 
     Attributes:
       loss_fn: see `LossFn`.
-      optimizer: Optax transformation, or `optax.MultiSteps`. It is given the extra arguments
-        ``progress`` (fraction of the run that is done), ``progress_known`` (False where nothing
-        says how long the run is, and progress is 0), ``value`` (the mean loss), and ``stale``
-        (evaluations since the best).
-      trains: top-level keys of the parameters. Gradient, clipping, and optimizer state exist for
-        these only. None trains all.
-      when: whether the objective takes part in a step, see `every` and `between`. None: always.
+      optimizer: Optax transformation, or `optax.MultiSteps`. Its ``update`` receives the extra
+        arguments ``progress`` (fraction of the run that is done), ``progress_known`` (False if the
+        length of the run is unknown; progress is then 0), ``value`` (mean loss), and ``stale``
+        (evaluations since the best one).
+      trains: tuple of top-level keys of the parameters to train. Only these have gradients and
+        optimizer state, and only they count for clipping. None trains all parameters.
+      when: ``(step, progress) -> bool``, whether the objective takes part in a step; see `every`
+        and `between`. None for every step.
+
+    Raises:
+      TypeError: if ``trains`` is a string.
     """
 
     loss_fn: LossFn
@@ -88,15 +92,21 @@ class Objective:
     when: When | None = None
 
     def __post_init__(self) -> None:
-        """Reject a single key in place of a tuple of them."""
+        """Reject a string instead of a tuple of keys."""
         if isinstance(self.trains, str):
             raise TypeError(f"trains: expected a tuple of keys, got {self.trains!r}")
 
     def trained(self, params: PyTree) -> PyTree:
-        """The part of the parameters that is trained.
+        """Select the parameters that are trained.
+
+        Args:
+          params: all parameters.
+
+        Returns:
+          A dict of the keys in ``trains``, or ``params`` if that is None.
 
         Raises:
-          ValueError: if the parameters have no such top-level key.
+          ValueError: if the parameters are not a dict or lack one of the keys.
         """
         if self.trains is None:
             return params
@@ -110,11 +120,18 @@ class Objective:
     def updates(
         self, grads: PyTree, state: PyTree, params: PyTree, **extra: Any
     ) -> tuple[PyTree, PyTree]:
-        """What the optimizer adds to the trained parameters, and its next state.
+        """Compute the optimizer's updates of the trained parameters and its next state.
 
-        The extra arguments are left out if its ``update`` cannot take them. That is asked of its
-        signature and not of its type, since `optax.MultiSteps` takes them and lacks the type.
+        Args:
+          grads: gradient, in the structure of `trained`.
+          state: optimizer state.
+          params: trained parameters.
+          **extra: extra arguments of the optimizer, omitted if its ``update`` does not accept them.
+
+        Returns:
+          ``(updates, state)``, as from Optax.
         """
+        # The signature decides, not the type: `optax.MultiSteps` accepts them but lacks the type.
         update = self.optimizer.update
         parameters = inspect.signature(update).parameters.values()
         if not any(one.kind is one.VAR_KEYWORD for one in parameters):
@@ -122,18 +139,41 @@ class Objective:
         return update(grads, state, params, **extra)
 
     def merged(self, trained: PyTree, params: PyTree) -> PyTree:
-        """All parameters, with another trained part."""
+        """Return ``params`` with the trained part replaced by ``trained``."""
         return trained if self.trains is None else {**params, **trained}
 
 
 def every(n: int) -> When:
-    """True at every n-th step, beginning with the n-th: after n - 1 others."""
+    """Take part in every n-th step.
+
+        step mod n = n - 1, with steps counted from 0
+
+    Args:
+      n: ≥ 1.
+
+    Returns:
+      A condition for `Objective`.
+
+    Raises:
+      ValueError: if ``n`` is below 1.
+    """
     check_range("n", n, 1)
     return lambda step, progress: step % n == n - 1
 
 
 def between(start: float, stop: float) -> When:
-    """True where ``start <= progress < stop``, and to the very end where stop is 1."""
+    """Take part while ``start <= progress < stop``, including the end of the run if stop is 1.
+
+    Args:
+      start: fraction of the run, in [0, 1].
+      stop: fraction of the run, in [start, 1].
+
+    Returns:
+      A condition for `Objective`.
+
+    Raises:
+      ValueError: if an argument is out of range.
+    """
     check_range("start", start, 0, 1)
     check_range("stop", stop, start, 1)
     last = jnp.inf if stop == 1 else stop
@@ -141,12 +181,15 @@ def between(start: float, stop: float) -> When:
 
 
 def resolve_loss(loss_fn: LossFn) -> FullLossFn:
-    """The long form of a loss function, distinguished from the short one by the required arguments.
+    """Convert a loss function to the form ``(params, batch, given) -> LossOutput``.
+
+    Args:
+      loss_fn: see `LossFn`; the number of its required arguments tells the two forms apart.
 
     Raises:
-      TypeError: if it takes neither two nor three arguments; when called, if it returns neither a
-        `Weighted` nor a `LossOutput`, or a metric is no `Weighted`.
-      ValueError: when called, if total or weight of the loss is not a scalar.
+      TypeError: if it does not require two or three arguments; when called, if it returns neither a
+        `Weighted` nor a `LossOutput`, or a metric is not a `Weighted`.
+      ValueError: when called, if the total or the weight of the loss is not a scalar.
     """
     if not callable(loss_fn):
         raise TypeError(f"loss_fn: expected a function, got {loss_fn!r}")
@@ -156,7 +199,7 @@ def resolve_loss(loss_fn: LossFn) -> FullLossFn:
     if len(required) not in (2, 3):
         raise TypeError(
             "loss_fn: expected a function of (params, batch) or (params, batch, given), "
-            f"got one of ({', '.join(required)})"
+            f"got ({', '.join(required)})"
         )
     short = len(required) == 2
 
@@ -187,5 +230,5 @@ def _check_output(output: Any) -> None:
 
 
 def _kind(x: Any) -> str:
-    """What an error calls a value: a traced array has a type that says nothing to its owner."""
+    """Describe a value for an error message; the type of a traced array would not help."""
     return f"an array of shape {x.shape}" if isinstance(x, jax.Array) else type(x).__name__

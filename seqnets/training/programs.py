@@ -1,4 +1,4 @@
-"""The step, compiled once for each shape of the batches of a source."""
+"""The training step, compiled once for each batch shape of a source."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["Programs"]
 
 
 class Programs:
-    """What a training runs; a program is made when its shape first comes.
+    """The compiled programs of a run; one is compiled when its batch shape first occurs.
 
     Args:
-      step: the step.
-      source: whose shapes may come.
+      step: the training step.
+      source: source that declares the batch shapes.
       layout: the devices.
     """
 
@@ -31,11 +31,11 @@ class Programs:
         self._known: dict[tuple, Program] = {}
 
     def __len__(self) -> int:
-        """How many there are so far."""
+        """Number of programs compiled so far."""
         return len(self._known)
 
     def get(self, host: PyTree) -> Program | None:
-        """The program of a batch, as the source gave it; None if there is none yet.
+        """The program for a batch as the source returned it; None if not yet compiled.
 
         Raises:
           ValueError: if the source did not declare the batch's shape.
@@ -55,13 +55,13 @@ class Programs:
 
     @property
     def memory(self) -> Memory | None:
-        """Of the program that needs the most; None if there is none, or it is unknown."""
+        """Memory of the program that needs the most; None if there is none or it is unknown."""
         known = [program.memory for program in self._known.values() if program.memory]
         return max(known, key=lambda memory: memory.step or 0, default=None)
 
 
 def _signature(batch: PyTree, share: Share | None = None) -> tuple:
-    """Structure, shapes, and dtypes of a batch, or of the share of a declared one."""
+    """Structure, shapes, and dtypes of a batch, or of a share of a declared batch."""
 
     def leaf(x: Any) -> tuple:
         rows, *rest = x.shape

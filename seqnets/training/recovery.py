@@ -1,4 +1,4 @@
-"""What to do about a step that went wrong: stop, skip it, or roll back and skip its batch."""
+"""Recovery from non-finite steps and loss spikes: stop, skip, or roll back."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["NonFiniteError", "OnNonFinite", "Recovery", "Verdict", "is_spike"]
 
 OnNonFinite = Literal["stop", "skip", "rollback"]
 
-WINDOW = 64  # losses by which a new one is measured
-FEWEST = 16  # losses before which nothing is a spike
-NORMAL = 1.4826  # standard deviation over median absolute deviation, of a normal distribution
+WINDOW = 64  # recent losses to which a new one is compared
+FEWEST = 16  # with fewer recent losses, nothing is a spike
+NORMAL = 1.4826  # a normal distribution's standard deviation / median absolute deviation
 
 
 class NonFiniteError(ArithmeticError):
@@ -25,31 +25,33 @@ class NonFiniteError(ArithmeticError):
 
 
 class Verdict(enum.Enum):
-    """What becomes of a step."""
+    """What to do after a step."""
 
     KEEP = enum.auto()
-    """It counts."""
+    """Count the step."""
     STOP = enum.auto()
     """The run ends with `NonFiniteError`."""
     SKIP = enum.auto()
-    """It changed nothing; the run continues with the next batch."""
+    """The step changed no parameter; the run continues with the next batch."""
     ROLL_BACK = enum.auto()
     """The run restores its last checkpoint and skips all batches up to this one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Recovery:
-    """What to do about steps that are not finite, and about spikes of the loss.
+    """How to handle non-finite steps and loss spikes.
+
+    A loss is a spike if it exceeds the median of up to 64 recent losses by more than ``spike``
+    standard deviations, estimated as 1.4826 · median |loss − median|.
 
     Attributes:
-      on_nonfinite: what follows a loss, gradient, or new parameter that is not finite. Such a
-        step never changes the parameters. ``"stop"`` ends the run; ``"skip"`` continues with the
-        next batch; ``"rollback"`` restores the last checkpoint and continues with the next batch.
-      max_skips: steps skipped in a row, after which one more ends the run.
-      max_rollbacks: how often a run rolls back. After that a step that is not finite ends it,
-        and a spike is left alone.
-      spike: also roll back where the loss of a step is a spike: see `is_spike`, whose ``factor``
-        this is; None never does.
+      on_nonfinite: what to do if a loss, gradient, or new parameter is not finite. Such a step
+        never changes the parameters. ``"stop"`` ends the run; ``"skip"`` continues with the next
+        batch; ``"rollback"`` restores the last checkpoint and continues with the next batch.
+      max_skips: number of steps in a row that may be skipped; one more ends the run. ≥ 1.
+      max_rollbacks: number of rollbacks allowed; after that, a non-finite step ends the run and
+        spikes are ignored. ≥ 1.
+      spike: roll back at a loss spike, too; in standard deviations, > 0, such as 10. None does not.
 
     Raises:
       ValueError: if one of them is out of range.
@@ -61,7 +63,7 @@ class Recovery:
     spike: float | None = None
 
     def __post_init__(self) -> None:
-        """Reject what is out of range."""
+        """Reject values out of range."""
         if self.on_nonfinite not in get_args(OnNonFinite):
             known = ", ".join(get_args(OnNonFinite))
             raise ValueError(f"on_nonfinite: expected one of {known}, got {self.on_nonfinite!r}")
@@ -72,16 +74,19 @@ class Recovery:
 
     @property
     def goes_back(self) -> bool:
-        """Whether a run may roll back, and must keep a state for that."""
+        """Whether a run may roll back and must keep a snapshot for that."""
         return self.on_nonfinite == "rollback" or self.spike is not None
 
     def judge(self, progress: Progress, loss: float | None, *, finite: bool) -> Verdict:
-        """Say what becomes of a step, and note its loss in ``progress``.
+        """Decide what to do after a step, and record its loss in ``progress``.
 
         Args:
-          progress: what was counted before the step.
-          loss: the mean loss of the step; None for a batch without weight.
+          progress: counts before the step.
+          loss: mean loss of the step; None for a batch of weight 0.
           finite: whether its loss, gradient, and new parameters were finite.
+
+        Returns:
+          The verdict.
         """
         may_roll_back = progress.rollbacks < self.max_rollbacks
         if not finite:
@@ -98,18 +103,18 @@ class Recovery:
 
 
 def is_spike(loss: float, before: Sequence[float], factor: float) -> bool:
-    """Whether a loss stands out above those before it.
+    """Whether a loss is far above the losses before it.
 
         loss > median + factor · 1.4826 · median |before − median|
 
-    The right side is the mean and ``factor`` standard deviations of a normal distribution, from
-    figures that earlier spikes hardly move; a loss may be negative. Of fewer than 16 losses, or
-    losses more than half of which are equal, nothing is known: then no loss is a spike.
+    For normally distributed losses this is mean + factor · standard deviation, estimated robustly
+    so that earlier spikes hardly matter; losses may be negative. With fewer than 16 losses, or if
+    more than half of them are equal, no loss is a spike.
 
     Args:
-      loss: the new one.
-      before: those of the steps before.
-      factor: how far out a spike is; 10, say.
+      loss: the new loss.
+      before: losses of the steps before.
+      factor: threshold in standard deviations, such as 10.
     """
     if len(before) < FEWEST:
         return False

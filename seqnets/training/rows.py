@@ -1,4 +1,4 @@
-"""Sums over the rows of a batch: what each device computes, and how devices add it up."""
+"""Sums over the rows of a batch: what each device computes, and the all-reduce over devices."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ __all__ = [
 T = TypeVar("T")
 
 EvaluationStep = Callable[[PyTree, PyTree, PyTree, PyTree], tuple[PyTree, dict[str, Weighted]]]
-"""``(params, variables, carry, batch) -> (carry, sums)``, see `make_evaluation_step`."""
+"""``(params, variables, carry, batch) -> (carry, sums)``; see `make_evaluation_step`."""
 
 
 class OverRows(Protocol):
-    """How a sum over the rows of a batch is taken, whichever devices hold them."""
+    """How to sum over the rows of a batch, whichever devices hold them."""
 
     def __call__(
         self, function: Callable[[PyTree, PyTree, Any], tuple[T, PyTree]], shared: PyTree, rows: Any
@@ -43,9 +43,13 @@ class OverRows(Protocol):
         """Evaluate ``function(shared, rows, first) -> (sums, carry)`` and all-reduce the sums.
 
         Args:
-          function: pure; ``first`` is the number in the global batch of the first row at hand.
+          function: pure function; ``first`` is the number of this device's first row in the global
+            batch.
           shared: pytree that is the same for all rows.
-          rows: pytree with leaves [B, ...].
+          rows: pytree with leaves [B, ...], this device's rows.
+
+        Returns:
+          ``(sums, carry)``, with the sums over all devices and the carry of this device's rows.
         """
         ...
 
@@ -58,7 +62,14 @@ def whole(
 
 
 def over_axis(axis_name: str) -> OverRows:
-    """The `OverRows` of devices mapped over a named axis by `jax.pmap` or `jax.shard_map`."""
+    """Sum over rows that `jax.pmap` or `jax.shard_map` maps over a named axis of devices.
+
+    Args:
+      axis_name: name of the mapped axis.
+
+    Returns:
+      An `OverRows`, for the ``over_rows`` of a `TrainStep` call.
+    """
 
     def over_rows(function: Callable[..., tuple[T, PyTree]], shared: PyTree, rows: Any) -> Any:
         first = jax.lax.axis_index(axis_name) * check_rows("rows", rows)
@@ -69,10 +80,10 @@ def over_axis(axis_name: str) -> OverRows:
 
 
 class Shared(NamedTuple):
-    """What is the same for all rows of a step."""
+    """What all rows of a step share."""
 
     params: PyTree
-    """Parameters, of all objectives."""
+    """All parameters."""
     variables: PyTree
     """See `TrainState`."""
     key: Key
@@ -84,7 +95,7 @@ class Shared(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """What goes with the rows, every leaf [B, ...]."""
+    """What is split by rows; every leaf is [B, ...]."""
 
     carry: PyTree
     batch: PyTree
@@ -92,29 +103,29 @@ class _Rows(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What is added over the rows and divided at most once, at the end."""
+    """What is summed over the rows and divided at most once, at the end."""
 
     grads: PyTree
     """∂ total / ∂ trained parameters, in float32 or wider."""
     loss: Weighted
-    """See `LossOutput`, as the rest."""
+    """See `LossOutput`, also for the fields below."""
     metrics: Mapping[str, Weighted]
     statistics: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SumOverRows:
-    """The function of an objective that a step evaluates over rows."""
+    """The function of an objective that a step sums over rows."""
 
     objective: Objective
     number: int
     parts: int
 
     def __call__(self, shared: Shared, rows: Any, first: Any) -> tuple[Sums, PyTree]:
-        """Sums of all rows at hand and their carries, computed in equal parts."""
+        """Sums over this device's rows and their carries, computed in equal parts."""
         carry, batch = rows
         B = check_rows("batch", batch)
-        # The first objective draws as a lone one does; no step has the numbers of the others.
+        # The first objective uses the same keys as a single one; no step number reaches 2**32 - n.
         key = shared.key
         if self.number:
             key = jax.random.fold_in(key, np.uint32(2**32 - self.number))
@@ -139,7 +150,7 @@ class SumOverRows:
         B, parts = rows.keys.shape[0], self.parts
         if B % parts:
             raise ValueError(
-                f"accumulate: expected a divisor of the {B} rows of one device, got {parts}"
+                f"accumulate: expected a divisor of the {B} rows per device, got {parts}"
             )
         cut = jax.tree.map(lambda x: x.reshape(parts, B // parts, *x.shape[1:]), rows)
         first = jax.tree.map(lambda x: x[0], cut)
@@ -154,7 +165,7 @@ class SumOverRows:
         return sums, jax.tree.map(lambda x: x.reshape(B, *x.shape[2:]), carry)
 
     def _sums(self, shared: Shared, rows: _Rows, shared_key: Key) -> tuple[Sums, PyTree]:
-        """Gradient, loss, and further sums over the rows, and the rows' next carries."""
+        """Gradient, loss, and other sums over the rows, and the rows' next carries."""
         given = Given(
             rows.carry, StepKeys(rows.keys, shared_key), shared.variables, shared.progress
         )
@@ -180,15 +191,23 @@ def taken(objective: Objective, step: Int[Array, ""], progress: Any) -> Bool[Arr
 
 
 def _is_empty(carry: PyTree) -> bool:
-    """Whether a loss function gave no carry, and the one before stays."""
+    """Whether a loss function returned no carry, so that the current one is kept."""
     return isinstance(carry, tuple) and not carry
 
 
 def make_evaluation_step(loss_fn: LossFn) -> EvaluationStep:
-    """Make ``(params, variables, carry, batch) -> (carry, sums)``: no gradient, no randomness.
+    """Make a pure evaluation step, without gradient and randomness.
 
-    The loss function is given no keys and a progress of 1. The sums are its metrics, and its loss
-    under the name ``"loss"``.
+    Args:
+      loss_fn: see `LossFn`. It receives no keys, and a progress of 1.
+
+    Returns:
+      ``(params, variables, carry, batch) -> (carry, sums)``. The sums are `Weighted` by name: the
+      loss as ``"loss"``, and the metrics. They are of the given rows only.
+
+    Raises:
+      TypeError: if the loss function does not require two or three arguments.
+      ValueError: when called, if a metric is named ``"loss"``.
     """
     resolved = resolve_loss(loss_fn)
 
@@ -197,7 +216,7 @@ def make_evaluation_step(loss_fn: LossFn) -> EvaluationStep:
     ) -> tuple[PyTree, dict[str, Weighted]]:
         output = resolved(params, batch, Given(carry, None, variables, jnp.float32(1)))
         if "loss" in output.metrics:
-            raise ValueError("loss_fn: the metric 'loss' has the name of the loss itself")
+            raise ValueError("loss_fn: the metric name 'loss' is reserved for the loss itself")
         after = carry if _is_empty(output.carry) else output.carry
         return after, {"loss": output.loss, **output.metrics}
 

@@ -1,4 +1,4 @@
-"""What a training run consists of: arrays, and nothing else."""
+"""The state of a training run: pytrees of arrays."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ __all__ = [
 
 
 class TrainState(NamedTuple):
-    """Everything that the next step needs; a checkpoint holds exactly this.
+    """Everything that the next step needs; checkpoints store it.
 
-    `seqnets.training.step.TrainStep.init` makes the state before the first step.
+    `seqnets.training.TrainStep.init` creates it.
     """
 
     step: Int[Array, ""]
@@ -38,13 +38,13 @@ class TrainState(NamedTuple):
     variables: PyTree
     """Arrays that are not trained, such as moving averages of parameters; () if there are none."""
     carry: PyTree
-    """Recurrent state kept from batch to batch, every leaf [B, ...]; () if none is kept."""
+    """Recurrent state carried from batch to batch, every leaf [B, ...]; () if there is none."""
     key: Key
-    """Root of the run's randomness. It never changes: steps fold their number into it."""
+    """Root key of the run's randomness. It never changes: steps fold their number into it."""
 
 
 class Weights(NamedTuple):
-    """What a trained model consists of, and what evaluation sees."""
+    """Parameters and variables: what evaluation needs of a `TrainState`."""
 
     params: PyTree
     """Parameters."""
@@ -53,10 +53,10 @@ class Weights(NamedTuple):
 
 
 class Clock(NamedTuple):
-    """How far a run is."""
+    """Progress of a run, for schedules."""
 
     progress: Float[Array, ""] | float
-    """Fraction of the run that is done, in [0, 1]; schedules are functions of it."""
+    """Fraction of the run that is done, in [0, 1]."""
     stale: Int[Array, ""] | int = 0
     """Evaluations since the best one."""
 
@@ -71,19 +71,19 @@ class StepKeys(NamedTuple):
 
 
 class StepInfo(NamedTuple):
-    """What a step reports, summed over all devices. The next step does not need it."""
+    """What a step reports, summed over all devices."""
 
     losses: dict[str, Weighted]
-    """Loss of the global batch by the objective's name, at the parameters it was computed with.
-    Its weight is 0 where the objective's ``when`` was false. A step gives an OrderedDict, whose
-    order survives `jax.jit`: that of the objectives."""
+    """Loss of the global batch by objective, before the objective's update. Its weight is 0 if the
+    objective did not take part. A step returns an OrderedDict, since `jax.jit` keeps its order,
+    the order of the objectives."""
     metrics: dict[str, Weighted]
-    """Further sums named by the loss functions."""
+    """Metrics of all loss functions, as totals and weights."""
     gradient_norms: dict[str, Float[Array, ""]]
     """Global norm of each objective's mean gradient, before clipping."""
     finite: Shaped[Array, ""]
-    """bool; False if a loss, a gradient, or a new parameter was not finite. The step then changed
-    nothing but its number."""
+    """bool; False if a loss, a gradient, or a new parameter was not finite. Such a step changes
+    only the step number."""
 
     @property
     def loss(self) -> Weighted:
@@ -97,7 +97,7 @@ class StepInfo(NamedTuple):
 
 
 def to_host(tree: PyTree) -> PyTree:
-    """Copy arrays to NumPy, and random keys, which NumPy has no type for, to the first device."""
+    """Copy arrays to NumPy, and random keys, for which NumPy has no type, to the first device."""
     return jax.tree.map(_leaf_to_host, tree)
 
 
@@ -109,19 +109,19 @@ def _leaf_to_host(x: Any) -> Any:
 
 
 def step_keys(key: Key, step: Int[Array, ""] | int, rows: int, first: Any = 0) -> StepKeys:
-    """Keys of a step, from the root key and the step's number; see `row_keys`."""
+    """Derive the keys of a step from the root key and the step number; see `row_keys`."""
     key = jax.random.fold_in(key, step)
-    # Rows are numbered from 0 in int32, so no row has this number.
+    # Row numbers are nonnegative int32, so no row has this number.
     return StepKeys(row_keys(key, rows, first), jax.random.fold_in(key, np.uint32(2**32 - 1)))
 
 
 def row_keys(key: Key, rows: int, first: Int[Array, ""] | int = 0) -> Keys:
-    """Random keys [rows] that depend on each row's number in the global batch only.
+    """Random keys [rows] that depend only on each row's number in the global batch.
 
     Args:
-      key: the key that all rows share.
-      rows: number of rows at hand.
-      first: number of the first of them in the global batch.
+      key: key that all rows share.
+      rows: number of rows.
+      first: number of the first of these rows in the global batch.
     """
     numbers = first + jnp.arange(rows, dtype=jnp.int32)
     return jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)

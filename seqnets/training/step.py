@@ -1,4 +1,4 @@
-"""The training step: a value with a pure function, exact over rows, devices, and parts."""
+"""The training step: a pure function, exact over rows, devices, and parts of a batch."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ __all__ = ["TrainStep", "make_train_step"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainStep:
-    """One optimization step. Make it with `make_train_step`.
+    """One optimization step, created by `make_train_step`.
 
-    Compile it with `jax.jit`, map it with `jax.pmap` over the axis ``axis_name``, or give it to
-    `seqnets.training.train`, which lets a layout compile it.
+    Compile it with `jax.jit`, map it with `jax.pmap` over the axis ``axis_name``, or pass it to
+    `seqnets.training.train`.
 
     Attributes:
-      objectives: by name, in the order of their updates.
-      after: rule for the variables, or None.
-      axis_name: mapped device axis of a plain `jax.pmap`, or None.
-      accumulate: parts into which the rows of each device are cut.
-      steps: nominal length of the run, for progress where no clock is given.
+      objectives: objectives by name, in the order of their updates.
+      after: rule that updates the variables, or None.
+      axis_name: device axis mapped by a plain `jax.pmap`, or None.
+      accumulate: number of parts into which the rows of each device are split.
+      steps: nominal length of the run in steps, for the progress if no clock is given.
     """
 
     objectives: Mapping[str, Objective]
@@ -55,18 +55,22 @@ class TrainStep:
     def init(
         self, params: PyTree, key: Key, *, carry: PyTree = (), variables: PyTree = ()
     ) -> TrainState:
-        """State before the first step.
+        """Create the state before the first step.
 
         Args:
           params: parameters.
-          key: root of the run's randomness, from `jax.random.key`; a raw key is wrapped.
+          key: root key of the run's randomness, from `jax.random.key`; a raw key is wrapped.
           carry: recurrent state before the first batch, leaves [B, ...].
-          variables: variables beside those that ``after`` makes; a dict where it makes any.
+          variables: variables in addition to those that ``after`` creates; a dict if it creates
+            any.
+
+        Returns:
+          The state, with step 0.
 
         Raises:
           TypeError: if the key is not a random key.
           ValueError: if the parameters lack a key that an objective trains, or two variables have
-            one name.
+            the same name.
         """
         key = as_key("key", key)
         opt_state = {
@@ -76,7 +80,7 @@ class TrainStep:
             made = self.after.init(params)
             for name in made:
                 if name in variables:
-                    raise ValueError(f"variables: {name!r} is made by the rule after the step")
+                    raise ValueError(f"variables: {name!r} is already created by `after`")
             variables = {**dict(variables), **made} or ()
         return TrainState(jnp.zeros((), jnp.int32), params, opt_state, variables, carry, key)
 
@@ -92,21 +96,25 @@ class TrainStep:
 
             g = Σ_devices Σ_parts ∂ total / ∂ θ  /  Σ_devices Σ_parts weight
 
-        Sums and weights are added over all rows apart and divided once, so that the gradient is
-        that of the mean over the global batch, however its real elements are spread. The updates
-        of several objectives follow one another, and later ones see earlier ones. A step with a
-        loss, gradient, or new parameter that is not finite changes nothing but its number.
+        Totals and weights are summed over all rows separately and divided once, so this is the
+        gradient of the mean over the global batch, however its masked elements are distributed.
+        Several objectives are updated in order; each uses the parameters updated before it. If a
+        loss, gradient, or new parameter is not finite, only the step number changes.
 
         Args:
           state: state before the step.
           batch: pytree of arrays [B, ...].
-          clock: how far the run is; None takes ``state.step / steps``, or 0 without ``steps``.
-          over_rows: see `OverRows`; None reduces over ``axis_name`` where there is one.
+          clock: progress of the run; None for ``state.step / steps``, or 0 without ``steps``.
+          over_rows: how to sum over rows, such as `over_axis`; None sums over ``axis_name`` if set.
+
+        Returns:
+          ``(state, info)``: the state after the step, and its sums over all devices.
 
         Raises:
-          ValueError: when traced, if the leaves of batch and carry are not all [B, ...] for one
-            B, ``accumulate`` does not divide the rows, a metric has the name of another or of an
-            objective, or a new carry or variable is not like the old one.
+          ValueError: when traced, if the leaves of batch and carry are not all [B, ...] with the
+            same B, ``accumulate`` does not divide the rows, two metrics or a metric and an
+            objective have the same name, or a carry or variable changes its structure, shape, or
+            dtype.
         """
         rows = check_rows("batch", batch)
         check_rows("carry", state.carry, rows, "the batch")
@@ -147,19 +155,23 @@ def make_train_step(
     """Make a training step, ``(state, batch) -> (state, info)``.
 
     Args:
-      objectives: a loss function (see `LossFn`), which needs ``optimizer``; an `Objective`; or a
-        dict of them by name, whose updates follow one another in each step.
-      optimizer: Optax transformation of a lone loss function.
-      axis_name: the mapped device axis, as given to a plain `jax.pmap`.
-      after: rule for the variables; see `seqnets.training.ema` and `seqnets.training.chain`.
-      accumulate: number of equal parts into which the rows of one device are cut, to be computed
-        one after the other in a fraction of the memory. The result is that of one part: the
-        division comes after the last, and a row keeps its carry and its key.
-      steps: nominal length of the run, over which schedules run where no clock is given.
+      objectives: a loss function (see `LossFn`), with ``optimizer``; an `Objective`; or a dict of
+        objectives by name, which are updated in order in each step.
+      optimizer: Optax transformation, for a loss function only.
+      axis_name: device axis, as passed to a plain `jax.pmap`.
+      after: rule that updates the variables; see `seqnets.training.ema` and
+        `seqnets.training.chain`.
+      accumulate: number of equal parts into which the rows of each device are split. They are
+        computed one after another to save memory; the result is the same, since sums are divided
+        after the last part, and rows keep their carries and keys.
+      steps: nominal length of the run in steps, which schedules span if no clock is given.
+
+    Returns:
+      The step; `TrainStep.init` creates its first state.
 
     Raises:
       ValueError: if a number is below 1, or there is no objective.
-      TypeError: if an optimizer is missing or superfluous, or an objective is not one.
+      TypeError: if the optimizer is missing or superfluous, or an objective is not an `Objective`.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax
@@ -182,12 +194,12 @@ def make_train_step(
 
 
 def _named(objectives: Any, optimizer: Any) -> dict[str, Objective]:
-    """The objectives by name; a lone one is called ``"loss"``."""
+    """The objectives by name; a single one is named ``"loss"``."""
     alone = not isinstance(objectives, Objective | Mapping)
     if alone and optimizer is None:
         raise TypeError("optimizer: expected an Optax transformation, got None")
     if not alone and optimizer is not None:
-        raise TypeError("optimizer: expected None beside objectives, which have their own")
+        raise TypeError("optimizer: expected None, since each objective has its own optimizer")
     if alone:
         objectives = Objective(objectives, optimizer)
     if isinstance(objectives, Objective):
@@ -204,7 +216,7 @@ def _named(objectives: Any, optimizer: Any) -> dict[str, Objective]:
 
 
 class _Report(NamedTuple):
-    """What the objectives of a step have said so far."""
+    """Sums of the objectives of a step so far."""
 
     losses: dict[str, Weighted]
     metrics: dict[str, Weighted]
@@ -223,7 +235,7 @@ def _update(
     known: bool,
     report: _Report,
 ) -> tuple[TrainState, _Report]:
-    """Move the parameters of one objective, the same on every device."""
+    """Update the parameters of one objective, identically on every device."""
     loss, before = sums.loss, objective.trained(state.params)
     scale = 1 / jnp.where(loss.weight > 0, loss.weight, 1)
     grads = jax.tree.map(lambda g: g * scale.astype(g.dtype), sums.grads)
@@ -262,7 +274,7 @@ def _update(
 
 
 def _check_names(report: _Report) -> None:
-    """Reject a metric that would hide a loss in the records."""
+    """Reject a metric that would overwrite a loss in the records."""
     for name in report.metrics:
         if name in report.losses:
             raise ValueError(f"loss_fn: the metric {name!r} has the name of an objective")
@@ -277,5 +289,5 @@ def _all_finite(params: PyTree) -> Bool[Array, ""]:
 def _joined(kind: str, before: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     for name in new:
         if name in before:
-            raise ValueError(f"loss_fn: two objectives have a {kind} {name!r}; name them apart")
+            raise ValueError(f"loss_fn: two objectives have a {kind} named {name!r}")
     return {**before, **new}

@@ -45,7 +45,7 @@ def nats_after(rise, t):
 def test_a_large_loss_from_the_initial_state_is_measured_and_said():
     rise = 0.01
     with pytest.warns(
-        UserWarning, match=r"nats per token from the initial state, and 0\.3"
+        UserWarning, match=r"nats per token from the initial state, but 0\.3"
     ) as told:
         figures = slow_starter(rise).evaluate(TEXT)
     assert len(told) == 1

@@ -39,7 +39,7 @@ def test_infinite_numbers(text):
 
 @pytest.mark.parametrize("text", ["1.7e308", "-1.7e308", "1.01e150"])
 def test_numbers_too_large_to_calculate_with(text):
-    message = r"f.csv: line 2: expected a number of at most 1e\+150 in size, got "
+    message = r"f.csv: line 2: expected a number within ±1e\+150, got "
     with pytest.raises(DataError, match=message):
         numbers(cells("", text, "x"))
 

@@ -49,7 +49,7 @@ WRONG = {
     "beyond float64": ("1\n1e999\n", "line 2, column 1: expected a finite number, got '1e999'"),
     "beyond calculation": (
         LONG + "a,1,1\na,2,-1.7e308\n",
-        "line 3, column 'y': expected a number of at most 1e+150 in size, got '-1.7e308'",
+        "line 3, column 'y': expected a number within ±1e+150, got '-1.7e308'",
     ),
     "NaN everywhere": ("y\nNaN\nNaN\nNaN\n", "series 'y': expected a value, got 3 missing ones"),
     "one column NaN": ("a,b\n1.5,NaN\n2.5,\n", "series 'b': expected a value, got 2 missing ones"),
@@ -60,8 +60,8 @@ WRONG = {
         "V1,V2,V3\nH1,1,2\nH2,1,2,3\n",
         "line 3: expected 3 columns as in the header, got 4",
     ),
-    "identifier twice": ("H1,1,2\nH2,1,2\nH1,1,2\n", "line 3: expected an identifier of its own"),
-    "no identifier": ("V1,V2,V3\nH1,1,2\n,3,4\n", "line 3: expected an identifier of its own"),
+    "identifier twice": ("H1,1,2\nH2,1,2\nH1,1,2\n", "line 3: expected a unique identifier"),
+    "no identifier": ("V1,V2,V3\nH1,1,2\n,3,4\n", "line 3: expected a unique identifier"),
     "empty unique_id": (
         LONG + "a,1,2\n,2,3\n",
         "line 3, column 'unique_id': expected an identifier",
@@ -92,10 +92,10 @@ WRONG = {
         "an unambiguous date (write year-month",
     ),
     "year 3000": ("date,y\n3000-01-01,1\n3000-01-02,2\n", "line 2, column 'date': expected a date"),
-    "time twice": (MONTHS + "2024-01-01,3\n", "2024-01-01 00:00:00 comes twice, on lines 2 and 4"),
+    "time twice": (MONTHS + "2024-01-01,3\n", "2024-01-01 00:00:00 occurs twice, on lines 2 and 4"),
     "step twice": (
         LONG + "a,5,1\nb,5,1\na,6,1\na,5,2\n",
-        "the time 5 comes twice, on lines 2 and 5",
+        "the time 5 occurs twice, on lines 2 and 5",
     ),
     "no grid": (
         "date,y\n2024-01-01 00:00:00,1\n2024-01-01 01:00:00,1\n2024-01-01 02:00:01,2\n",
@@ -108,7 +108,7 @@ WRONG = {
     "steps apart": (LONG + "a,0,1\na,1,1\na,1000000000000,2\n", "expected times on a regular grid"),
     "four centuries": ("date,y\n1700-01-01,1\n2200-01-02,2\n", "steps of less than 292 years"),
     "column without name": ("date,y,\n2024-01,1,2\n2024-02,1,2\n", "header: column 3 has no name"),
-    "column twice": ("date,y,y\n2024-01,1,2\n", "header: two columns are called 'y'"),
+    "column twice": ("date,y,y\n2024-01,1,2\n", "header: two columns are named 'y'"),
     "open quotation": ('date,y\n2024-01,"1\n2024-02,2\n', "line 3: not CSV"),
     "stray quotation": ('y\n"1"2\n3\n', "line 2: not CSV"),
     "endless field": ("y\n" + "1" * 200_000 + "\n2\n", "line 2: not CSV: field larger"),

@@ -93,9 +93,9 @@ def frame(**columns):
         (frame().drop(columns="y"), "frame: expected the columns .* without 'y'"),
         (frame().rename(columns={"y": "yy"}), "without 'y'; did you mean 'yy'"),
         (frame().rename(columns={"ds": 3}), "got 'unique_id', '3', 'y' without 'ds'"),
-        (frame(ds=1).set_index("y", drop=False), "frame: two columns are called 'y'"),
+        (frame(ds=1).set_index("y", drop=False), "frame: two columns are named 'y'"),
         (frame().iloc[:0], "frame: expected rows of data, got none"),
-        (frame(ds=[1, 2, 1]), "series 'a': the time 1 comes twice, on rows 0 and 2"),
+        (frame(ds=[1, 2, 1]), "series 'a': the time 1 occurs twice, on rows 0 and 2"),
         (frame(ds=[0, 1, 10**12]), "series 'a': expected times on a regular grid"),
         (frame(ds=[1.0, 2.0, 3.0]), "row 0, column 'ds': expected a date .*, got '1.0'"),
         (

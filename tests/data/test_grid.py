@@ -125,7 +125,7 @@ def test_the_gap_shown_is_off_the_common_step():
 def test_the_limit_is_ten_times_the_values():
     assert len(regular_ticks(np.array([0, 1, 29]))) == 30
     with pytest.raises(
-        ValueError, match="30 follows 1, and a grid through all 3 has 31 time steps"
+        ValueError, match="30 follows 1, and a grid through all 3 times has 31 time"
     ):
         regular_ticks(np.array([0, 1, 30]))
 

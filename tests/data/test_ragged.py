@@ -219,7 +219,7 @@ class TestSequencesAreChecked:
         [
             ([np.array(["a", "b"])], r"sequences\[0\]: expected numbers or bools"),
             ([np.array([None])], r"sequences\[0\]: expected numbers or bools"),
-            ([np.zeros(2, np.float32), np.zeros(2)], r"sequences\[1\]: .*float64 beside float32"),
+            ([np.zeros(2, np.float32), np.zeros(2)], r"sequences\[1\]: .*float64 after float32"),
         ],
     )
     def test_dtypes(self, function, sequences, message):

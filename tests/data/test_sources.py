@@ -139,11 +139,11 @@ def test_packed_rows_hold_every_sequence_once_an_epoch():
         (lambda: ArraySource(np.ones(3), batch_size=0, seed=0), "batch_size"),
         (
             lambda: BucketSource(ragged(1), Buckets((8,)), batch_size=1, seed=0, arrays=np.ones(3)),
-            "expected one number of examples",
+            "expected equal numbers of examples",
         ),
         (
             lambda: BucketSource({"a": ragged(1)}, {"b": Buckets((8,))}, batch_size=1, seed=0),
-            "buckets: expected those of",
+            "buckets: expected keys",
         ),
         (
             lambda: BucketSource(
@@ -152,7 +152,7 @@ def test_packed_rows_hold_every_sequence_once_an_epoch():
                 batch_size=1,
                 seed=0,
             ),
-            "buckets: expected as many",
+            "buckets: expected the same number",
         ),
     ],
 )

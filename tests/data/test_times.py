@@ -97,5 +97,5 @@ def test_one_day_tells_the_order_of_all():
     ],
 )
 def test_the_first_cell_that_does_not_fit_is_blamed(texts, line):
-    with pytest.raises(DataError, match=rf"f.csv: line {line}: expected a date as .* integer"):
+    with pytest.raises(DataError, match=rf"f.csv: line {line}: expected a date such as .* integer"):
         parsed(*texts)

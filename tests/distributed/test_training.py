@@ -116,8 +116,8 @@ def test_a_mistake_that_only_process_0_can_see(together, tmp_path):
     together.start(2, "--out", tmp_path, "--max-steps", 3)
     (status, out, err), (other_status, *other_said) = together.end()
     assert (status, other_status, out) == (2, 2, "")
-    assert err == f"train_text.py: error: {tmp_path}: expected a new or empty folder, it has " \
-        "files in it\n"  # fmt: skip
+    assert err == f"train_text.py: error: {tmp_path}: expected a new or empty folder, but it " \
+        "contains files\n"  # fmt: skip
     assert other_said == ["", ""]
 
 
@@ -127,8 +127,8 @@ def test_processes_of_different_configurations_do_not_start(together, tmp_path):
     together.start(2, "--out", tmp_path / "run", own=own)
     ends = together.end(60)
     message = (
-        "train_text.py: error: train.seed: expected one value in all processes, got 0 in process 0 "
-        "and 1 in process 1\n"
+        "train_text.py: error: train.seed: expected the same value in all processes, "
+        "got 0 in process 0 and 1 in process 1\n"
     )
     assert ends == [(2, "", message), (2, "", f"[process 1] {message}")]
     assert not (tmp_path / "run").exists()
@@ -225,7 +225,7 @@ def test_the_cluster_is_asked(together, tmp_path, cluster):
 @pytest.mark.parametrize(
     ("absent", "said"),
     [
-        (0, "waited 3 s for process 0; it is missing, or waits for others itself"),
+        (0, "waited 3 s for process 0; it is missing or still waiting for others"),
         (1, "waited 3 s for 2 processes; missing: process 1"),
     ],
 )
@@ -268,7 +268,7 @@ def test_two_trainings_at_one_port(together, tmp_path):
     seconds = together.end(60)
     together.running = first
     assert [(status, out, err.count("\n")) for status, out, err in seconds] == [(3, "", 1)] * 2
-    assert "cannot listen there, is it in use by another training?" in seconds[0][2]
+    assert "cannot listen on this address; is another training using it?" in seconds[0][2]
     assert "waited 4 s for process 0" in seconds[1][2]
     assert not (tmp_path / "second").exists()
     metrics = tmp_path / "first" / "metrics.jsonl"

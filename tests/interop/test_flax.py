@@ -133,9 +133,9 @@ def test_whole_variables_are_one_level_too_many(rng):
 def test_trees_of_layers_and_images_name_the_function_for_them(rng):
     params = draw(nn.GRUCell(H), rng)
     for tree in ({"cell": params}, {"forward_rnn": {"cell": params}}, {"layers_0": params}):
-        with pytest.raises(ValueError, match=r"^params: .* a cell.* there is from_flax_rnn$"):
+        with pytest.raises(ValueError, match=r"^params: .* a cell.* use from_flax_rnn$"):
             from_flax(tree)
-    with pytest.raises(ValueError, match=r"^params: .* there is from_flax_conv_lstm$"):
+    with pytest.raises(ValueError, match=r"^params: .* use from_flax_conv_lstm$"):
         from_flax({"ih": {"kernel": 0}, "hh": {"kernel": 0}})
 
 
@@ -158,7 +158,7 @@ def test_shapes(layer, leaf, shape, expected, rng):
 
 
 def test_a_simple_cell_without_its_activation(rng):
-    with pytest.raises(ValueError, match="activation: a plain RNN's is not part of its weights"):
+    with pytest.raises(ValueError, match="activation: expected that of the plain RNN"):
         from_flax(draw(nn.SimpleCell(H), rng))
 
 

@@ -118,7 +118,7 @@ def test_keys_and_shapes(rng):
         from_flax(moved)
     for layer, shape, expected in [
         ("dense_h", (H,), r"^dense_h/kernel: expected shape \[H, G·H\].*got \(4,\)"),
-        ("dense_h", (H, 8), r"^dense_h/kernel: expected gates of width 4, 12 or 16 in all.*got 8"),
+        ("dense_h", (H, 8), r"^dense_h/kernel: expected gates of total width 4, 12, or 16 .*got 8"),
         ("dense_i", (D, 11), r"^dense_i/kernel: expected shape \(2, 12\).*got \(2, 11\)"),
         ("dense_i", (H,), r"^dense_i/kernel: expected shape \[D, G·H\].*got \(4,\)"),
     ]:

@@ -128,7 +128,7 @@ def test_images(rng):
     chex.assert_trees_all_equal_structs(back, params)
     again = from_flax_rnn(back, image=(5,))[1]
     chex.assert_trees_all_close(again, ours, rtol=0, atol=5e-7)  # 1 was taken off and added
-    with pytest.raises(ValueError, match=r"^image: that of a ConvLSTMCell is not part of its para"):
+    with pytest.raises(ValueError, match=r"^image: expected the image size of the ConvLSTMCell"):
         from_flax_rnn(params)
 
 
@@ -155,10 +155,10 @@ def test_trees_of_another_form(rng):
         ({"cell": params["cell"], "head": np.ones(2)}, "'cell', 'head'"),
         ({}, "nothing"),
     ]:
-        with pytest.raises(ValueError, match=rf"^params: {whole} {found}; take"):
+        with pytest.raises(ValueError, match=rf"^params: {whole} {found}; for"):
             from_flax_rnn(tree)
     dense = {"layers_0": params, "layers_1": {"kernel": np.ones((H, 2)), "bias": np.ones(2)}}
-    with pytest.raises(ValueError, match=rf"^params\['layers_1'\]: {whole} 'bias', 'kernel'; take"):
+    with pytest.raises(ValueError, match=rf"^params\['layers_1'\]: {whole} 'bias', 'kernel'; for"):
         from_flax_rnn(dense)
     with pytest.raises(
         ValueError, match=r"^params: unknown 'head/bias'; expected exactly: layers_"

@@ -80,7 +80,7 @@ def test_no_list(weights):
 
 
 def test_a_simple_rnn_without_its_activation():
-    with pytest.raises(ValueError, match="activation: a plain RNN's is not part of its"):
+    with pytest.raises(ValueError, match="activation: expected that of the plain RNN"):
         from_keras(listed("rnn", "weights"))
 
 
@@ -93,7 +93,7 @@ def test_number_of_arrays():
 
 
 def test_a_gru_without_biases_does_not_say_where_it_resets():
-    with pytest.raises(ValueError, match=r"^reset_after: that of a GRU without biases.*got None"):
+    with pytest.raises(ValueError, match=r"^reset_after: expected True .* biases, got None"):
         from_keras(listed("gru_after_unbiased", "weights"))
     with pytest.raises(ValueError, match=r"^bias: expected shape \(15,\).*without reset_after"):
         from_keras(listed("gru_after", "weights"), reset_after=False)

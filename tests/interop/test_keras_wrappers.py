@@ -95,9 +95,9 @@ def test_no_list():
 
 
 def test_what_the_weights_do_not_say():
-    with pytest.raises(ValueError, match="activation: a plain RNN's is not part of its"):
+    with pytest.raises(ValueError, match="activation: expected that of the plain RNN"):
         from_keras_bidirectional(listed("rnn", "weights") * 2)
-    with pytest.raises(ValueError, match="reset_after: that of a GRU without biases"):
+    with pytest.raises(ValueError, match=r"reset_after: expected True .* GRU without biases"):
         from_keras_bidirectional(listed("gru_before_unbiased_both", "weights"))
 
 

@@ -91,9 +91,9 @@ def test_keys_shapes_and_activation():
         from_pytorch_cell({})
     with pytest.raises(ValueError, match=r"^weight_ih: expected shape \(20, 3\).*got \(19, 3\)"):
         from_pytorch_cell(weights | {"weight_ih": np.ones((19, 3))})
-    with pytest.raises(ValueError, match=r"^weight_hh: expected gates of width 5, 15 or 20"):
+    with pytest.raises(ValueError, match=r"^weight_hh: expected gates of total width 5, 15, or 20"):
         from_pytorch_cell(weights | {"weight_hh": np.ones((10, 5))})
-    with pytest.raises(ValueError, match=r"^activation: a plain RNN's is not part of its weights"):
+    with pytest.raises(ValueError, match=r"^activation: expected that of the plain RNN"):
         from_pytorch_cell(weights_of("rnn_relu_cell"))
     with pytest.raises(TypeError, match=r"^state_dict: expected a mapping of arrays, got NoneType"):
         from_pytorch_cell(None)

@@ -194,7 +194,7 @@ def test_values_are_checked_against_their_sums(tmp_path, rng, monkeypatch):
         return got
 
     monkeypatch.setattr(checkpoint_files, "read_array", bent)
-    with pytest.raises(CheckpointError, match=r"damaged .*leaf \.step is not what was written"):
+    with pytest.raises(CheckpointError, match=r"damaged .*leaf \.step has a different checksum"):
         read_snapshot(tmp_path / "7", state)
 
 
@@ -206,13 +206,13 @@ def test_header_is_checked(tmp_path, rng):
     file.write_text(text.replace("0.30000000000000004", "0.30000000000000005"))
     read_header(path)  # the same double
     file.write_text(text.replace("0.30000000000000004", "0.31"))
-    with pytest.raises(CheckpointError, match="header is not what was written"):
+    with pytest.raises(CheckpointError, match="header has a different checksum"):
         read_header(path)
     file.write_text(text.replace('"format": 2', '"format": 3'))
     with pytest.raises(CheckpointError, match=r"of format 2, got 3; .* another version of seqnets"):
         read_header(path)
     file.write_text("[1]")
-    with pytest.raises(CheckpointError, match="header is not one"):
+    with pytest.raises(CheckpointError, match="header is invalid"):
         read_header(path)
 
 

@@ -251,7 +251,7 @@ def test_one_of_another_model_is_not_gone_back_from(tmp_path):
     save(store, 3)
     state = state_at(6)._replace(params={"w": np.zeros(4)})
     store.save(Snapshot(state, Progress(step=6)), None)
-    with pytest.raises(CheckpointError, match="another model"):
+    with pytest.raises(CheckpointError, match="a different model"):
         store.restore_newest(LIKE)
     assert kept(store) == [3, 6]
 

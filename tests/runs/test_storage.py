@@ -215,7 +215,7 @@ def test_files_may_not_be_far_larger_than_what_is_wanted(tmp_path):
     path = write(tmp_path, raw_frame(VALUES.tobytes()))
     with (path / "arrays" / "d" / "sparse").open("wb") as file:
         file.truncate(2**31)
-    with pytest.raises(ValueError, match="expected at most 1073742208 bytes to read 24 from"):
+    with pytest.raises(ValueError, match="expected at most 1073742208 B for 24 B of arrays"):
         read(path)
 
 

@@ -220,7 +220,7 @@ def test_checkpoints_that_cannot_be_used(trained, run, train_text):
     config.write_text(edited)
     check(run("generate_text", text, *prompt), "config.toml: is damaged or was changed", "remove")
     config.write_text("".join(line for line in edited.splitlines(True) if line[0] != "#"))
-    check(run("generate_text", text, *prompt), "another model", "leaf")
+    check(run("generate_text", text, *prompt), "a different model", "leaf")
     config.write_text(original)
 
     arrays = [

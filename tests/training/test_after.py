@@ -185,7 +185,7 @@ def init(after, **settings):
     ("make", "message"),
     [
         (lambda: init(chain(ema("critic"), ema("critic"))), "after: two rules .* 'ema_critic'"),
-        (lambda: init(ema(), variables={"ema": jnp.zeros(())}), "variables: 'ema' is made by"),
+        (lambda: init(ema(), variables={"ema": jnp.zeros(())}), "variables: 'ema' is already"),
         (lambda: ema(decay=1.0), "decay: expected"),
         (lambda: ema(decay=-0.1), "decay: expected"),
     ],

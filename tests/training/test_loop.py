@@ -271,7 +271,7 @@ def test_the_optimizer_is_told_how_far_the_run_is_and_how_stale():
 
 
 def test_progress_must_be_that_of_the_state():
-    message = "start: expected progress of the state's step 0, got one of step 3"
+    message = "start: expected progress at the state's step 0, got step 3"
     with pytest.raises(ValueError, match=message):
         run(start=Snapshot(new_state(), Progress(step=3)))
 

@@ -419,7 +419,7 @@ def of(params, batch):
         (
             lambda loss: LossOutput(loss, metrics={"loss": loss}),
             ValueError,
-            "the metric 'loss' has the name",
+            "the metric name 'loss' is reserved",
         ),
     ],
 )
@@ -448,8 +448,8 @@ def with_sums(name, kind):
 @pytest.mark.parametrize(
     ("objectives", "message"),
     [
-        ({n: with_sums("x", "metrics") for n in "ab"}, "two objectives have a metric 'x'"),
-        ({n: with_sums("x", "statistics") for n in "ab"}, "two objectives have a statistic 'x'"),
+        ({n: with_sums("x", "metrics") for n in "ab"}, "two objectives have a metric named 'x'"),
+        ({n: with_sums("x", "statistics") for n in "ab"}, "two objectives have a statistic"),
         ({"a": with_sums("b", "metrics"), "b": Objective(of, optax.sgd(0.1))}, "metric 'b' has"),
     ],
 )
@@ -473,7 +473,7 @@ SGD = optax.sgd(0.1)
     ("make", "error", "message"),
     [
         (lambda: make_train_step(of), TypeError, "optimizer: expected an Optax transformation"),
-        (lambda: make_train_step(pair(), SGD), TypeError, "optimizer: expected None beside"),
+        (lambda: make_train_step(pair(), SGD), TypeError, "optimizer: expected None, since"),
         (lambda: make_train_step(Objective(of, SGD), SGD), TypeError, "optimizer: expected None"),
         (lambda: make_train_step({}), ValueError, "objectives: expected at least one, got none"),
         (

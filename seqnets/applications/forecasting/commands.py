@@ -20,28 +20,38 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="FILE.csv",
-        help="series, plain or gzip, - for standard input (default: the weekly CO2 record of "
+        help="CSV file of series, plain or gzip; - for standard input (default: weekly CO2 at "
         "Mauna Loa)",
     )
-    parser.add_argument("--horizon", type=int, metavar="H", help="time steps to forecast")
+    parser.add_argument(
+        "--horizon",
+        type=int,
+        metavar="H",
+        help="number of time steps to forecast (default: one season, or 12 without one)",
+    )
     parser.add_argument(
         "--season",
         type=int,
         metavar="M",
-        help="time steps in a season, 1 for none (default: from the dates)",
+        help="number of time steps in a season, 1 for none (default: from the dates)",
     )
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="the run directory of a trained forecaster")
-    parser.add_argument("--data", required=True, metavar="FILE.csv", help="histories")
+    parser.add_argument("--data", required=True, metavar="FILE.csv", help="the series so far")
     parser.add_argument(
-        "--quantiles", type=levels, default=(0.1, 0.5, 0.9), help="default 0.1,0.5,0.9"
+        "--quantiles",
+        type=levels,
+        default=(0.1, 0.5, 0.9),
+        help="increasing levels of the quantiles (default: 0.1,0.5,0.9)",
     )
     parser.add_argument(
-        "--output", metavar="FILE.csv", help="where to write (default: standard output)"
+        "--output", metavar="FILE.csv", help="file of the forecasts (default: standard output)"
     )
-    parser.add_argument("--plot", metavar="FILE.png", help="also draw history, median, and bands")
+    parser.add_argument(
+        "--plot", metavar="FILE.png", help="also plot the series, the median, and quantile bands"
+    )
 
 
 def _predict(arguments: argparse.Namespace) -> int:
@@ -57,7 +67,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         try:
             plot_forecasts(arguments.plot, series, fitted.predict(series, BANDS))
         except ImportError as error:
-            print(f"no picture: {error}", file=sys.stderr)
+            print(f"no plot: {error}", file=sys.stderr)
     if arguments.output:
         write_forecasts(arguments.output, table)
     else:
@@ -67,8 +77,10 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="the run directory of a trained forecaster")
-    parser.add_argument("--data", required=True, metavar="TRAIN.csv", help="histories")
-    parser.add_argument("--actual", required=True, metavar="FUTURE.csv", help="what followed")
+    parser.add_argument("--data", required=True, metavar="TRAIN.csv", help="the series so far")
+    parser.add_argument(
+        "--actual", required=True, metavar="FUTURE.csv", help="the values that followed"
+    )
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -90,10 +102,10 @@ COMMANDS = (
             "data.season": arguments.season,
         },
     ),
-    Command("predict", "Forecast what follows each series.", _add_predict, _predict),
+    Command("predict", "Forecast the next values of each series.", _add_predict, _predict),
     Command(
         "evaluate",
-        "Measure a trained forecaster on what followed; prints one JSON object.",
+        "Compare forecasts with the values that followed; prints one JSON object.",
         _add_evaluate,
         _evaluate,
     ),

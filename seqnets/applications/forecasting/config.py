@@ -14,14 +14,16 @@ __all__ = ["ForecastConfig", "ForecastModel", "SeriesData"]
 
 @dataclasses.dataclass(frozen=True)
 class SeriesData:
-    """What series are read, and what is forecast.
+    """The series to train on, and the sizes of windows in time steps.
 
     Attributes:
-      file: a file that `seqnets.data.read_series` reads; none for the CO2 record of Mauna Loa.
-      horizon: time steps to forecast H; none: one season, or 12 where there is no season.
-      season: length of a season m, in time steps; none: taken from the dates, else 1.
-      context: time steps of the past that are read; none: ``profile`` seasons, but 64 to 256.
-      profile: earlier seasons whose value of the same phase is shown for each time step to come.
+      file: file for `seqnets.data.read_series`; None for the CO2 record of Mauna Loa.
+      horizon: number H of time steps to forecast; None for one season, or 12 without seasonality.
+      season: seasonal period m; None takes it from the dates, else 1.
+      context: number W of past time steps that are read; None for ``profile`` seasons, limited to
+        64 to 256.
+      profile: number K of earlier seasons whose values of the same phase are features of each
+        future time step.
     """
 
     file: str | None = field(None, may_change=True, may_differ=True, keyword=None)
@@ -36,7 +38,7 @@ class ForecastModel(RecurrentConfig):
     """A recurrent encoder and decoder.
 
     Attributes:
-      head: a key of `seqnets.heads.HEADS`, the output distribution.
+      head: key of `seqnets.heads.HEADS`, the output distribution.
     """
 
     dropout: Fraction = 0.3
@@ -45,7 +47,7 @@ class ForecastModel(RecurrentConfig):
 
 @dataclasses.dataclass(frozen=True)
 class ForecastConfig:
-    """A run of ``seqnets forecast train``; its defaults are the preset ``default``."""
+    """Configuration of ``seqnets forecast train``; its defaults are the preset ``default``."""
 
     data: SeriesData = SeriesData()
     model: ForecastModel = ForecastModel()

@@ -1,4 +1,4 @@
-"""The series of a run: read by process 0, which gives all of them to all processes."""
+"""The series of a run, read by process 0, which sends all of them to all processes."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ __all__ = [
 
 CONTEXT = (64, 256)
 NO_SEASON_HORIZON = 12
-ROWS = 128  # windows that are evaluated or predicted at once
+ROWS = 128  # windows evaluated or predicted at once
 VALIDATION_WINDOWS = 2048
 
 
 class Histories(NamedTuple):
-    """Series to learn from, and what they are known by."""
+    """Series to train on, and their checksum."""
 
     series: Sequence[Series]
     checksums: Mapping[str, str]
-    """SHA-256 by a name that is a hint."""
+    """SHA-256 by an informative name."""
 
 
 def read_histories(config: ForecastConfig) -> Histories:
-    """The configured series: those of the file, or the CO2 record of Mauna Loa.
+    """Read the configured file, or the CO2 record of Mauna Loa.
 
     Raises:
       DataError: if the file cannot be read.
@@ -55,27 +55,29 @@ def read_histories(config: ForecastConfig) -> Histories:
 def windows_of_lead(
     config: ForecastConfig, read: Callable[[], Histories], peers: Any
 ) -> tuple[ForecastConfig, SeriesWindows, Histories | None]:
-    """The windows of the series of process 0, in all processes: a row may be of any series.
+    """Read the series on process 0, and make their windows on all processes.
+
+    Every process needs all series, since a row may be of any series.
 
     Args:
-      config: of the run.
-      read: gives the series.
+      config: configuration of the run.
+      read: returns the series.
       peers: the processes.
 
     Returns:
-      The configuration with the numbers that the series decide; the windows; and the series on
-      process 0, None elsewhere.
+      The configuration with the sizes that depend on the series; the windows; and the series on
+      process 0, None on the others.
 
     Raises:
       DataError: on process 0, if the series cannot be read or are too short.
-      LeadError: on the others, if it failed on process 0.
+      LeadError: on the others, if process 0 failed.
     """
 
     def read_all() -> tuple[tuple[SeriesWindows, Histories], dict[str, Any]]:
         histories = read()
         resolved = _resolved(config, histories.series)
         windows = SeriesWindows(histories.series, window_shape(resolved))
-        windows.check_usable(held_out(windows))  # raise here, where all are told
+        windows.check_usable(held_out(windows))  # raise here, where all processes learn of it
         told = {"data": dataclasses.asdict(resolved.data), "lengths": windows.lengths.tolist()}
         return (windows, histories), told
 
@@ -91,16 +93,16 @@ def windows_of_lead(
 
 
 def held_out(windows: SeriesWindows) -> int:
-    """Time steps at the end of every series for validation: the horizon, or none if too short."""
+    """Number of time steps held out at the end of every series: the horizon, or 0 if too short."""
     horizon = windows.shape.horizon
     return horizon if windows.usable(horizon).size else 0
 
 
 def validation_windows(windows: SeriesWindows, share: Share) -> list[Window]:
-    """The ends of the series, in batches; where there are very many, of a fixed sample of them.
+    """Batches of the last window of every series, or of a fixed sample of 2048 series.
 
     Args:
-      windows: of the series.
+      windows: windows of the series.
       share: which rows of each batch.
     """
     usable = windows.usable(0)
@@ -117,7 +119,7 @@ def window_shape(config: ForecastConfig) -> WindowShape:
     """The sizes of windows, from a resolved configuration.
 
     Raises:
-      DataError: if it is not resolved.
+      DataError: if the configuration is not resolved.
     """
     data = config.data
     if data.context is None or data.horizon is None or data.season is None:
@@ -126,7 +128,7 @@ def window_shape(config: ForecastConfig) -> WindowShape:
 
 
 def _resolved(config: ForecastConfig, series: Sequence[Series]) -> ForecastConfig:
-    """The configuration with horizon, season, and context as numbers."""
+    """The configuration with horizon, season, and context set to numbers."""
     if not series:
         raise DataError("series: expected at least one, got none")
     data = config.data

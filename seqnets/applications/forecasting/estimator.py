@@ -26,18 +26,21 @@ __all__ = ["Forecaster"]
 
 
 class Forecaster(Estimator[pd.DataFrame, FittedForecaster]):
-    """A recurrent forecaster of many series at once, with calibrated quantiles.
+    """A recurrent forecaster of many series at once that predicts quantiles.
 
-    Without keywords it is the preset ``default`` of ``seqnets forecast train``: season and horizon
-    follow from the dates.
+    Without keywords, it has the configuration of ``seqnets forecast train default``, where season
+    and horizon follow from the dates.
 
-    It is fitted to a frame in long form: columns (or index levels) ``unique_id``, ``ds``, and
-    ``y``, as are all frames that it takes.
+    All frames have the long layout: columns or index levels ``unique_id``, ``ds``, and ``y``; see
+    `seqnets.data.series_from_frame`.
 
     Args:
       **keywords: fields of the sections of
         `seqnets.applications.forecasting.config.ForecastConfig`; ``horizon`` and ``season`` are
         numbers of time steps.
+
+    Raises:
+      ConfigError: if a keyword does not exist, or its value has a wrong type or is out of range.
 
     Example:
       >>> import pandas as pd
@@ -57,19 +60,21 @@ class Forecaster(Estimator[pd.DataFrame, FittedForecaster]):
     def predict(
         self, frame: pd.DataFrame | None = None, levels: Sequence[float] = (0.1, 0.5, 0.9)
     ) -> pd.DataFrame:
-        """Forecast what follows each series.
+        """Forecast the next values of each series.
 
         Args:
-          frame: histories in long form; None for the series that were fitted.
-          levels: levels of the quantiles, in (0, 1), in any order.
+          frame: series so far, in the long layout; None for the series of the last fit.
+          levels: distinct levels of the quantiles, in (0, 1), in any order.
 
         Returns:
           A frame with the columns ``unique_id``, ``ds``, and one per level, ascending, named
-          ``str(level)``; a row for each series and time step.
+          ``str(level)``, and one row per series and time step.
 
         Raises:
-          NotFittedError: if nothing was fitted.
-          ValueError: if a level is not in (0, 1), or the frame cannot be read as series.
+          NotFittedError: if the forecaster is not fitted.
+          TypeError: if ``frame`` is not a pandas frame.
+          ValueError: if the levels are not distinct and in (0, 1), the frame is not valid, or a
+            forecast is not finite.
         """
         ascending = check_levels("levels", np.sort(np.asarray(levels, np.float64))).tolist()
         series = self._histories(frame)
@@ -78,15 +83,20 @@ class Forecaster(Estimator[pd.DataFrame, FittedForecaster]):
         )
 
     def score(self, actual: pd.DataFrame, frame: pd.DataFrame | None = None) -> dict[str, Any]:
-        """Errors of the forecasts beside those of seasonal naive, as ``evaluate`` prints them.
+        """Compare forecasts with the values that followed, as the command ``evaluate`` does.
 
         Args:
-          actual: what followed the series, in long form.
-          frame: the histories; None for the series that were fitted.
+          actual: values that followed the series, in the long layout.
+          frame: series so far, in the long layout; None for the series of the last fit.
+
+        Returns:
+          ``smape``, ``mase``, ``weighted_quantile_loss``, ``coverage``, and others; see
+          `seqnets.applications.forecasting.forecasting.FittedForecaster.evaluate`.
 
         Raises:
-          NotFittedError: if nothing was fitted.
-          DataError: if histories and actual values do not match.
+          NotFittedError: if the forecaster is not fitted.
+          TypeError: if a frame is not a pandas frame.
+          DataError: if a frame is not valid, or the actual values do not follow the series.
         """
         histories = self._histories(frame)
         return self.fitted.evaluate(histories, series_from_frame(actual, shortest=1))
@@ -96,13 +106,13 @@ class Forecaster(Estimator[pd.DataFrame, FittedForecaster]):
             return series_from_frame(frame)
         if self.fitted.series is None:
             raise DataError(
-                "frame: expected series, since this forecaster was loaded from a run that does not "
-                "hold those that it was fitted to"
+                "frame: expected series, since this forecaster was loaded from a run without the "
+                "series of its fit"
             )
         return self.fitted.series
 
     def _further_files(self) -> dict[str, str]:
-        """The series that were fitted, so that a loaded forecaster predicts without a frame."""
+        """The series of the fit, so that a loaded forecaster can predict without a frame."""
         series = self.fitted.series
         if series is None:
             return {}

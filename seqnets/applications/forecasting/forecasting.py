@@ -1,4 +1,4 @@
-"""Forecasting as an application: what a run needs, and what a fitted forecaster can do."""
+"""Forecasting as an application: preparing a run, and using a fitted forecaster."""
 
 from __future__ import annotations
 
@@ -48,27 +48,30 @@ SERIES_FILE = "series.csv"
 
 @dataclasses.dataclass(frozen=True)
 class FittedForecaster:
-    """A forecaster with its weights: it predicts what follows series, and measures itself."""
+    """A forecaster with its weights, for predicting and evaluating."""
 
     shape: WindowShape
     network: ForecastNetwork
     weights: Weights
     series: Sequence[Series] | None = None
-    """Those that it was fitted to, where they are at hand."""
+    """The series of the fit, if available."""
 
-    @np.errstate(all="ignore")  # what is not finite is told in the end
+    @np.errstate(all="ignore")  # non-finite forecasts raise an error at the end
     def predict(
         self, series: Sequence[Series], levels: Sequence[float]
     ) -> list[Float[np.ndarray, "H Q"]]:
-        """Quantiles of the time steps after the end of each series, in its units.
+        """Forecast the next H values of each series.
 
         Args:
-          series: histories.
-          levels: levels of the quantiles, increasing, in (0, 1).
+          series: series so far.
+          levels: Q increasing levels of the quantiles, in (0, 1).
+
+        Returns:
+          Quantiles [H, Q] of each series, in its units.
 
         Raises:
-          ValueError: if the levels do not increase in (0, 1), a series has no observed value, or
-            its forecasts are not finite.
+          ValueError: if the levels are not increasing and in (0, 1), a series has no observed
+            value, or a forecast is not finite.
         """
         levels = tuple(check_levels("levels", levels).tolist())
         windows = SeriesWindows(series, self.shape)
@@ -83,17 +86,21 @@ class FittedForecaster:
         return forecasts
 
     def evaluate(self, histories: Sequence[Series], futures: Sequence[Series]) -> dict[str, Any]:
-        """Errors of the forecasts beside those of seasonal naive.
+        """Compare forecasts with the values that followed.
 
         Args:
-          histories: the series up to the forecast.
-          futures: what followed, matched by `match_series`; time steps beyond the horizon are
+          histories: series so far.
+          futures: values that followed, with the same identifiers; values beyond the horizon are
             ignored.
 
         Returns:
-          ``smape`` (percent), ``mase``, ``weighted_quantile_loss``, ``coverage`` (of the central
-          90 %), ``series``, ``horizon``, ``season``, and under ``seasonal_naive`` the errors of
-          that forecast.
+          ``smape`` (in percent), ``mase``, ``weighted_quantile_loss``, ``coverage`` of the central
+          90 % interval, the numbers ``series``, ``horizon``, and ``season``, and
+          ``seasonal_naive``, a dict of the errors of the seasonal naive forecast.
+
+        Raises:
+          DataError: if a future is missing or does not start where its history ends.
+          ValueError: as for `predict`.
         """
         season, horizon = self.shape.season, self.shape.horizon
         actuals = match_series(histories, futures, horizon)
@@ -120,16 +127,16 @@ class Forecasting:
     files = (SERIES_FILE,)
 
     def read(self, config: ForecastConfig) -> Histories:
-        """The configured file, or the built-in series."""
+        """Read the configured file, or the built-in series."""
         return read_histories(config)
 
     def prepare(
         self, config: ForecastConfig, read: Callable[[], Histories]
     ) -> Work[FittedForecaster]:
-        """A network trained on windows of the series at random cuts.
+        """Prepare training on windows of the series at random cuts.
 
-        The last time steps of every series, as many as are forecast, are held out for validation
-        if the series are long enough for that.
+        The last H time steps of every series are held out for validation, if any series is long
+        enough.
         """
         train = config.train
         layout = data_parallel([train.batch_size], shard_optimizer=train.shard_optimizer)
@@ -164,12 +171,12 @@ def forecast_frame(
     quantiles: Sequence[Float[np.ndarray, "H Q"]],
     names: Sequence[str],
 ) -> pd.DataFrame:
-    """Forecasts in long form: ``unique_id``, ``ds``, and a column for each quantile.
+    """Convert forecasts to the long layout: ``unique_id``, ``ds``, and a column per quantile.
 
     Args:
-      series: the histories.
-      quantiles: forecasts of each.
-      names: of the columns, Q of them.
+      series: series so far.
+      quantiles: [H, Q] forecasts of each series.
+      names: names of the Q columns.
     """
     parts = []
     for one, values in zip(series, quantiles, strict=True):
@@ -183,20 +190,20 @@ def _check_finite(series: Sequence[Series], forecasts: Sequence[np.ndarray]) -> 
     for one, quantiles in zip(series, forecasts, strict=True):
         if not np.isfinite(quantiles).all():
             raise DataError(
-                f"series {one.id!r}: the forecasts are not finite: its values are too large or "
-                "differ too much in size, or the model is broken"
+                f"series {one.id!r}: the forecasts are not finite; its values may be too large or "
+                "differ too much in size, or the model may be invalid"
             )
 
 
 def match_series(
     histories: Sequence[Series], futures: Sequence[Series], horizon: int
 ) -> list[Float[np.ndarray, "H"]]:
-    """What followed each history, at most ``horizon`` time steps; by identifier.
+    """The values that followed each history, at most ``horizon`` of them, matched by identifier.
 
-    A single history and a single future belong together whatever they are called.
+    A single history and a single future match whatever their identifiers.
 
     Raises:
-      DataError: if a future is missing, or does not begin where its history ends.
+      DataError: if a future is missing, or does not start where its history ends.
     """
     if len(histories) == len(futures) == 1:
         found = {histories[0].id: futures[0]}
@@ -206,19 +213,19 @@ def match_series(
     for history in histories:
         future = found.get(history.id)
         if future is None:
-            raise DataError(f"series {history.id!r}: not among the actual values")
+            raise DataError(f"series {history.id!r}: missing from the actual values")
         expected, begin = future_times(history, 1)[0], _first_time(future)
         if begin is not None and begin != expected:
             raise DataError(
-                f"series {history.id!r}: actual values must begin at {expected}, the step after "
-                f"the history, and begin at {begin}"
+                f"series {history.id!r}: expected actual values from {expected}, right after the "
+                f"history, got values from {begin}"
             )
         actuals.append(future.values[:horizon])
     return actuals
 
 
 def _first_time(series: Series) -> pd.Timestamp | int | None:
-    """The time of the first value, where the file has times."""
+    """The time of the first value; None without times."""
     if series.times is not None:
         return series.times[0]
     return None if series.ticks is None else series.ticks[0]
@@ -228,7 +235,7 @@ def _first_time(series: Series) -> pd.Timestamp | int | None:
 def _quantiles(
     network: ForecastNetwork, levels: tuple[float, ...], params: PyTree, window: Window
 ) -> Float[Array, "B H Q"]:
-    """Quantiles of windows, in units of their scales; one program for any number of series."""
+    """Quantiles of windows in units of their targets; one program for any number of series."""
     return network.head.quantiles(apply(network, params, window), levels)
 
 

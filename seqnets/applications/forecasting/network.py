@@ -1,4 +1,4 @@
-"""The network of a forecaster: what follows each series, as a distribution for every time step."""
+"""The network of a forecaster, which predicts a distribution for every future time step."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ __all__ = ["ForecastNetwork"]
 class ForecastNetwork(nn.Module):
     """Recurrent encoder and decoder that forecast all time steps of the horizon at once.
 
-    The encoder reads the past and hands its carry to the decoder, which reads what is known of
-    each time step to come. No output is fed back, so errors do not accumulate over the horizon. At
-    the start of training the output layer is zero: with windows of `seqnets.data.windows` this is
-    the seasonal naive forecast.
+    The encoder reads the past and passes its carry to the decoder, which reads the known features
+    of each future time step. Outputs are not fed back, so errors do not accumulate over the
+    horizon. The output layer is initially zero, which gives the seasonal naive forecast for windows
+    of `seqnets.data.SeriesWindows`.
 
     Attributes:
-      layers: recurrent layers of the encoder, and again of the decoder.
+      layers: recurrent layers of the encoder, and also of the decoder.
       head: output distribution.
-      dropout: rate between layers and before the output.
-      variational: draw that dropout once for all steps of a row.
+      dropout: dropout rate between layers and before the output, in [0, 1).
+      variational: whether to use one dropout mask for all time steps of a row.
       execution: how the recurrent layers are computed.
 
     References:
@@ -47,12 +47,15 @@ class ForecastNetwork(nn.Module):
     def __call__(
         self, window: Window, dropout_keys: Keys | None = None, weight_key: Key | None = None
     ) -> Float[Array, "B H S"]:
-        """Raw parameters of the head for each step, [B, H, head.size].
+        """Compute the raw outputs of the head for each future time step.
 
         Args:
-          window: see `seqnets.data.windows.Window`.
-          dropout_keys: [B] random keys, one a row; None for no dropout.
-          weight_key: one random key of the weight drop; None for none.
+          window: B windows; see `seqnets.data.Window`.
+          dropout_keys: [B] random keys, one per row; None for no dropout.
+          weight_key: random key of weight dropout; None for no weight dropout.
+
+        Returns:
+          [B, H, head.size] raw outputs, for `seqnets.heads.Head`.
         """
         keys = [fold_in_rows(dropout_keys, place) for place in range(3)]
         drops = [fold_in(weight_key, place) for place in range(2)]

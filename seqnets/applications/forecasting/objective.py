@@ -13,7 +13,14 @@ __all__ = ["forecasting_loss"]
 
 
 def forecasting_loss(network: ForecastNetwork) -> LossFn:
-    """The head's loss of every observed time step to come, in units of the window's scale."""
+    """The mean loss of the head over observed future time steps, in units of the targets.
+
+    Args:
+      network: the network.
+
+    Returns:
+      A loss function of batches of `seqnets.data.Window`; see `seqnets.training.LossFn`.
+    """
 
     def loss_fn(params: PyTree, batch: Window, given: Given) -> LossOutput:
         raw = apply(network, params, batch, *(given.keys or (None, None)))

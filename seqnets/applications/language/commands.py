@@ -18,8 +18,8 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         "--data",
         nargs="+",
         metavar="FILE",
-        help="UTF-8 text, plain or gzip, - for standard input (default: the source of Python's "
-        "standard library)",
+        help="UTF-8 text files, plain or gzip; - for standard input (default: the source code of "
+        "Python's standard library)",
     )
 
 
@@ -29,25 +29,33 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         "--prompt",
         required=True,
         metavar="TEXT",
-        help='text to continue; "" for a text from its beginning',
+        help='text to continue; "" starts a new text',
     )
-    parser.add_argument("--tokens", type=int, default=500, metavar="N", help="default 500")
+    parser.add_argument(
+        "--tokens",
+        type=int,
+        default=500,
+        metavar="N",
+        help="number of tokens to generate (default: 500)",
+    )
     parser.add_argument(
         "--temperature",
         type=float,
         default=1.0,
-        help="0 always takes the most probable token (default 1)",
+        help="divides the logits; 0 always chooses the most probable token (default: 1)",
     )
     parser.add_argument(
-        "--top-k", type=int, metavar="K", help="choose among the K most probable tokens only"
+        "--top-k", type=int, metavar="K", help="sample only from the K most probable tokens"
     )
     parser.add_argument(
         "--top-p",
         type=float,
         metavar="P",
-        help="choose among the most probable tokens that together have probability P",
+        help="sample only from the most probable tokens with total probability P",
     )
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same text")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="the same seed gives the same text (default: 0)"
+    )
 
 
 def _generate(arguments: argparse.Namespace) -> int:
@@ -61,7 +69,7 @@ def _generate(arguments: argparse.Namespace) -> int:
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="the run directory of a trained model")
     parser.add_argument(
-        "--data", nargs="+", required=True, metavar="FILE", help="UTF-8 text, plain or gzip"
+        "--data", nargs="+", required=True, metavar="FILE", help="UTF-8 text files, plain or gzip"
     )
 
 
@@ -82,7 +90,7 @@ COMMANDS = (
     Command("generate", "Continue a text with a trained model.", _add_generate, _generate),
     Command(
         "evaluate",
-        "Measure a trained model on text; prints one JSON object.",
+        "Evaluate a trained model on text; prints one JSON object.",
         _add_evaluate,
         _evaluate,
     ),

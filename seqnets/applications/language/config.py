@@ -17,15 +17,16 @@ __all__ = ["TextConfig", "TextData", "TextModel"]
 
 @dataclasses.dataclass(frozen=True)
 class TextData:
-    """What text is read.
+    """The text to train on.
 
     Attributes:
-      files: UTF-8 files, plain or gzip; none for the source of Python's standard library.
-      tokenizer: a key of `seqnets.data.TOKENIZERS`.
-      validation: fraction at the end of the text held out (built-in text: by files).
-      chunk_length: time steps T between two truncations of the gradient.
-      fresh_starts: probability with which a row of a batch begins from the initial state, as texts
-        do; the others carry on that of the batch before.
+      files: UTF-8 files, plain or gzip; empty for the source code of Python's standard library.
+      tokenizer: key of `seqnets.data.TOKENIZERS`.
+      validation: fraction of the text, at its end, held out for validation, in (0, 1); built-in
+        text is split by files instead.
+      chunk_length: time steps T of a batch, after which the gradient is truncated.
+      fresh_starts: probability that a row of a batch starts from the initial state, in [0, 1); the
+        other rows continue with the state of the previous batch.
     """
 
     files: tuple[str, ...] = field((), may_change=True, may_differ=True, keyword=None)
@@ -37,14 +38,14 @@ class TextData:
 
 @dataclasses.dataclass(frozen=True)
 class TextModel(RecurrentConfig):
-    """A recurrent language model; the dropout is on the embeddings too.
+    """A recurrent language model; ``dropout`` also applies to the embeddings.
 
     Attributes:
-      embedding: size of a token's vector.
-      residual: add each layer's input to its output, from the second layer on.
-      tied: the output layer is the embedding table.
-      activity_weight, temporal_weight: of the penalties on the size of the last layer's outputs
-        and on their change in time (AR, TAR); 2 and 1 are usual, 0 is none.
+      embedding: size of the embedding vectors.
+      residual: whether to add each layer's input to its output, from the second layer on.
+      tied: whether the output layer shares the embedding table.
+      activity_weight, temporal_weight: weights of the penalties on the size of the last layer's
+        outputs and on their change in time (AR, TAR); usually 2 and 1, 0 for none.
     """
 
     hidden: Positive = 256
@@ -57,7 +58,7 @@ class TextModel(RecurrentConfig):
 
 @dataclasses.dataclass(frozen=True)
 class TextConfig:
-    """A run of ``seqnets text train``; its defaults are the preset ``default``."""
+    """Configuration of ``seqnets text train``; its defaults are the preset ``default``."""
 
     data: TextData = TextData()
     model: TextModel = TextModel()

@@ -1,4 +1,4 @@
-"""The text of a run as tokens: read by process 0, which gives each process its share."""
+"""The text of a run as tokens, read by process 0, which sends each process its share."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ from seqnets.training.layout import Peers
 __all__ = ["Corpus", "Texts", "evaluation_rows", "read_texts_of", "share_of_corpus", "text_stream"]
 
 EVALUATION_ROWS = 32
-SHORTEST_ROW = 1024  # tokens: each row starts without any context, which must not count
+SHORTEST_ROW = 1024  # tokens, so that it hardly matters that each row starts without context
 
 
 class Texts(NamedTuple):
-    """A text to learn from, one to measure on, and what they are known by."""
+    """A text for training, a text for validation, and their checksum."""
 
     split: TextSplit
     checksums: Mapping[str, str]
-    """SHA-256 by a name that is a hint."""
+    """SHA-256 by an informative name."""
 
 
 class Corpus(NamedTuple):
-    """A text as tokens, or the part of them that a process holds."""
+    """The text as tokens, or the part held by one process."""
 
     tokenizer: Tokenizer
     train: Excerpt
     validation: Excerpt
     characters: int
-    """Of the validation text."""
+    """Number of characters of the validation text."""
     checksums: Mapping[str, str]
-    """Of the text; on process 0 only."""
+    """SHA-256 of the text; on process 0 only."""
 
 
 def read_texts_of(config: TextConfig) -> Texts:
-    """The configured files, or the built-in text.
+    """Read the configured files, or the built-in text.
 
     Raises:
       DataError: if a file cannot be read.
@@ -70,19 +70,19 @@ def read_texts_of(config: TextConfig) -> Texts:
 def share_of_corpus(
     config: TextConfig, read: Callable[[], Texts], share: Share, peers: Peers
 ) -> Corpus:
-    """What a process needs for its rows of every batch, and for its share of an evaluation.
+    """The tokens that a process needs for its rows of every batch and evaluation.
 
-    Only process 0 reads, and only it holds all of the text, until it has given each its share.
+    Process 0 reads the whole text and sends each process its share.
 
     Args:
-      config: of the run.
-      read: gives the text.
-      share: the part of the rows that this process provides.
+      config: configuration of the run.
+      read: returns the text.
+      share: share of the rows of this process.
       peers: the processes.
 
     Raises:
       DataError: on process 0, if the text cannot be read or is too short.
-      LeadError: on the others, if it failed on process 0.
+      LeadError: on the others, if process 0 failed.
     """
 
     def read_all() -> tuple[Corpus, dict[str, Any]]:
@@ -116,7 +116,7 @@ def share_of_corpus(
 
 
 def text_stream(config: TextConfig, tokens: Excerpt) -> TextStream:
-    """The batches of a run.
+    """The source of a run's batches.
 
     Raises:
       DataError: if there are too few tokens.
@@ -131,21 +131,21 @@ def text_stream(config: TextConfig, tokens: Excerpt) -> TextStream:
 
 
 def evaluation_rows(tokens: int) -> int:
-    """Into how many rows a text of so many tokens is cut to be measured.
+    """Number of rows into which an evaluation splits a text with this number of tokens.
 
     Raises:
-      DataError: if they are fewer than 2.
+      DataError: if there are fewer than 2 tokens.
     """
     if tokens < 2:
-        raise DataError(f"text to measure: expected at least 2 tokens, got {tokens}")
+        raise DataError(f"text to evaluate: expected at least 2 tokens, got {tokens}")
     return min(EVALUATION_ROWS, max(1, tokens // SHORTEST_ROW))
 
 
 def _tokenized(config: TextConfig, texts: Texts) -> Corpus:
-    """All of the text; raises DataError also where it is too short to train on or to measure."""
+    """The whole text as tokens; raises DataError if it is too short to train or evaluate on."""
     split = texts.split
     tokenizer = look_up("data.tokenizer", TOKENIZERS, config.data.tokenizer)(split.train)
     train, validation = (Excerpt.of(tokenizer.encode(part)) for part in split)
-    text_stream(config, train)  # raise here, where all are told, what they would raise later
+    text_stream(config, train)  # raise errors here, where all processes learn of them
     evaluation_rows(validation.size)
     return Corpus(tokenizer, train, validation, len(split.validation), texts.checksums)

@@ -17,13 +17,16 @@ __all__ = ["LanguageModel"]
 class LanguageModel(Estimator[str | Sequence[str], FittedLanguageModel]):
     """A recurrent language model of characters or bytes.
 
-    Without keywords it is the preset ``default`` of ``seqnets text train``.
+    Without keywords, it has the configuration of ``seqnets text train default``.
 
-    It is fitted to a text, or to several that are joined without a separator. The fraction
-    ``validation`` at the end is held out: the weights that predict it best are kept.
+    It is fitted to a text, or to several texts joined without a separator. The fraction
+    ``validation`` at the end is held out, and the weights with the lowest loss on it are kept.
 
     Args:
       **keywords: fields of the sections of `seqnets.applications.language.config.TextConfig`.
+
+    Raises:
+      ConfigError: if a keyword does not exist, or its value has a wrong type or is out of range.
 
     Example:
       >>> model = LanguageModel(hidden=8, batch_size=2, chunk_length=8).fit("to be " * 50, steps=2)
@@ -55,36 +58,42 @@ class LanguageModel(Estimator[str | Sequence[str], FittedLanguageModel]):
         """Continue a prompt; the same seed gives the same text.
 
         Args:
-          prompt: text to continue; if empty, a text is written from its beginning, as after a
-            line break.
-          tokens: number of tokens to write.
-          temperature: logits are divided by it; 0 always takes the most probable token.
-          top_k: choose among the k most probable tokens only.
-          top_p: choose among the most probable tokens that together have probability p.
-          seed: of the choices.
+          prompt: text to continue; if empty, a new text is started, as after a line break.
+          tokens: number of tokens to generate, ≥ 1.
+          temperature: divides the logits, ≥ 0; 0 always chooses the most probable token.
+          top_k: sample only from the k most probable tokens.
+          top_p: sample only from the most probable tokens with total probability p.
+          seed: seed of the sampling, in [0, 2³²).
 
         Returns:
           The continuation, without the prompt.
 
         Raises:
-          NotFittedError: if nothing was fitted.
+          NotFittedError: if the model is not fitted.
           ValueError: if an argument is out of range.
 
         Warns:
-          UserWarning: if the prompt holds characters that did not occur in training.
+          UserWarning: if the prompt contains characters that did not occur in training.
         """
         sampling = Sampling(temperature, top_k, top_p)
         return self.fitted.generate(prompt, tokens, sampling, seed)
 
     def score(self, text: str) -> dict[str, float]:
-        """Measure a text, as ``evaluate`` prints it.
+        """Evaluate the model on a text, as the command ``evaluate`` does.
+
+        Args:
+          text: text with at least 2 tokens.
+
+        Returns:
+          ``nats`` per token, ``bits_per_character``, ``perplexity`` per token, and others; see
+          `seqnets.applications.language.language.FittedLanguageModel.evaluate`.
 
         Raises:
-          NotFittedError: if nothing was fitted.
+          NotFittedError: if the model is not fitted.
           DataError: if the text has fewer than 2 tokens.
 
         Warns:
-          UserWarning: if characters did not occur in training, or the model is much worse from the
+          UserWarning: if characters did not occur in training, or the loss is much larger from the
             initial state than from a carried one.
         """
         return self.fitted.evaluate(text)

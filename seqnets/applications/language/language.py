@@ -1,4 +1,4 @@
-"""Language modeling as an application: what a run needs, and what a fitted model can do."""
+"""Language modeling as an application: preparing a run, and using a fitted model."""
 
 from __future__ import annotations
 
@@ -41,32 +41,35 @@ __all__ = ["LANGUAGE", "FittedLanguageModel", "Language"]
 
 TOKENIZER_FILE = "tokenizer.json"
 EVALUATION_LENGTH = 256
-BYTES_PER_TOKEN = 32  # its number in parts and joined, then as many characters of text
-CHUNK = 64  # tokens of a prompt read, or of a continuation written, by one call of a program
+BYTES_PER_TOKEN = 32  # of host memory: ids in chunks, joined ids, and characters of text
+CHUNK = 64  # tokens that one call of a program reads or generates
 
 
 @dataclasses.dataclass(frozen=True)
 class FittedLanguageModel:
-    """A language model with its weights: it measures text, and writes on."""
+    """A language model with its weights, for evaluating and generating text."""
 
     tokenizer: Tokenizer
     network: LanguageNetwork
     weights: Weights
 
     def evaluate(self, text: str) -> dict[str, float]:
-        """Measure a text; the state is carried along each of at most 32 stretches of it.
+        """Evaluate the model on a text, with the state carried along each of up to 32 stretches.
+
+        Args:
+          text: text with at least 2 tokens.
 
         Returns:
-          ``nats`` per token, ``bits_per_character``, ``perplexity`` per token;
-          ``nats_from_fresh_state``, where every 256 tokens begin from the initial state;
-          ``unseen_share``, that of the characters which did not occur in training (they count in
-          all figures, see `seqnets.data.tokenizers`); ``tokens`` predicted, ``tokens_per_second``.
+          ``nats`` per token; ``bits_per_character``; ``perplexity`` per token;
+          ``nats_from_fresh_state``, with the state reset every 256 tokens; ``unseen_share``, the
+          fraction of characters that did not occur in training (they count in all metrics);
+          ``tokens`` predicted; and ``tokens_per_second``.
 
         Raises:
           DataError: if the text has fewer than 2 tokens.
 
         Warns:
-          UserWarning: if characters did not occur in training, or the model is much worse from the
+          UserWarning: if characters did not occur in training, or the loss is much larger from the
             initial state than from a carried one.
         """
         tokens, unseen = Excerpt.of(self.tokenizer.encode(text)), self.tokenizer.unseen(text)
@@ -92,21 +95,21 @@ class FittedLanguageModel:
         """Continue a prompt; the same seed gives the same text.
 
         Args:
-          prompt: text to continue; if empty, a text is written from its beginning, as what
-            follows a line break (`Tokenizer.beginning`) that is read from the initial state.
-          tokens: number of tokens to write.
-          sampling: how each is chosen.
-          seed: of the choices.
+          prompt: text to continue; if empty, a new text is started, as after a line break
+            (`Tokenizer.beginning`) read from the initial state.
+          tokens: number of tokens to generate, ≥ 1.
+          sampling: how to choose each token.
+          seed: seed of the sampling, in [0, 2³²).
 
         Returns:
           The continuation, without the prompt.
 
         Raises:
-          ValueError: if ``tokens`` is below 1, or so many that they do not fit into memory; or if
-            ``seed`` is not in [0, 2³²), where the seeds differ.
+          ValueError: if ``tokens`` or ``seed`` is out of range, or the tokens do not fit into
+            memory.
 
         Warns:
-          UserWarning: if the prompt holds characters that did not occur in training.
+          UserWarning: if the prompt contains characters that did not occur in training.
         """
         check_range("tokens", tokens, 1)
         check_memory(f"tokens: a text of {tokens} tokens", BYTES_PER_TOKEN * tokens)
@@ -131,11 +134,11 @@ class Language:
     files = (TOKENIZER_FILE,)
 
     def read(self, config: TextConfig) -> Texts:
-        """The configured files, or the built-in text."""
+        """Read the configured files, or the built-in text."""
         return read_texts_of(config)
 
     def prepare(self, config: TextConfig, read: Callable[[], Texts]) -> Work[FittedLanguageModel]:
-        """A network for the text's tokens, trained on streams of it with the state carried on."""
+        """Prepare training on streams of the text, with the state carried between batches."""
         rows, train = config.train.batch_size, config.train
         layout = data_parallel([rows], shard_optimizer=train.shard_optimizer)
         corpus = share_of_corpus(config, read, layout.share, layout.peers)
@@ -168,7 +171,7 @@ LANGUAGE = Language()
 
 @functools.lru_cache(maxsize=8)
 def _reader(network: LanguageNetwork) -> Callable[..., PyTree]:
-    """The state after a chunk of tokens [B, T] with a mask."""
+    """A program that computes the state after a chunk of tokens [B, T] with a mask."""
 
     @jax.jit
     def read(params: PyTree, carry: PyTree, tokens: Array, mask: Array) -> PyTree:
@@ -179,7 +182,7 @@ def _reader(network: LanguageNetwork) -> Callable[..., PyTree]:
 
 @functools.lru_cache(maxsize=8)
 def _writer(network: LanguageNetwork, sampling: Sampling) -> Chunk:
-    """Writes a chunk of tokens."""
+    """A program that generates a chunk of tokens."""
 
     def step(params: PyTree, carry: PyTree, token: Array) -> tuple[PyTree, Array]:
         carry, logits = apply(network, params, token[:, None], carry)
@@ -189,7 +192,7 @@ def _writer(network: LanguageNetwork, sampling: Sampling) -> Chunk:
 
 
 def _padded(tokens: Int[np.ndarray, " n"]) -> tuple[np.ndarray, np.ndarray]:
-    """A chunk of tokens as one row with its mask, so that one program reads any prompt."""
+    """A chunk of tokens as one row with its mask, so that one program suffices for any prompt."""
     padded = np.zeros((1, CHUNK), np.int32)
     padded[0, : len(tokens)] = tokens
     return padded, np.arange(CHUNK)[None, :] < len(tokens)
@@ -217,7 +220,7 @@ def _model(tokenizer: Tokenizer, network: LanguageNetwork) -> Model[FittedLangua
 
 
 def _timed_sums(evaluation: LossEvaluation, weights: Weights) -> tuple[dict[str, Weighted], float]:
-    """The sums of an evaluation, and the seconds that it took, compilation not counted."""
+    """The sums of an evaluation, and the seconds that it took, without compilation."""
     evaluation.sums(weights)  # compiles
     began = time.perf_counter()
     return evaluation.sums(weights), time.perf_counter() - began
@@ -231,9 +234,9 @@ def _evaluation(
     *,
     fresh: bool = False,
 ) -> LossEvaluation:
-    """The loss over a text, as nats per token and bits per character.
+    """Evaluation of the loss over a text, as nats per token and bits per character.
 
-    The state is carried from batch to batch, unless each begins from a fresh one.
+    The state is carried from batch to batch or, with ``fresh``, reset at each batch.
     """
     rows = evaluation_rows(tokens.size)
 

@@ -1,4 +1,4 @@
-"""The network of a language model: embedding, recurrent layers, logits of the next token."""
+"""The network of a language model: embedding, recurrent layers, and logits of the next token."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class LanguageNetwork(nn.Module):
     """Embedding, recurrent layers, and logits of the next token.
 
     Attributes:
-      vocabulary: number of tokens V.
-      embedding: size of a token's vector E.
+      vocabulary: vocabulary size V.
+      embedding: size E of the embedding vectors.
       layers: recurrent layers, from the input up.
-      dropout: rate on the embeddings, between layers and before the output.
-      variational: draw that dropout once for all steps of a row.
-      residual: add each layer's input to its output, from the second layer on.
-      tied: logits from the embedding table itself, after a projection where the sizes differ.
-      execution: how the recurrent layers are computed; its dtype is that of all products, bfloat16
-        say, while state, sums, and parameters stay float32.
+      dropout: dropout rate on the embeddings, between layers, and before the output, in [0, 1).
+      variational: whether to use one dropout mask for all time steps of a row.
+      residual: whether to add each layer's input to its output, from the second layer on.
+      tied: whether to compute logits with the embedding table, after a projection if sizes differ.
+      execution: how the recurrent layers are computed; its dtype applies to all matrix products
+        (bfloat16, say), while state, sums, and parameters stay float32.
 
     References:
       Mikolov et al., Recurrent neural network based language model, Interspeech 2010;
@@ -47,7 +47,7 @@ class LanguageNetwork(nn.Module):
     execution: Execution = Execution()
 
     def setup(self) -> None:
-        """The layers, and the tied output's own parameters."""
+        """Create the layers, and the parameters of a tied output."""
         self.embed = nn.Embed(
             self.vocabulary,
             self.embedding,
@@ -76,11 +76,17 @@ class LanguageNetwork(nn.Module):
         dropout_keys: Keys | None = None,
         **options: Any,
     ) -> tuple[PyTree, Float[Array, "B T V"]]:
-        """Read tokens; arguments are those of `outputs`.
+        """Compute the logits of the next token after each token.
+
+        Args:
+          tokens: [B, T] ids in [0, V).
+          carry: state before the first token, or None for the initial one.
+          dropout_keys: [B] random keys, one per row; None for no dropout.
+          **options: other arguments of `outputs`.
 
         Returns:
-          ``(carry, logits)``: state after each row's last real token; logits of the token that
-          follows each one, in float32 or wider.
+          ``(carry, logits)``: the state after each row's last real token, and logits [B, T, V] in
+          float32 or wider.
         """
         carry, ys = self.outputs(tokens, carry, dropout_keys=dropout_keys, **options)
         return carry, self.logits(self.dropped(ys, dropout_keys))
@@ -95,19 +101,19 @@ class LanguageNetwork(nn.Module):
         dropout_keys: Keys | None = None,
         weight_key: Key | None = None,
     ) -> tuple[PyTree, Float[Array, "B T H"]]:
-        """Read tokens, without the output layer.
+        """Compute the outputs of the last recurrent layer.
 
         Args:
-          tokens: ids in [0, V).
+          tokens: [B, T] ids in [0, V).
           carry: state before the first token, or None for the initial one.
-          mask: True at real tokens.
-          reset: True where a new text starts.
-          dropout_keys: [B] random keys, one a row; None for no dropout.
-          weight_key: one random key of the weight drop; None for none.
+          mask: [B, T], True at real tokens; None if all are real.
+          reset: [B, T], True where a new text starts; None for nowhere.
+          dropout_keys: [B] random keys, one per row; None for no dropout.
+          weight_key: random key of weight dropout; None for no weight dropout.
 
         Returns:
-          ``(carry, ys)``: state after each row's last real token; outputs of the last layer,
-          before their dropout.
+          ``(carry, ys)``: the state after each row's last real token, and outputs [B, T, H] before
+          dropout.
         """
         keys = fold_in_rows(dropout_keys, 0)
         xs = dropout(self.embed(tokens), keys, self.dropout, same_steps=self.variational)
@@ -123,12 +129,12 @@ class LanguageNetwork(nn.Module):
     def dropped(
         self, ys: Float[Array, "B T H"], dropout_keys: Keys | None
     ) -> Float[Array, "B T H"]:
-        """The outputs after their dropout."""
+        """Apply dropout to the outputs [B, T, H]."""
         keys = fold_in_rows(dropout_keys, 2)
         return dropout(ys, keys, self.dropout, same_steps=self.variational)
 
     def logits(self, ys: Float[Array, "B T H"]) -> Float[Array, "B T V"]:
-        """Logits of the token that follows, from outputs after their dropout."""
+        """Compute logits [B, T, V] of the next token from outputs [B, T, H] after dropout."""
         if not self.tied:
             return widen(self.output(ys))
         if self.layers[-1].cell.features != self.embedding:
@@ -138,7 +144,7 @@ class LanguageNetwork(nn.Module):
 
 
 def initial_carry(network: LanguageNetwork, params: PyTree, rows: int) -> PyTree:
-    """State before any token, leaves [rows, ...]: that after a single padded one."""
+    """The initial state, leaves [rows, ...], computed as the state after one padded token."""
     nothing = jnp.zeros((rows, 1), jnp.int32)
     carry, _ = apply(network, params, nothing, mask=jnp.zeros((rows, 1), bool))
     return carry

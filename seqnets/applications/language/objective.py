@@ -1,4 +1,4 @@
-"""The objective of a language model: the next token of a stream, with the state carried on."""
+"""The objective of a language model: predicting the next token, with the state carried over."""
 
 from __future__ import annotations
 
@@ -22,19 +22,24 @@ def language_loss(
     temporal_weight: float = 0.0,
     from_fresh_state: bool = False,
 ) -> LossFn:
-    """Cross-entropy in nats a token, the state carried on; the gradient stops at the batch's start.
+    """Cross-entropy in nats per token, with truncated backpropagation through time.
 
-    The batch is a `TextBatch` or an `EvaluationBatch` (the latter with a mask).
+    The loss function takes a `TextBatch` or an `EvaluationBatch`. The state is carried from batch
+    to batch, without a gradient.
 
     Args:
       network: the network.
-      activity_weight: of the penalty on the size of the outputs after dropout (AR), in training.
-      temporal_weight: of the penalty on the change of the outputs in time (TAR), in training. Both
-        are reported on their own, as ``activity`` and ``temporal_activity``.
-      from_fresh_state: begin every batch from the initial state, and carry none on.
+      activity_weight: weight of the penalty on the size of the outputs after dropout (AR).
+      temporal_weight: weight of the penalty on the change of the outputs in time (TAR). Both apply
+        in training only, and are the metrics ``activity`` and ``temporal_activity``.
+      from_fresh_state: start every batch from the initial state, and carry no state.
+
+    Returns:
+      A loss function; see `seqnets.training.LossFn`.
 
     References:
-      Merity, Keskar, Socher, 2018, arXiv:1708.02182: weights 2 and 1.
+      Merity, Keskar, Socher, Regularizing and Optimizing LSTM Language Models, 2017,
+      arXiv:1708.02182 (AR and TAR, there with weights 2 and 1).
     """
 
     def loss_fn(params: PyTree, batch: TextBatch | EvaluationBatch, given: Given) -> LossOutput:

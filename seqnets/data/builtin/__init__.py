@@ -1,1 +1,1 @@
-"""Built-in data, so that nothing needs downloading; `seqnets.data` exports it."""
+"""Built-in data, available without a download through `seqnets.data`."""

@@ -1,4 +1,4 @@
-"""Built-in text: the source of Python's standard library, on every user's machine."""
+"""Built-in text: the source code of Python's standard library, present on every machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXCLUDED_FOLDERS = frozenset(
     {
         "__pycache__",
         "dist-packages",
-        "encodings",  # generated tables, a third of them near-copies of one another
+        "encodings",  # generated tables, a third of which are almost identical
         "idle_test",
         "pydoc_data",  # generated
         "site-packages",
@@ -27,30 +27,35 @@ EXCLUDED_FOLDERS = frozenset(
     }
 )
 EXCLUDED_STARTS = ("_sysconfigdata", "_sysconfig_vars", "config-", "sitecustomize", "usercustomize")
-"""Beginnings of names of files and folders that differ from machine to machine."""
+"""Prefixes of files and folders that differ from machine to machine."""
 
 
 class SourceFile(NamedTuple):
-    """A source file: its path below the library's folder, with slashes, and its text."""
+    """A source file: its path relative to the library's folder, with slashes, and its text."""
 
     path: str
     text: str
 
 
 class SourceSplit(NamedTuple):
-    """Files to learn from and files to measure on, each sorted by path."""
+    """Files for training and files for validation, each sorted by path."""
 
     train: list[SourceFile]
     validation: list[SourceFile]
 
 
 def standard_library() -> TextSplit:
-    """The library's source, files held out whole: `source_split` with each part joined.
+    """Source code of the running Python's standard library, with whole files held out.
 
-    The text is that of the running Python, so figures compare only within one version of it.
+    About one file in ten is for validation, chosen by the hash of its path; at most 4,000,000
+    characters for training and 300,000 for validation. Results are comparable only within one
+    version of Python.
+
+    Returns:
+      The training text and the validation text.
 
     Raises:
-      DataError: if this Python comes without its source.
+      DataError: if this Python was installed without source code.
     """
     train, validation = source_split()
     return TextSplit(*("".join(file.text for file in part) for part in (train, validation)))
@@ -64,15 +69,18 @@ def source_split(
 ) -> SourceSplit:
     """Split the modules of a library by file; the same files give the same split anywhere.
 
-    The SHA-256 of a file's path decides: about one file in ten is for validation, and the caps
-    are filled in the order of the hashes (a file that does not fit is left out), so that no
-    letter of the alphabet is favoured. Only regular ``.py`` files that are UTF-8 count, without
-    tests, generated tables, installed packages and what differs from machine to machine.
+    The SHA-256 of a file's path decides: about one file in ten is for validation, and files are
+    added in the order of the hashes, skipping those that would exceed the maximum, so that no
+    letter of the alphabet is favored. Only regular ``.py`` files in UTF-8 are used, without tests,
+    generated tables, installed packages, and files that differ from machine to machine.
 
     Args:
-      folder: the library's folder; None for that of the running Python.
-      max_characters: of the training part.
-      max_validation_characters: of the validation part.
+      folder: folder of the library; None for that of the running Python.
+      max_characters: maximum number of characters of the training part.
+      max_validation_characters: maximum number of characters of the validation part.
+
+    Returns:
+      The files of both parts.
 
     Raises:
       DataError: if a part gets no file.
@@ -96,7 +104,7 @@ def _digest(path: str) -> str:
 
 
 def _modules(folder: Path) -> Iterator[str]:
-    """Paths of the modules below ``folder``, relative to it, with slashes."""
+    """Paths of the modules in ``folder``, relative to it, with slashes."""
     for place, folders, files in os.walk(folder):
         folders[:] = [
             name
@@ -110,7 +118,7 @@ def _modules(folder: Path) -> Iterator[str]:
 
 
 def _text(path: Path) -> str | None:
-    """The file's text with line ends as LF, None if it cannot be read or is not UTF-8."""
+    """The file's text with LF line endings, None if it cannot be read or is not UTF-8."""
     try:
         return path.read_bytes().decode("utf-8").replace("\r\n", "\n")
     except (OSError, UnicodeDecodeError):
