@@ -75,6 +75,13 @@ def weighted(values: Shaped[Array, "*S"], weight: Shaped[Array, "*S"] | None = N
 
 
 def widen(x: Any) -> Float[Array, "*S"]:
-    """``x`` in float32 or wider, the dtypes in which losses are computed and summed."""
+    """Convert to float32 unless the dtype is wider, as losses do before they compute and sum.
+
+    Args:
+      x: array of numbers or Booleans, of any shape.
+
+    Returns:
+      The array in float32, or unchanged if it is float64.
+    """
     x = jnp.asarray(x)
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))

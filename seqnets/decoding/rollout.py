@@ -73,7 +73,15 @@ class Rollout(NamedTuple):
 
 
 def never(value: PyTree, t: Int[Array, ""]) -> Bool[Array, ""]:
-    """The default ``stop`` of `rollout`, which returns False: rows end only at their limit."""
+    """Never stop: the default ``stop`` of `rollout`, with which rows end only at their limit.
+
+    Args:
+      value: the value just chosen for one row; ignored.
+      t: the row's number of time steps so far; ignored.
+
+    Returns:
+      False.
+    """
     return jnp.asarray(False)
 
 
