@@ -1,4 +1,7 @@
-"""Links in docstrings: `LSTM` leads to the entry of ``seqnets.cells.LSTM``."""
+"""What docstrings need on the site: links, and examples as code.
+
+`LSTM` in single backticks leads to the entry of ``seqnets.cells.LSTM``.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,9 @@ class Links(griffe.Extension):
     def on_object(self, *, obj: Any, **_: Any) -> None:
         """Rewrite the docstring of one object."""
         if obj.docstring:
+            text = obj.docstring.value.replace("\nExample:\n", "\nExamples:\n")  # as griffe has it
             room = [*obj.path.split("."), ""][1]
-            obj.docstring.value = NAME.sub(
-                lambda found: _link(found[0], found[1], room), obj.docstring.value
-            )
+            obj.docstring.value = NAME.sub(lambda found: _link(found[0], found[1], room), text)
 
 
 def _link(text: str, name: str, room: str) -> str:

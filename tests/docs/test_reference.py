@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import itertools
 import re
 import textwrap
 from pathlib import Path
@@ -102,10 +103,11 @@ def test_a_class_and_its_methods_are_documented(one):
 def test_a_constant_or_a_type_is_documented_below_its_assignment(one):
     module = importlib.import_module(one.module)
     body = ast.parse(Path(module.__file__).read_text("utf-8")).body
-    for node, after in zip(body, body[1:], strict=False):
+    for node, after in itertools.pairwise(body):
         targets = getattr(node, "targets", [getattr(node, "target", None)])
         if any(getattr(target, "id", None) == one.name for target in targets):
-            assert isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            assert isinstance(after, ast.Expr)
+            assert isinstance(after.value, ast.Constant)
             return
     raise AssertionError(f"{one.path} is not assigned in {one.module}")
 
