@@ -407,8 +407,8 @@ def softmax(x: Float[Array, "*S V"], axis: int = -1) -> Float[Array, "*S V"]:
       axis: axis along which the results sum to 1.
 
     Returns:
-      Array with the shape and dtype of x. It is NaN where no limit exists: if an element along
-      the axis is +∞, or all are -∞.
+      Array with the shape and dtype of x. It is NaN where no limit exists, which is if
+      an element along the axis is +∞, or all are -∞.
 
     Raises:
       TypeError: if x is not of floats.

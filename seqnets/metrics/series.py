@@ -109,8 +109,8 @@ def seasonal_scale(history: Float[np.ndarray, " T"], season: int) -> float:
       season: length of a season in time steps, at least 1.
 
     Returns:
-      The scale, or NaN if it is undefined: there is no such pair (e.g. a history of at most one
-      season), or the mean is 0 (an exactly periodic history).
+      The scale, or NaN if it is undefined, because there is no such pair (e.g. a history of at
+      most one season), or because the mean is 0 (an exactly periodic history).
 
     Raises:
       ValueError: if history is not [T] or season < 1.

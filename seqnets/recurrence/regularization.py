@@ -95,7 +95,7 @@ class Regularization:
           keys: [B] random keys, one per row, independent of the device; None for evaluation.
 
         Returns:
-          The noise: masks for training, or expectations for evaluation.
+          Masks for training, or expectations for evaluation.
 
         Raises:
           ValueError: if ``zoneout`` names a part that the carry does not have, or keys is not [B].

@@ -101,7 +101,7 @@ class LossEvaluation:
           weights: parameters and variables, on this process's devices.
 
         Returns:
-          The loss as ``"loss"``, and the metrics: `Weighted` float64 host arrays by name.
+          `Weighted` float64 host arrays by name, the loss as ``"loss"`` and the metrics.
         """
         carry = () if self._carry is None else self._layout.split(self._carry(weights.params))
         parts = []

@@ -202,8 +202,8 @@ def make_evaluation_step(loss_fn: LossFn) -> EvaluationStep:
       loss_fn: see `LossFn`. It receives no keys, and a progress of 1.
 
     Returns:
-      ``(params, variables, carry, batch) -> (carry, sums)``. The sums are `Weighted` by name: the
-      loss as ``"loss"``, and the metrics. They are of the given rows only.
+      ``(params, variables, carry, batch) -> (carry, sums)``. The sums are `Weighted` by name, the
+      loss as ``"loss"`` and the metrics. They are of the given rows only.
 
     Raises:
       TypeError: if the loss function does not require two or three arguments.
