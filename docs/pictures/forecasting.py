@@ -17,7 +17,7 @@ from seqnets.plots import BANDS, plot_forecasts
 
 IMAGES = Path(__file__).parents[1] / "images"
 TITLE = "CO$_2$ at Mauna Loa (ppm)"
-HORIZON, YEARS, STEPS = 52, 10, 500
+HORIZON, YEARS = 52, 10
 LEVELS = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95]
 MODEL = {"hidden": 32, "profile": 5, "batch_size": 32}  # as in configs/forecast/demo.toml
 STYLE = {
@@ -36,12 +36,12 @@ def main() -> None:
     frame = pd.DataFrame({"unique_id": TITLE, "ds": record.times, "y": record.values})
 
     past, future = frame[:-HORIZON], frame[-HORIZON:]
-    demo = Forecaster(**MODEL, evaluate_every=50, checkpoint_every=50).fit(past, steps=STEPS)
+    demo = Forecaster(**MODEL, evaluate_every=50, checkpoint_every=50).fit(past, steps=500)
     draw_forecast("forecast.png", demo, past, future)
 
     train, test = frame[: -YEARS * HORIZON], frame[-YEARS * HORIZON :]
     often = {"report_every": 10, "evaluate_every": 25, "checkpoint_every": 25}
-    forecaster = Forecaster(**MODEL, **often).fit(train, steps=STEPS)
+    forecaster = Forecaster(**MODEL, **often).fit(train, steps=300)
     draw_forecast("forecasting_forecast.png", forecaster, train, test[:HORIZON])
     draw_calibration("forecasting_calibration.png", forecaster, frame)
     draw_curve("forecasting_training.png", forecaster)
