@@ -24,7 +24,7 @@ class Execution:
         TypeError if it cannot run the layer.
 
         * ``"fused"``: gated cells, with a custom derivative; fast, but without forward mode.
-        * ``"scan"``: a plain scan for any cell, with both modes of differentiation.
+        * ``"scan"``: a plain scan for any cell; with forward mode too, unless in bfloat16.
         * ``"cudnn"``: NVIDIA's kernel for the plain LSTM, in float32, for rows of equal length,
           with first derivatives. ``"auto"`` never selects it, since it has not been measured.
       remat: store only the carry before every ``remat`` time steps for the gradient, and recompute

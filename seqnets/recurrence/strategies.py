@@ -1,7 +1,8 @@
 """The strategies to compute a recurrence, in the order in which ``"auto"`` tries them.
 
 A strategy reports what it cannot run (`Strategy.why_not`) and when it is worthwhile
-(`Strategy.pays`). To add a strategy, add an entry to `STRATEGIES`; no other code refers to it.
+(`Strategy.pays`). To add a strategy, add an entry to `STRATEGIES` and its name to `NAMES`
+(`execution.py`); no other code refers to it.
 """
 
 from __future__ import annotations
