@@ -96,7 +96,7 @@ def fresh_state(bits, carried):
     axes.set_xscale("log", base=2)
     axes.set_xticks(edges[1:], edges[1:])
     axes.set(xlabel="position after the fresh state (bytes)", ylabel="loss (bits per byte)")
-    axes.set_ylim(0, None)
+    axes.set_ylim(0, 1.1 * max(means))
     axes.legend(frameon=False)
     figure.savefig(IMAGES / "text_fresh_state.png")
 

@@ -64,9 +64,14 @@ def data_parallel(
         raise ValueError(
             f"batch_size: expected a multiple of the {len(owned)} processes, got {rows}"
         )
-    number = math.gcd(rows // len(owned), min(map(len, owned.values())))
+    number = _most_devices(rows // len(owned), min(map(len, owned.values())))
     chosen = [device for index in sorted(owned) for device in owned[index][:number]]
     return DataParallel(chosen, shard_optimizer)
+
+
+def _most_devices(rows: int, devices: int) -> int:
+    """The largest number of devices that divides the rows."""
+    return max(number for number in range(1, devices + 1) if rows % number == 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,7 +226,7 @@ class DataParallel:
           A layout without sharding.
         """
         own = self.share.rows(rows)
-        number = math.gcd(own.stop - own.start, len(self._local))
+        number = _most_devices(own.stop - own.start, len(self._local))
         return dataclasses.replace(self, devices=self._local[:number], shard_optimizer=False)
 
     def evaluation_step(self, loss_fn: LossFn) -> EvaluationStep:

@@ -236,7 +236,7 @@ def test_split():
         devices.split(np.arange(6))
 
 
-@pytest.mark.parametrize(("size", "rows", "used"), [(1, 3, 1), (4, 3, 1), (4, 6, 2), (4, 8, 4)])
+@pytest.mark.parametrize(("size", "rows", "used"), [(1, 3, 1), (4, 3, 3), (4, 5, 1), (4, 6, 3), (4, 8, 4)])
 def test_evaluation_takes_as_many_devices_as_divide_the_rows(size, rows, used, rng):
     devices = layout(size).apart(rows)
     assert devices.size == used
@@ -255,7 +255,7 @@ def test_evaluation_takes_as_many_devices_as_divide_the_rows(size, rows, used, r
 
 
 @pytest.mark.parametrize(
-    ("sizes", "used"), [([8], 4), ([6], 2), ([7], 1), ([8, 6], 2), ([4, 12], 4)]
+    ("sizes", "used"), [([8], 4), ([6], 3), ([7], 1), ([8, 6], 2), ([4, 12], 4)]
 )
 def test_the_most_devices_that_divide_every_batch_size(sizes, used):
     assert data_parallel(sizes, devices=jax.devices()[:4]).size == used
