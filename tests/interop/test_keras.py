@@ -113,7 +113,7 @@ def test_a_bias_without_a_place_is_named(field):
         ("lstm", 0, (20,), r"^kernel: expected shape \[D, G·H\].*got \(20,\)"),
         ("lstm", 0, (3, 19), r"^kernel: expected shape \(3, 20\).*got \(3, 19\)"),
         ("lstm", 1, (20,), r"^recurrent_kernel: expected shape \[H, G·H\].*got \(20,\)"),
-        ("lstm", 1, (5, 19), r"^recurrent_kernel: .*5, 15 or 20 .*got 19 \(shape \(5, 19\)\)"),
+        ("lstm", 1, (5, 19), r"^recurrent_kernel: .*5, 15, or 20 .*got 19 \(shape \(5, 19\)\)"),
         ("lstm", 2, (2, 20), r"^bias: expected shape \(20,\).*got \(2, 20\)"),
         ("rnn", 2, (6,), r"^bias: expected shape \(5,\).*got \(6,\)"),
         ("gru_after", 2, (3, 15), r"^bias: .*\(2, 15\) .*with reset_after\), got \(3, 15\)"),

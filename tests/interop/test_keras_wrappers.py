@@ -114,7 +114,7 @@ def test_number_of_arrays():
         (0, (3, 19), r"^forward kernel: expected shape \(3, 20\).*got \(3, 19\)"),
         (2, (19,), r"^forward bias: expected shape \(20,\).*got \(19,\)"),
         (3, (4, 20), r"^backward kernel: expected shape \(3, 20\).*forward.*got \(4, 20\)"),
-        (4, (5, 19), r"^backward recurrent_kernel: .*5, 15 or 20 .*got 19"),
+        (4, (5, 19), r"^backward recurrent_kernel: .*5, 15, or 20 .*got 19"),
         (5, (2, 20), r"^backward bias: expected shape \(20,\).*got \(2, 20\)"),
     ],
 )

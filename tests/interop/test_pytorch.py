@@ -245,7 +245,7 @@ def test_nothing_at_all():
 @pytest.mark.parametrize(
     ("key", "shape", "expected"),
     [
-        ("weight_hh_l0", (10, 5), r"weight_hh_l0: .*5, 15 or 20 .* got 10 \(shape \(10, 5\)\)"),
+        ("weight_hh_l0", (10, 5), r"weight_hh_l0: .*5, 15, or 20 .* got 10 \(shape \(10, 5\)\)"),
         ("weight_hh_l0", (0, 0), r"weight_hh_l0: .* got 0"),
         ("weight_hh_l0", (20,), r"weight_hh_l0: expected shape \[G·H, H\].*got \(20,\)"),
         ("weight_ih_l0", (20,), r"weight_ih_l0: expected shape \[G·H, D\].*got \(20,\)"),

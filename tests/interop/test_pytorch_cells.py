@@ -69,9 +69,7 @@ def test_part_of_a_larger_module():
     chex.assert_trees_all_equal(params, imported("gru_cell")[1])
     back = to_pytorch_cell(cell, params, prefix="decoder.cell.")
     assert list(back) == list(whole)[:4]
-    with pytest.raises(
-        ValueError, match=r"^prefix: expected 'decoder.cell.', .*got 'decoder.', wi"
-    ):
+    with pytest.raises(ValueError, match=r"^prefix: expected 'decoder.cell.', .*got 'decoder.'"):
         from_pytorch_cell(whole, prefix="decoder.")
 
 

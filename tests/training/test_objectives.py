@@ -376,9 +376,9 @@ def test_forms_of_a_loss_function(loss_fn):
 @pytest.mark.parametrize(
     ("loss_fn", "message"),
     [
-        (lambda: None, r"loss_fn: expected a function of \(params, batch\) or .* got one of \(\)"),
-        (lambda params: None, r"got one of \(params\)"),
-        (lambda a, b, c, d: None, r"got one of \(a, b, c, d\)"),
+        (lambda: None, r"loss_fn: expected a function of \(params, batch\) or .* got \(\)"),
+        (lambda params: None, r"got \(params\)"),
+        (lambda a, b, c, d: None, r"got \(a, b, c, d\)"),
         (lambda *parts: None, "loss_fn: expected a function of"),
         (3, "loss_fn: expected a function, got 3"),
         (None, "loss_fn: expected a function, got None"),
@@ -419,7 +419,7 @@ def of(params, batch):
         (
             lambda loss: LossOutput(loss, metrics={"loss": loss}),
             ValueError,
-            "the metric name 'loss' is reserved",
+            "the metric 'loss' has the name",
         ),
     ],
 )
