@@ -236,7 +236,9 @@ def test_split():
         devices.split(np.arange(6))
 
 
-@pytest.mark.parametrize(("size", "rows", "used"), [(1, 3, 1), (4, 3, 3), (4, 5, 1), (4, 6, 3), (4, 8, 4)])
+@pytest.mark.parametrize(
+    ("size", "rows", "used"), [(1, 3, 1), (4, 3, 3), (4, 5, 1), (4, 6, 3), (4, 8, 4)]
+)
 def test_evaluation_takes_as_many_devices_as_divide_the_rows(size, rows, used, rng):
     devices = layout(size).apart(rows)
     assert devices.size == used
