@@ -6,10 +6,10 @@ import re
 import sys
 
 import pytest
-from pages import DOCS, ROOT, RUN, blocks_of, pages, run, words
+from pages import ROOT, RUN, blocks_of, pages, run, words
 from public_names import ROOMS
 
-QUICK = (ROOT / "README.md", DOCS / "getting_started.md")
+QUICK = (ROOT / "README.md",)
 PAGES = [page for page in pages() if any(block.language in RUN for block in blocks_of(page))]
 LIBRARIES = {"flax", "jax", "matplotlib", "numpy", "optax", "pandas", "seqnets"}
 ALLOWED = LIBRARIES | sys.stdlib_module_names
