@@ -18,6 +18,7 @@ from public_names import ROOMS, public_names
 NAMES = [one for room in ROOMS for one in public_names(room) if one.module.startswith("seqnets")]
 FIRST = re.compile(r"Returns:\n[^\n]*")
 """The line in which griffe takes a colon as the end of a type, inside of code too."""
+ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 NAME = re.compile(r"(?<!`)`([\w.]+)`(?!`)")
 
 
@@ -29,6 +30,7 @@ class Links(griffe.Extension):
         if obj.docstring:
             text = obj.docstring.value.replace("\nExample:\n", "\nExamples:\n")  # as griffe has it
             text = FIRST.sub(lambda found: found[0].replace('": ', '":\u00a0'), text)
+            text = ARXIV.sub(r"[arXiv:\1](https://arxiv.org/abs/\1)", text)
             room = [*obj.path.split("."), ""][1]
             obj.docstring.value = NAME.sub(lambda found: _link(found[0], found[1], room), text)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
+import itertools
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
@@ -46,8 +49,19 @@ def public_names(room: str) -> list[Public]:
 
 
 def summary(public: Public) -> str:
-    """The first line of its docstring; empty where the object cannot have one."""
-    found = getattr(importlib.import_module(f"seqnets.{public.room}"), public.name)
-    if isinstance(found, (dict, tuple, str, int, float)):
-        return ""
-    return (getattr(found, "__doc__", None) or "").strip().split("\n")[0]
+    """The first line of its docstring; a constant or a type has it below its assignment."""
+    module = importlib.import_module(public.module)
+    found = getattr(module, public.name)
+    if not inspect.isclass(found) and not inspect.isroutine(found):
+        return _below_assignment(module, public.name)
+    return (inspect.getdoc(found) or "").split("\n")[0]
+
+
+def _below_assignment(module: ModuleType, name: str) -> str:
+    body = ast.parse(inspect.getsource(module)).body
+    for node, after in itertools.pairwise(body):
+        targets = getattr(node, "targets", [getattr(node, "target", None)])
+        if any(getattr(target, "id", None) == name for target in targets):
+            text = getattr(getattr(after, "value", None), "value", "")
+            return text.split("\n")[0] if isinstance(text, str) else ""
+    return ""

@@ -1,8 +1,14 @@
-"""What the site takes from the library itself: a page for every room, and the help of commands.
+"""What the site takes from the library itself: a page for every room, the help of
+commands, and the keys of configurations.
 
 A page asks for the help of a command by a comment, alone in its line:
 
     <!-- help of seqnets text train -->
+
+and for the keys of a configuration, or of one of its sections, by one like these:
+
+    <!-- keys of seqnets.applications.language.config.TextConfig -->
+    <!-- section of seqnets.modules.config.LayerConfig -->
 """
 
 from __future__ import annotations
@@ -22,9 +28,14 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 sys.path.insert(0, str(Path(__file__).parent))
+from configuration_tables import keys_of, section_of
 from public_names import ROOMS, Public, public_names, summary
 
 HELP = re.compile(r"^<!-- help of seqnets ([\w ]+) -->$", re.MULTILINE)
+
+
+KEYS = re.compile(r"^<!-- keys of (seqnets[\w.]+) -->$", re.MULTILINE)
+SECTION = re.compile(r"^<!-- section of (seqnets[\w.]+) -->$", re.MULTILINE)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -36,7 +47,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Fill in the help of commands."""
+    """Fill in what a page asks for."""
+    markdown = KEYS.sub(lambda found: keys_of(found[1]), markdown)
+    markdown = SECTION.sub(lambda found: section_of(found[1]), markdown)
     return HELP.sub(lambda found: help_of(found[1].split()), markdown)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from seqnets.checks import check_shape
 from seqnets.data.errors import DataError
 from seqnets.data.files import check_output, write_file
 from seqnets.data.series import Series, future_times
@@ -44,8 +45,12 @@ def plot_forecasts(
 
     Raises:
       ImportError: if matplotlib is not installed; the message names the extra.
+      ValueError: if the quantiles of a series are not [H, 5].
       DataError: if the suffix is not an image format, or the file cannot be written.
     """
+    for number, forecast in enumerate(quantiles):
+        expected = (np.shape(forecast)[0] if np.ndim(forecast) else 0, len(BANDS))
+        check_shape(f"quantiles[{number}]", forecast, expected, "the levels of BANDS")
     picture_format = check_picture(str(path), path)
     require("matplotlib", extra="plot")
     from matplotlib.figure import Figure

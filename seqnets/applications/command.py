@@ -148,7 +148,9 @@ def _add_training_arguments(parser: argparse.ArgumentParser, group: str) -> None
     parser.add_argument(
         "--tensorboard", action="store_true", help="also write DIR/tensorboard for TensorBoard"
     )
-    several = parser.add_argument_group("several processes", "see docs/guides/devices.md")
+    several = parser.add_argument_group(
+        "several processes", "one run over several devices or hosts"
+    )
     several.add_argument(
         "--distributed",
         action="store_true",

@@ -103,7 +103,8 @@ class Estimator(abc.ABC, Generic[DataT, FittedT]):
           data: data to fit to; see the class.
           seconds: train for this many seconds; the learning rate schedule spans this time.
           steps: train for this many optimizer steps; two fits with the same seed and devices are
-            then equal bit for bit. Without either, the limits of the configuration apply.
+            then equal bit for bit. With both, training ends at whichever limit comes first; without
+            either, the limits of the configuration apply.
           directory: write checkpoints and records to this new or empty folder, as the command does;
             None keeps them in memory.
           resume: continue the run in ``directory`` from its last checkpoint.
@@ -218,7 +219,7 @@ def _limited(config: Any, seconds: float | None, steps: int | None) -> Any:
     """The configuration with the limits of one fit."""
     if seconds is None and steps is None:
         return config
-    given: dict[str, Any] = {"max_seconds": seconds, "max_steps": None}
+    given: dict[str, Any] = {"max_seconds": seconds, "max_steps": steps if seconds else None}
     if steps is not None:
         given["steps"] = steps
     try:

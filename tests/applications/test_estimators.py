@@ -367,8 +367,22 @@ def test_wrong_levels_and_prompts(writer, forecaster):
     for levels in ((0.5, 1.5), (), (0.5, 0.5)):
         with pytest.raises(ValueError, match=r"levels: expected increasing numbers in \(0, 1\)"):
             forecaster.predict(levels=levels)
+    with pytest.raises(ValueError, match=r"levels: expected shape \[Q\] \(1 axes\), got \(\)"):
+        forecaster.predict(levels=0.5)
     with pytest.raises(ValueError, match="tokens"):
         writer.generate("a", tokens=0)
+    with pytest.raises(TypeError, match="prompt: expected a text, got int"):
+        writer.generate(3)
+    with pytest.raises(TypeError, match="text: expected a text, got list of str"):
+        writer.score(["a"])
+    for data, got in ((3, "int"), (["a", 3], "list of str")):
+        with pytest.raises(TypeError, match=f"data: expected a text or a list of texts, got {got}"):
+            LanguageModel().fit(data)
+
+
+def test_with_seconds_and_steps_the_first_limit_ends_a_fit():
+    both = LanguageModel(**SMALL_TEXT).fit(TEXT, steps=3, seconds=1000)
+    assert both.result["steps"] == 3
 
 
 LATE = """

@@ -16,7 +16,7 @@ from seqnets.applications.forecasting.forecasting import (
     FittedForecaster,
     forecast_frame,
 )
-from seqnets.checks import check_levels
+from seqnets.checks import check_levels, check_rank
 from seqnets.data.checksums import checksum_of_series
 from seqnets.data.errors import DataError
 from seqnets.data.frames import series_from_frame
@@ -76,6 +76,7 @@ class Forecaster(Estimator[pd.DataFrame, FittedForecaster]):
           ValueError: if the levels are not distinct and in (0, 1), the frame is not valid, or a
             forecast is not finite.
         """
+        check_rank("levels", levels, 1, "Q")
         ascending = check_levels("levels", np.sort(np.asarray(levels, np.float64))).tolist()
         series = self._histories(frame)
         return forecast_frame(

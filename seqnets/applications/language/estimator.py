@@ -37,7 +37,10 @@ class LanguageModel(Estimator[str | Sequence[str], FittedLanguageModel]):
     application = LANGUAGE
 
     def _reader(self, data: str | Sequence[str]) -> Callable[[], Texts]:
-        whole = data if isinstance(data, str) else "".join(data)
+        parts = [data] if isinstance(data, str) else data
+        if not isinstance(parts, Sequence) or not all(isinstance(part, str) for part in parts):
+            raise TypeError(f"data: expected a text or a list of texts, got {_kind(parts)}")
+        whole = "".join(parts)
 
         def read() -> Texts:
             split = split_tail(whole, self.config.data.validation)
@@ -70,11 +73,13 @@ class LanguageModel(Estimator[str | Sequence[str], FittedLanguageModel]):
 
         Raises:
           NotFittedError: if the model is not fitted.
+          TypeError: if the prompt is not a text.
           ValueError: if an argument is out of range.
 
         Warns:
           UserWarning: if the prompt contains characters that did not occur in training.
         """
+        _check_text("prompt", prompt)
         sampling = Sampling(temperature, top_k, top_p)
         return self.fitted.generate(prompt, tokens, sampling, seed)
 
@@ -90,10 +95,23 @@ class LanguageModel(Estimator[str | Sequence[str], FittedLanguageModel]):
 
         Raises:
           NotFittedError: if the model is not fitted.
+          TypeError: if it is not a text.
           DataError: if the text has fewer than 2 tokens.
 
         Warns:
           UserWarning: if characters did not occur in training, or the loss is much larger from the
             initial state than from a carried one.
         """
+        _check_text("text", text)
         return self.fitted.evaluate(text)
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected a text, got {_kind(value)}")
+
+
+def _kind(value: object) -> str:
+    """What a value is; of a list also what its first element is."""
+    kind = type(value).__name__
+    return f"{kind} of {_kind(value[0])}" if isinstance(value, list) and value else kind
