@@ -88,7 +88,7 @@ def test_raw_keys_are_wrapped_or_named():
     raw = jax.random.PRNGKey(3)
     assert as_key("key", raw) == jax.random.key(3) == as_key("key", jax.random.key(3))
     for wrong in (3, np.zeros(2, np.uint32), jnp.zeros(2)):
-        with pytest.raises(TypeError, match="key: expected a random key of"):
+        with pytest.raises(TypeError, match="key: expected a random key from"):
             as_key("key", wrong)
     with pytest.raises(ValueError, match=r"key: expected shape \(\) \(one key\), got \(2,\)"):
         as_key("key", keys(2))

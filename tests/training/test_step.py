@@ -282,7 +282,7 @@ def test_a_raw_key_is_taken_and_what_is_no_key_is_not(state, batch):
     chex.assert_trees_all_equal(
         jax.jit(STEP)(raw, batch)[1].loss, jax.jit(STEP)(state, batch)[1].loss
     )
-    with pytest.raises(TypeError, match=r"key: expected a random key of jax.random.key, got 1"):
+    with pytest.raises(TypeError, match=r"key: expected a random key from jax.random.key, got 1"):
         STEP.init(state.params, 1)
 
 
