@@ -69,7 +69,10 @@ def test_a_warm_start_takes_the_weights_and_nothing_else():
 @pytest.mark.parametrize(
     ("start", "message"),
     [
-        (Weights({"v": np.zeros((3, 2))}, {"ema": {"v": np.zeros((3, 2))}}), "the parameters of the new model differ"),
+        (
+            Weights({"v": np.zeros((3, 2))}, {"ema": {"v": np.zeros((3, 2))}}),
+            "the new model differ",
+        ),
         (
             Weights({"w": np.zeros((3, 4))}, {"ema": {"w": np.zeros((3, 4))}}),
             r"parameter \[0\]\['w'\]: expected shape \(3, 2\), got \(3, 4\)|expected shape",
