@@ -5,29 +5,20 @@
 trains two forecasters on the CO2 record of Mauna Loa and writes into ``docs/images``.
 """
 
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import pandas as pd
+from style import IMAGES, STYLE
 
 from seqnets import Forecaster
 from seqnets.baselines import seasonal_naive
 from seqnets.data import mauna_loa, series_from_frame
 from seqnets.plots import BANDS, plot_forecasts
 
-IMAGES = Path(__file__).parents[1] / "images"
 TITLE = "CO$_2$ at Mauna Loa (ppm)"
 HORIZON, YEARS = 52, 10
 LEVELS = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95]
 MODEL = {"hidden": 32, "profile": 5, "batch_size": 32}  # as in configs/forecast/demo.toml
-STYLE = {
-    "font.size": 13,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "figure.figsize": (7, 4.2),
-    "figure.dpi": 120,
-    "figure.constrained_layout.use": True,
-}
+SIZE = (7, 4.2)  # inches
 
 
 def main() -> None:
@@ -105,5 +96,5 @@ def draw_curve(name: str, forecaster: Forecaster) -> None:
 
 
 if __name__ == "__main__":
-    with plt.rc_context(STYLE):
+    with plt.rc_context(STYLE | {"figure.figsize": SIZE}):
         main()

@@ -7,31 +7,23 @@ settings of the tutorial, and writes into ``docs/images``.
 """
 
 import itertools
-from pathlib import Path
 
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from style import IMAGES, STYLE
 
 from seqnets import LanguageModel
 from seqnets.baselines import lzma_bits, ngram_bits, unigram_bits
 from seqnets.data import standard_library
 from seqnets.losses import cross_entropy
 
-IMAGES = Path(__file__).parents[1] / "images"
 SHORT, LONG = 500, 2000  # optimizer steps
 LENGTH = 256  # time steps from a fresh state
 ROWS = 128  # of a batch, where the loss by position is measured
 BLUE, ORANGE, GRAY = "tab:blue", "tab:orange", "tab:gray"
-STYLE = {
-    "font.size": 13,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "figure.figsize": (7, 3.6),
-    "figure.dpi": 120,
-    "figure.constrained_layout.use": True,
-}
+SIZE = (7, 3.6)  # inches
 
 
 def main():
@@ -120,5 +112,5 @@ def bits_by_position(model, text):
 
 
 if __name__ == "__main__":
-    with plt.rc_context(STYLE):
+    with plt.rc_context(STYLE | {"figure.figsize": SIZE}):
         main()
