@@ -64,7 +64,7 @@ def smape(actual: Float[np.ndarray, " H"], forecast: Float[np.ndarray, " H"]) ->
       Makridakis, Spiliotis, Assimakopoulos, The M4 Competition, International Journal of
       Forecasting 36, 2020.
     """
-    y, f = _present(actual, forecast)
+    y, f = _present(actual, "forecast", forecast)
     error, size = np.abs(y - f), np.abs(y) + np.abs(f)
     with np.errstate(invalid="ignore"):  # ∞ / ∞ for an infinite forecast
         return _mean(200 * np.divide(error, size, out=np.zeros_like(size), where=size != 0))
@@ -97,7 +97,7 @@ def mase(
       Hyndman, Koehler, Another look at measures of forecast accuracy, International Journal of
       Forecasting 22, 2006; in the seasonal form of the M4 competition.
     """
-    y, f = _present(actual, forecast)
+    y, f = _present(actual, "forecast", forecast)
     return _mean(np.abs(y - f)) / seasonal_scale(history, season)
 
 
@@ -151,7 +151,7 @@ def weighted_quantile_loss(
       Crossing for Distribution-free Time Series Forecasting, 2021, arXiv:2111.06581.
     """
     q = check_levels("levels", levels)
-    y, f = _present(actual, quantiles, q.size)
+    y, f = _present(actual, "quantiles", quantiles, q.size)
     error = y[:, None] - f  # [H, Q]
     pinball = np.maximum(q * error, (q - 1) * error)
     return QuantileLoss(float(2 * pinball.sum(axis=0).mean()), float(np.abs(y).sum()))
@@ -174,8 +174,8 @@ def coverage(
       ValueError: if the three arrays are not all [H].
     """
     check_same_shape(actual=actual, lower=lower, upper=upper)
-    y, low = _present(actual, lower)
-    _, high = _present(actual, upper)
+    y, low = _present(actual, "lower", lower)
+    _, high = _present(actual, "upper", upper)
     inside = np.where(np.isnan(low + high), np.nan, (low <= y) & (y <= high))
     return _mean(inside)
 
@@ -291,12 +291,15 @@ def _pooled_coverage(
 
 
 def _present(
-    actual: np.ndarray, forecast: np.ndarray, *columns: int
+    actual: np.ndarray, name: str, forecast: np.ndarray, *columns: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Check the shapes and return both in float64, where ``actual`` is finite."""
+    """Check the shapes and return both in float64, where ``actual`` is finite.
+
+    ``name`` is what errors call the forecast.
+    """
     actual, forecast = np.asarray(actual, np.float64), np.asarray(forecast, np.float64)
     check_rank("actual", actual, 1, "H")
-    check_shape("forecast", forecast, (*actual.shape, *columns), "[H] of the actual values")
+    check_shape(name, forecast, (*actual.shape, *columns), "[H] of the actual values")
     keep = np.isfinite(actual)
     return actual[keep], forecast[keep]
 

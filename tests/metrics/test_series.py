@@ -184,7 +184,7 @@ def test_each_mistake_is_named():
         seasonal_scale(np.ones((3, 1)), 1)
     with pytest.raises(ValueError, match="season"):
         seasonal_scale(np.ones(3), 0)
-    with pytest.raises(ValueError, match="forecast: expected shape"):
+    with pytest.raises(ValueError, match="quantiles: expected shape"):
         weighted_quantile_loss(np.ones(3), np.ones((3, 2)), (0.5,))
     with pytest.raises(ValueError, match="levels"):
         weighted_quantile_loss(np.ones(3), np.ones((3, 2)), (0.5, 0.5))
