@@ -193,13 +193,16 @@ class ProductDtypes(NamedTuple):
 def product_dtypes(
     params: GatedParams, xs: Float[Array, "*B D"], h: Float[Array, "*B H"]
 ) -> ProductDtypes:
-    """The promoted dtype of inputs and weights; for sums, that of the carry if it is wider.
+    """For factors, the dtype of the weights if it is narrower than that of the inputs.
 
-    For example, bfloat16 inputs and weights with a float32 carry are multiplied in bfloat16, which
-    is fast on matrix units, and summed in float32.
+    Otherwise, the promoted dtype of both. For sums, the promoted dtype of inputs, weights, and
+    carry: bfloat16 weights with a float32 carry are multiplied in bfloat16, which is fast on matrix
+    units, and summed in float32.
     """
-    factors = jnp.result_type(xs, params.w_x, params.w_h)
-    return ProductDtypes(factors, jnp.promote_types(factors, h.dtype))
+    weights = jnp.promote_types(params.w_x.dtype, params.w_h.dtype)
+    promoted = jnp.promote_types(xs.dtype, weights)
+    factors = weights if promoted == xs.dtype else promoted
+    return ProductDtypes(factors, jnp.promote_types(promoted, h.dtype))
 
 
 def project_inputs(

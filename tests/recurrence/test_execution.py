@@ -92,6 +92,7 @@ SERIES = {
     "lstm": LSTM(8),
     "projected": ProjectedLSTM(4, hidden=8),
     "stack": CellStack((LSTM(8), GRUResetBefore(4))),
+    "stack of gated cells": CellStack((LSTM(8), ProjectedLSTM(4, hidden=6), GRU(4))),
 }
 
 
@@ -209,7 +210,9 @@ def test_a_projection_takes_one_product_over_all_steps_for_its_gradient():
 @pytest.mark.parametrize("cell", [PeepholeLSTM(8), LayerNormLSTM(8)], ids=["peephole", "norm"])
 def test_other_narrow_parameters_are_summed_in_float32_too(cell, rng):
     params = cell.init(jax.random.key(0), D)
-    params = jax.tree.map(lambda p: p + 0.1 * jnp.ones_like(p), params)
+    # Halved, they forget: as drawn, the layer norm's gain makes the cell chaotic, and a change of
+    # 1e-4 in the inputs changes the gradient a thousandfold.
+    params = jax.tree.map(lambda p: 0.5 * (p + 0.1), params)
     low = jax.tree.map(lambda p: p.astype("bfloat16"), params)
     xs = jnp.asarray(0.5 + 0.1 * rng.normal(size=(1, LONG, D)), "float32")
 
