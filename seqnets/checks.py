@@ -106,9 +106,10 @@ def check_like(name: str, got: PyTree, expected: PyTree) -> None:
 def check_cell(name: str, cell: Any) -> None:
     """Raise TypeError unless an object has the methods of a `Cell`."""
     if not all(hasattr(type(cell), method) for method in ("init", "initial_carry", "step")):
-        raise TypeError(
-            f"{name}: expected a cell (init, initial_carry, step), got {type(cell).__name__}"
-        )
+        got = type(cell).__name__
+        if isinstance(cell, type):
+            got = f"the class {cell.__name__}; make an instance of it"
+        raise TypeError(f"{name}: expected a cell (init, initial_carry, step), got {got}")
 
 
 def check_dtype(name: str, x: Any, kind: Literal["float", "int", "bool"]) -> None:

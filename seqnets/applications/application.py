@@ -276,7 +276,13 @@ def load_run(application: Application[Any, Any, FittedT], path: str | Path) -> L
       ValueError: if the folder is not a run of this application, or has no readable checkpoint.
     """
     run = RunDirectory.open(path)
-    config = load(application.config, run.config_file)
+    try:
+        config = load(application.config, run.config_file)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{path}: expected a run of this application, got one of another application or of "
+            f"another version of seqnets: {error}"
+        ) from error
     model = application.restore(config, run)
     weights = DirectoryStore(path).best_weights(model.like())
     return LoadedRun(config, model.fitted(weights), weights, run)

@@ -21,7 +21,7 @@ from seqnets.applications.application import (
 from seqnets.config import ConfigError, convert, dump, from_keywords, signature_of
 from seqnets.devices import usable_cores, use_all_cores
 from seqnets.files import read_json
-from seqnets.runs import DirectoryStore, Manifest, MemoryStore, save_weights
+from seqnets.runs import DirectoryStore, Manifest, MemoryStore, Store, read_records, save_weights
 from seqnets.training import Weights
 
 __all__ = ["Estimator", "NotFittedError", "use_devices"]
@@ -65,7 +65,7 @@ class Estimator(abc.ABC, Generic[DataT, FittedT]):
         self.result: dict[str, Any] = {}
         """Final metrics of the last fit, as in ``result.json``."""
         self.records: list[dict[str, Any]] = []
-        """Records of the last fit in memory, as in ``metrics.jsonl``."""
+        """Records of the last fit, as in ``metrics.jsonl``."""
 
     @property
     def fitted(self) -> FittedT:
@@ -131,13 +131,13 @@ class Estimator(abc.ABC, Generic[DataT, FittedT]):
         self._take(work, store, trained)
         return self
 
-    def _take(self, work: Work[FittedT], store: Any, trained: Trained) -> None:
+    def _take(self, work: Work[FittedT], store: Store, trained: Trained) -> None:
         """Take over the results of a run."""
         self._weights = store.best_weights(work.model.like())
         self._fitted = work.model.fitted(self._weights)
         self._saved = _Saved(work.config, dict(work.checksums), dict(work.files), trained.result)
         self.result = trained.result
-        self.records = store.records if isinstance(store, MemoryStore) else []
+        self.records = store.records
 
     def _further_files(self) -> dict[str, str]:
         """Contents of files that `save` adds to the run, by name."""
@@ -189,6 +189,7 @@ class Estimator(abc.ABC, Generic[DataT, FittedT]):
         )
         estimator._saved = _Saved(loaded.config, checksums, files, result)
         estimator.result = result
+        estimator.records = read_records(loaded.directory.metrics_file)
         return estimator
 
 

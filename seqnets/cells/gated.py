@@ -81,6 +81,7 @@ class GatedCell(abc.ABC, Generic[CarryT]):
 
     Raises:
       ValueError: if features is below 1.
+      TypeError: if a subclass does not define ``gates``.
     """
 
     features: int
@@ -95,8 +96,10 @@ class GatedCell(abc.ABC, Generic[CarryT]):
     """Whether the recurrent product has its own bias ``b_h``."""
 
     def __post_init__(self) -> None:
-        """Reject sizes below 1."""
+        """Reject sizes below 1, and a class without its number of gates."""
         check_range("features", self.features, 1)
+        if not hasattr(self, "gates"):
+            raise TypeError(f"{type(self).__name__}.gates: expected the number of gates, got none")
 
     @property
     def width(self) -> int:

@@ -163,8 +163,8 @@ def _ones(size: int) -> Array:
 def _norm(z: Array, scale: Array, shift: Array | None = None) -> Array:
     """``scale ∘ (z - mean z) / √(var z + ε) + shift`` over the last axis, in the dtype of z."""
     wide = z.astype(jnp.promote_types(jnp.float32, z.dtype))
-    centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
-    variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
-    normal = (centred * jax.lax.rsqrt(variance + _EPSILON)).astype(z.dtype)
+    centered = wide - jnp.mean(wide, axis=-1, keepdims=True)
+    variance = jnp.mean(centered * centered, axis=-1, keepdims=True)
+    normal = (centered * jax.lax.rsqrt(variance + _EPSILON)).astype(z.dtype)
     scaled = jnp.broadcast_to(scale, z.shape) * normal
     return scaled if shift is None else scaled + jnp.broadcast_to(shift, z.shape)

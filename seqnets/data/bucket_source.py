@@ -162,15 +162,29 @@ def _bucket_numbers(
     sequences: Mapping[str, Sequence[np.ndarray]], buckets: Mapping[str, Buckets], arrays: PyTree
 ) -> Int[np.ndarray, " n"]:
     """For each example, the number of the first bucket that holds all of its sequences."""
-    counts = {name: len(one) for name, one in sequences.items()}
+    counts = {_label(name): len(one) for name, one in sequences.items()}
     counts |= {
         f"arrays{jax.tree_util.keystr(p)}": len(x)
         for p, x in jax.tree_util.tree_leaves_with_path(arrays)
     }
     if len(set(counts.values())) > 1:
-        raise ValueError(f"sequences, arrays: expected equal numbers of examples, got {counts}")
+        listed = ", ".join(f"{count} in {name}" for name, count in counts.items())
+        raise ValueError(f"sequences, arrays: expected equal numbers of examples, got {listed}")
     numbers = []
     for name, lists in sequences.items():
-        lengths = buckets[name].padded_lengths([len(one) for one in lists])
-        numbers.append(np.searchsorted(buckets[name].lengths, lengths))
+        lengths = [len(one) for one in lists]
+        last = buckets[name].lengths[-1]
+        if max(lengths) > last:
+            i = int(np.argmax(lengths))
+            raise ValueError(
+                f"{_label(name)}[{i}]: expected at most {last} time steps, the last bucket, "
+                f"got {lengths[i]}"
+            )
+        padded_lengths = buckets[name].padded_lengths(lengths)
+        numbers.append(np.searchsorted(buckets[name].lengths, padded_lengths))
     return np.max(numbers, axis=0)
+
+
+def _label(name: str) -> str:
+    """A list of sequences in error messages; the only one has the name ""."""
+    return f"sequences[{name!r}]" if name else "sequences"

@@ -262,6 +262,7 @@ class WindowSource:
         self, windows: SeriesWindows, *, batch_size: int, seed: int, held_out: int = 0
     ) -> None:
         check_range("batch_size", batch_size, 1)
+        check_range("seed", seed, 0)
         check_range("held_out", held_out, 0)
         self._windows, self._held_out = windows, held_out
         self._usable = windows.check_usable(held_out)
@@ -278,7 +279,11 @@ class WindowSource:
         Args:
           k: number of the batch, from 0.
           share: which of its rows; all by default.
+
+        Raises:
+          ValueError: if ``k`` is negative.
         """
+        check_range("k", k, 0)
         rng = np.random.default_rng([self.seed, k])
         chosen = rng.choice(self._usable, self.batch_size)
         last = self._windows.lengths[chosen] - self._held_out - self._windows.shape.horizon

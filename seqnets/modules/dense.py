@@ -61,9 +61,11 @@ class Dropout(nn.Module):
 
     Attributes:
       rate: probability of zero, in [0, 1).
+      same_steps: for xs [B, T, ...], use the same mask at all time steps (variational dropout).
     """
 
     rate: float
+    same_steps: bool = False
 
     def __call__(self, xs: Float[Array, " B *D"], keys: Key | None = None) -> Float[Array, " B *D"]:
         """Drop elements of ``xs [B, ...]``.
@@ -78,7 +80,7 @@ class Dropout(nn.Module):
         Raises:
           ValueError, TypeError: as in `seqnets.dropout.dropout`.
         """
-        return dropout(xs, keys, self.rate)
+        return dropout(xs, keys, self.rate, same_steps=self.same_steps)
 
 
 class PReLU(nn.Module):

@@ -60,12 +60,12 @@ def rmsprop(
     decay: float = 0.99,
     momentum: float = 0.0,
     epsilon: float = 1e-8,
-    centred: bool = False,
+    centered: bool = False,
 ) -> optax.GradientTransformation:
     """RMSprop: steps divided by a running root mean square of the gradient.
 
         s ← ρ s + (1 - ρ) g²
-        m ← ρ m + (1 - ρ) g                 if centred, else m = 0
+        m ← ρ m + (1 - ρ) g                 if centered, else m = 0
         v ← μ v + g / (√(s - m²) + ε)
         θ ← θ - η v
 
@@ -79,7 +79,7 @@ def rmsprop(
       decay: ρ, in [0, 1).
       momentum: μ, in [0, 1).
       epsilon: ε, positive.
-      centred: if True, subtract the square of the running mean of the gradient.
+      centered: if True, subtract the square of the running mean of the gradient.
 
     Returns:
       An Optax gradient transformation.
@@ -98,7 +98,7 @@ def rmsprop(
     check_range("epsilon", epsilon, 0, closed="neither")
     scale = (
         _scale_by_deviation(decay, epsilon)
-        if centred
+        if centered
         else optax.scale_by_rms(decay, epsilon, eps_in_sqrt=False)
     )
     trace = [] if is_zero("momentum", momentum) else [optax.trace(momentum)]

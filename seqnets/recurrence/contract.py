@@ -38,7 +38,9 @@ __all__ = [
     "align",
     "check_carry",
     "check_noise",
+    "check_result",
     "check_steps",
+    "check_structure",
     "segment_starts",
     "select",
     "zone_out",
@@ -95,10 +97,7 @@ def check_steps(
 
 def check_carry(carry: PyTree, initial: PyTree) -> None:
     """Raise unless ``carry`` has the structure and shapes of the cell's initial carry."""
-    want: Any = jax.tree.structure(initial)
-    got: Any = jax.tree.structure(carry)
-    if want != got:
-        raise ValueError(f"carry: expected the structure {want}, got {got}")
+    check_structure("carry", carry, initial)
     paths = jax.tree_util.tree_leaves_with_path(initial)
     for (path, leaf), value in zip(paths, jax.tree.leaves(carry), strict=True):
         name = "carry" + jax.tree_util.keystr(path)
@@ -115,14 +114,31 @@ def check_noise(noise: Noise, carry: PyTree, steps: int) -> None:
         check_shape("noise.hidden", noise.hidden, carry.h.shape, "the part h of the carry")
     if noise.updates is None:
         return
-    want: Any = jax.tree.structure(carry)
-    got: Any = jax.tree.structure(noise.updates)
-    if want != got:
-        raise ValueError(f"noise.updates: expected the structure {want}, got {got}")
+    check_structure("noise.updates", noise.updates, carry)
     for leaf, part in zip(jax.tree.leaves(noise.updates), jax.tree.leaves(carry), strict=True):
         flags = leaf.dtype == jnp.bool_
         shape = (part.shape[0], steps, *part.shape[1:]) if flags else (1, steps)
         check_shape("noise.updates", leaf, shape, "bool: rows and steps of a part; float: steps")
+
+
+def check_result(method: str, result: Any, carry: PyTree) -> tuple[PyTree, PyTree]:
+    """The result of a step of a cell, ``(carry, y)``; raise unless the carry is like the last."""
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TypeError(f"{method}: expected to return (carry, y), got {type(result).__name__}")
+    name = f"{method}: returned carry"
+    check_structure(name, result[0], carry)
+    paths = jax.tree_util.tree_leaves_with_path(carry)
+    for (path, before), after in zip(paths, jax.tree.leaves(result[0]), strict=True):
+        check_shape(name + jax.tree_util.keystr(path), after, before.shape, "as before the step")
+    return result
+
+
+def check_structure(name: str, tree: PyTree, like: PyTree) -> None:
+    """Raise ValueError unless two trees have the same structure."""
+    want: Any = jax.tree.structure(like)
+    got: Any = jax.tree.structure(tree)
+    if want != got:
+        raise ValueError(f"{name}: expected the structure {want}, got {got}")
 
 
 def zone_out(updates: PyTree, after: PyTree, before: PyTree) -> PyTree:

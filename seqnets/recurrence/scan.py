@@ -16,7 +16,7 @@ from seqnets.cells.gated import (
     project_output,
 )
 from seqnets.cells.prepared import PreparedCell
-from seqnets.recurrence.contract import Steps, select, zone_out
+from seqnets.recurrence.contract import Steps, check_result, check_structure, select, zone_out
 from seqnets.recurrence.precision import widen_params
 from seqnets.typing import Array, Cell, Float, PyTree
 
@@ -84,24 +84,26 @@ def _split_step(
         def gated_step(carry: PyTree, z_x: Array) -> tuple[PyTree, Array]:
             z_h = project_hidden(params, read(carry).h, dtypes)
             after = cell.pointwise(params.extra, z_x, z_h, carry)
+            check_structure("cell.pointwise: returned carry", after, carry)
             after = project_output(params, after, dtypes)
             return after, after.h.astype(carry.h.dtype)
 
         return project_inputs(params, xs, dtypes), gated_step
     dtype = _real_dtype((xs, narrow(params), carry))
 
-    def with_narrow_output(result: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
-        after, y = result  # y may have the dtype of the sums
+    def checked(method: str, result: Any, carry: PyTree) -> tuple[PyTree, PyTree]:
+        after, y = check_result(method, result, carry)
+        # y may have the dtype of the sums
         return after, jax.tree.map(lambda leaf: leaf.astype(dtype) if _is_real(leaf) else leaf, y)
 
     if isinstance(cell, PreparedCell):
         prepared = cell.prepare(narrow(params), xs)
-        return prepared, lambda carry, x: with_narrow_output(
-            cell.advance(narrow(params), read(carry), x)
+        return prepared, lambda carry, x: checked(
+            "cell.advance", cell.advance(narrow(params), read(carry), x), carry
         )
     further = () if steps.context is None else (steps.context,)
-    return xs, lambda carry, x: with_narrow_output(
-        cell.step(narrow(params), read(carry), x, *further)
+    return xs, lambda carry, x: checked(
+        "cell.step", cell.step(narrow(params), read(carry), x, *further), carry
     )
 
 

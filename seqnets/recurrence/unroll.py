@@ -79,7 +79,8 @@ def unroll(
       ValueError: if xs is not [B, T, D], mask or reset is not [B, T], both mask and lengths are
         given, lengths is not [B] or out of range, the carry does not have the structure and
         shapes of the initial carry of the cell, or the context has a different number of rows.
-      TypeError: if cell is not a cell, mask or reset is not of bools, the carry is not of floats
+      TypeError: if cell is not a cell, one of its methods returns something other than its contract
+        says, mask or reset is not of bools, the carry is not of floats
         where the initial carry is, the strategy cannot run the cell with these arguments or on
         this device, or a context is given for a cell that does not use one.
 
@@ -109,6 +110,9 @@ def unroll(
     initial = cell.initial_carry(params, xs.shape[0], _promoted_dtype(xs, params))
     if carry is None:
         carry = initial
+    if isinstance(inner, GatedCell) and not hasattr(initial, "h"):
+        kind = type(initial).__name__
+        raise TypeError(f"cell.initial_carry: expected a NamedTuple with a field h, got {kind}")
     check_carry(carry, initial)
     mask = mask_of(mask, lengths, xs)
     if mask is not None:

@@ -12,6 +12,7 @@ from seqnets.runs.progress_bar import ProgressBar as ProgressBar
 from seqnets.runs.records import MemoryReport as MemoryReport
 from seqnets.runs.records import MetricsFile as MetricsFile
 from seqnets.runs.records import TensorBoard as TensorBoard
+from seqnets.runs.records import read_records as read_records
 from seqnets.runs.store import DirectoryStore as DirectoryStore
 from seqnets.runs.store import MemoryStore as MemoryStore
 from seqnets.runs.store import Store as Store

@@ -66,7 +66,9 @@ class RunDirectory:
         except (FileExistsError, NotADirectoryError) as error:
             raise ValueError(f"{path}: expected a folder, got a file") from error
         if not all(map(_is_left_over, path.iterdir())):
-            raise ValueError(f"{path}: expected a new or empty folder, but it contains files")
+            run = cls(path)
+            hint = "a run, which can be resumed" if run.config_file.exists() else "files"
+            raise ValueError(f"{path}: expected a new or empty folder, but it contains {hint}")
         return cls(path)
 
     @classmethod

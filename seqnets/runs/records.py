@@ -13,7 +13,7 @@ from seqnets.files import read_at_most, write_atomically
 from seqnets.runs.json_text import strict_json
 from seqnets.training import Hook, Memory, Progress
 
-__all__ = ["MemoryReport", "MetricsFile", "TensorBoard"]
+__all__ = ["MemoryReport", "MetricsFile", "TensorBoard", "read_records"]
 
 MAXIMUM_BYTES = 2**30  # of an existing file of records
 
@@ -48,7 +48,22 @@ class MetricsFile(Hook):
         write_atomically(self.path, "".join(_lines_until(self.path, step)).encode())
 
 
-def _lines_until(path: Path, step: int | None) -> list[str]:
+def read_records(path: str | Path) -> list[dict[str, Any]]:
+    """Read the complete records of a file that `MetricsFile` wrote.
+
+    Args:
+      path: the file.
+
+    Returns:
+      The records in the order of their steps; an empty list if there is no such file.
+
+    Raises:
+      ValueError: if the file is too large.
+    """
+    return [json.loads(line) for line in _lines_until(Path(path), sys.float_info.max)]
+
+
+def _lines_until(path: Path, step: float | None) -> list[str]:
     """The complete records up to a step, unchanged."""
     if step is None or not path.exists():
         return []

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from seqnets.runs.checkpoints import CheckpointError, Checkpointing, CheckpointStore
 from seqnets.runs.directory import Manifest, RunDirectory
 from seqnets.runs.lock import RunLock
-from seqnets.runs.records import MemoryReport, MetricsFile, TensorBoard
+from seqnets.runs.records import MemoryReport, MetricsFile, TensorBoard, read_records
 from seqnets.training import Hook, Progress, Snapshot, TrainState, Weights
 
 __all__ = ["DirectoryStore", "MemoryStore", "Store", "save_weights"]
@@ -56,6 +56,11 @@ class Store(Protocol):
         Args:
           start: progress at which the run starts.
         """
+        ...
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """Records of the run so far, as in ``metrics.jsonl``."""
         ...
 
     def best_step(self) -> int | None:
@@ -134,6 +139,11 @@ class DirectoryStore:
                 raise ValueError(f"{self.run.path}: there is no checkpoint to resume from")
             logger.warning("%s: there is no checkpoint yet; starting anew", self.run.path)
         return newest
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """Records of the run so far."""
+        return read_records(self.run.metrics_file)
 
     def hooks(self, start: Progress) -> list[Hook]:
         """Hooks for records, the line about memory, TensorBoard, and checkpoints."""

@@ -275,8 +275,7 @@ class _Run:
             verdict = self.recovery.judge(self.progress, loss, finite=bool(info.finite))
             if verdict is Verdict.STOP:
                 raise NonFiniteError(
-                    f"{_nonfinite(number, info)}; "
-                    "try a smaller optimizer.learning_rate or optimizer.clip_norm"
+                    f"{_nonfinite(number, info)}; try a smaller learning rate or clip_norm"
                 )
             if verdict is Verdict.ROLL_BACK:
                 self._roll_back(number, info)

@@ -234,6 +234,12 @@ def test_a_fit_in_a_directory_is_the_commands_run(kind, tmp_path):
     assert {"checkpoints", "config.toml", "data.json", "metrics.jsonl", "result.json"} <= names
     loaded = kind.load(tmp_path / "whole")
     chex.assert_trees_all_equal(loaded.fitted.weights, memory.fitted.weights)
+    steps = [(record["split"], record["step"]) for record in memory.records]
+    for fitted in (whole, loaded):
+        assert [(record["split"], record["step"]) for record in fitted.records] == steps
+    other = Forecaster if kind is LanguageModel else LanguageModel
+    with pytest.raises(ConfigError, match="whole: expected a run of this application, got one of"):
+        other.load(tmp_path / "whole")
     with pytest.raises(ValueError, match="expected a new or empty folder"):
         kind(**small).fit(data, steps=12, directory=tmp_path / "whole")
     again = kind(**small).fit(data, steps=12, directory=tmp_path / "whole", resume=True)

@@ -12,6 +12,7 @@ from seqnets.cells import (
     MGU,
     CoupledLSTM,
     Elman,
+    GatedCell,
     GatedParams,
     GRUResetBefore,
     MGUResetAfter,
@@ -156,6 +157,18 @@ def test_products_multiply_in_the_narrow_dtype_and_add_in_that_of_the_carry(rng)
     got = project_hidden(narrow, h, dtypes)
     assert got.dtype == "float32"
     np.testing.assert_allclose(got, np.matmul(*rounded), rtol=1e-6, atol=1e-6)
+
+
+def test_a_class_must_say_its_number_of_gates():
+    class Unnumbered(GatedCell):
+        def initial_carry(self, params, batch, dtype):
+            return None
+
+        def pointwise(self, extra, z_x, z_h, carry):
+            return carry
+
+    with pytest.raises(TypeError, match=r"Unnumbered\.gates: expected the number of gates"):
+        Unnumbered(4)
 
 
 @pytest.mark.parametrize("kind", ALL_CELLS)

@@ -3,6 +3,7 @@
 import chex
 import jax
 import numpy as np
+import pytest
 
 from seqnets.data import Buckets, BucketSource, Share
 
@@ -31,3 +32,17 @@ def test_a_share_without_examples_is_empty_rows_of_the_same_shape():
             empty += 1
             assert not any(np.any(part) for part in last.sequences)
     assert empty == 1  # the bucket of 7 and 8 fills two rows of three
+
+
+def test_errors_name_the_sequence_and_the_lists():
+    def make(sequences, buckets, arrays=()):
+        BucketSource(sequences, buckets, batch_size=2, seed=0, arrays=arrays)
+
+    ragged = [np.ones(length) for length in (2, 9, 3)]
+    with pytest.raises(ValueError, match=r"sequences\[1\]: expected at most 8 time .* got 9"):
+        make(ragged, Buckets((2, 8)))
+    several = {"source": [np.ones(1)] * 3, "target": ragged}
+    with pytest.raises(ValueError, match=r"sequences\['target'\]\[1\]: expected at most 8"):
+        make(several, Buckets((2, 8)))
+    with pytest.raises(ValueError, match=r"got 3 in sequences, 2 in arrays$"):
+        make(ragged, Buckets((2, 9)), arrays=np.ones(2))

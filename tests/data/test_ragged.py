@@ -347,7 +347,7 @@ class TestBucketSource:
             batches.batch(-1)
 
     def test_too_long(self):
-        with pytest.raises(ValueError, match=r"lengths\[1\]: expected at most 4"):
+        with pytest.raises(ValueError, match=r"sequences\[1\]: expected at most 4"):
             BucketSource(counting([2, 5]), Buckets((4,)), batch_size=1, seed=0)
 
 

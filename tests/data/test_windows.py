@@ -251,5 +251,10 @@ def test_errors(rng):
         SeriesWindows([Series("bad", np.full(4, np.nan), None, None)], SHAPE)
     with pytest.raises(DataError, match="no series is long enough"):
         WindowSource(SeriesWindows(make(rng, [8]), SHAPE), batch_size=2, seed=0)
+    windows = SeriesWindows(make(rng, [60]), SHAPE)
+    with pytest.raises(ValueError, match="seed: expected a value in"):
+        WindowSource(windows, batch_size=2, seed=-1)
+    with pytest.raises(ValueError, match="k: expected a value in"):
+        WindowSource(windows, batch_size=2, seed=0).batch(-1)
     with pytest.raises(ValueError, match="horizon"):
         WindowShape(context=10, horizon=0, season=3, profile=2)

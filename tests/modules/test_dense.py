@@ -82,6 +82,9 @@ class TestDropout:
         assert layer.init(KEY, xs) == {}
         np.testing.assert_array_equal(layer.apply({}, xs, keys(2)), dropout(xs, keys(2), 0.4))
         np.testing.assert_array_equal(layer.apply({}, xs), xs)
+        same = Dropout(0.4, same_steps=True).apply({}, xs, keys(2))
+        np.testing.assert_array_equal(same, dropout(xs, keys(2), 0.4, same_steps=True))
+        assert (same != layer.apply({}, xs, keys(2))).any()
 
     def test_rejects(self, xs):
         with pytest.raises(ValueError, match="rate"):
@@ -134,8 +137,8 @@ def test_dense_and_norms_in_float64(xs, rng):
     np.testing.assert_allclose(
         dense.apply(variables, xs), exact @ kernel + bias, rtol=1e-5, atol=1e-5
     )
-    centred = exact - exact.mean(-1, keepdims=True)
-    want = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6)
+    centered = exact - exact.mean(-1, keepdims=True)
+    want = centered / np.sqrt((centered**2).mean(-1, keepdims=True) + 1e-6)
     layer = LayerNorm()
     np.testing.assert_allclose(layer.apply(layer.init(KEY, xs), xs), want, rtol=1e-4, atol=1e-5)
     want = exact / np.sqrt((exact**2).mean(-1, keepdims=True) + 1e-6)

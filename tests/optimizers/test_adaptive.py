@@ -23,8 +23,8 @@ def test_first_steps_by_hand():
     plain = rmsprop(1.0, decay=0.75, epsilon=0.5)
     np.testing.assert_allclose(first_update(plain, g), [-1.5, 1.6], **close)
     # s - m² = g²/2 - g²/4, so that the root is |g|/2
-    centred = rmsprop(1.0, decay=0.5, epsilon=0.5, centred=True)
-    np.testing.assert_allclose(first_update(centred, g), [-1.5, 1.6], **close)
+    centered = rmsprop(1.0, decay=0.5, epsilon=0.5, centered=True)
+    np.testing.assert_allclose(first_update(centered, g), [-1.5, 1.6], **close)
     # √(ε / (g² + ε)) with decay 0
     whole = adadelta(decay=0.0, epsilon=9.0)
     np.testing.assert_allclose(first_update(whole, g), [-3 / 2**0.5, 12 / 5], **close)
@@ -35,7 +35,7 @@ def test_no_gradient_no_step(make):
     np.testing.assert_array_equal(first_update(make(1.0), [0.0, 0.0]), [0.0, 0.0])
 
 
-def test_centred_rmsprop_is_finite_where_rounding_makes_the_variance_negative(rng):
+def test_centered_rmsprop_is_finite_where_rounding_makes_the_variance_negative(rng):
     g = jnp.asarray(rng.normal(size=256), jnp.float32)
 
     def last_of_many(optimizer):
@@ -44,7 +44,7 @@ def test_centred_rmsprop_is_finite_where_rounding_makes_the_variance_negative(rn
         )
         return optimizer.update(g, state)[0]
 
-    assert jnp.isfinite(last_of_many(rmsprop(0.1, decay=0.8, centred=True))).all()
+    assert jnp.isfinite(last_of_many(rmsprop(0.1, decay=0.8, centered=True))).all()
     theirs = optax.rmsprop(0.1, decay=0.8, centered=True, eps_in_sqrt=False)
     assert jnp.isnan(last_of_many(theirs)).any()  # so the input does show the problem
 

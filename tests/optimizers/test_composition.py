@@ -31,7 +31,7 @@ ALGORITHMS = {
     "adam": adam(1.0),
     "adamw": adamw(1.0),
     "rmsprop": rmsprop(1.0),
-    "rmsprop_both": rmsprop(1.0, momentum=0.9, centred=True),
+    "rmsprop_both": rmsprop(1.0, momentum=0.9, centered=True),
     "adagrad": adagrad(1.0),
     "adadelta": adadelta(),
     "adamax": adamax(1.0),

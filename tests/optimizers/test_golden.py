@@ -62,8 +62,8 @@ SAME = [
     ("torch/rmsprop", rmsprop(RATE), DOUBLE),
     ("torch/rmsprop_tuned", rmsprop(RATE, decay=0.8, epsilon=TUNED), DOUBLE),
     ("torch/rmsprop_momentum", rmsprop(RATE, momentum=0.7, epsilon=TUNED), DOUBLE),
-    ("torch/rmsprop_centred", rmsprop(RATE, centred=True, epsilon=TUNED), DOUBLE),
-    ("torch/rmsprop_both", rmsprop(RATE, centred=True, momentum=0.7, epsilon=TUNED), DOUBLE),
+    ("torch/rmsprop_centered", rmsprop(RATE, centered=True, epsilon=TUNED), DOUBLE),
+    ("torch/rmsprop_both", rmsprop(RATE, centered=True, momentum=0.7, epsilon=TUNED), DOUBLE),
     ("torch/adagrad", adagrad(RATE), DOUBLE),
     ("torch/adagrad_tuned", adagrad(RATE, initial_accumulator=0.3, epsilon=TUNED), DOUBLE),
     ("torch/adadelta", adadelta(RATE), DOUBLE),
@@ -154,11 +154,11 @@ def keras_adagrad(gradients):
         yield g / np.sqrt(s + TUNED)
 
 
-def keras_rmsprop(gradients, *, centred=False, momentum=0.0):
+def keras_rmsprop(gradients, *, centered=False, momentum=0.0):
     m = s = v = 0.0
     for g in gradients:
         m, s = 0.9 * m + 0.1 * g, 0.9 * s + 0.1 * g**2
-        v = momentum * v + g / np.sqrt(s - centred * m**2 + TUNED)
+        v = momentum * v + g / np.sqrt(s - centered * m**2 + TUNED)
         yield v
 
 
@@ -177,10 +177,10 @@ DIFFERENT = [
     ("keras/adagrad", adagrad(RATE, initial_accumulator=0.1, epsilon=TUNED), keras_adagrad, {}),
     ("keras/rmsprop", rmsprop(RATE, decay=0.9, epsilon=TUNED), keras_rmsprop, {}),
     (
-        "keras/rmsprop_centred",
-        rmsprop(RATE, decay=0.9, epsilon=TUNED, centred=True),
+        "keras/rmsprop_centered",
+        rmsprop(RATE, decay=0.9, epsilon=TUNED, centered=True),
         keras_rmsprop,
-        {"centred": True},
+        {"centered": True},
     ),
     (
         "keras/rmsprop_momentum",

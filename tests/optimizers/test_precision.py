@@ -25,7 +25,7 @@ NARROW = pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 MAKERS = {
     **OPTIMIZERS,
     "adamw": adamw,
-    "rmsprop_both": lambda rate: rmsprop(rate, momentum=0.9, centred=True),
+    "rmsprop_both": lambda rate: rmsprop(rate, momentum=0.9, centered=True),
     "composed": lambda rate: make_optimizer(
         optax.adam(1.0), learning_rate=rate, clip_norm=1.0, clip_value=0.5, weight_decay=0.1
     ),

@@ -1,5 +1,8 @@
 """The driver's own doings: arguments, dtypes, empty sizes, errors. `contracts/` holds the rest."""
 
+import dataclasses
+from typing import Any
+
 import chex
 import flax.linen as nn
 import jax
@@ -7,8 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqnets.cells import GRU, LSTM, SRU, CellStack, GRUCarry, GRUResetBefore, LSTMCarry
-from seqnets.recurrence import lengths_to_mask, unroll
+from seqnets.cells import (
+    GRU,
+    LSTM,
+    SRU,
+    CellStack,
+    CompositeCell,
+    GatedCell,
+    GRUCarry,
+    GRUResetBefore,
+    LSTMCarry,
+)
+from seqnets.recurrence import Execution, lengths_to_mask, unroll
 
 
 @pytest.fixture
@@ -107,6 +120,61 @@ def test_errors_name_the_argument(model):
         unroll(cell, params, cell.initial_carry(params, 3, "float32"), xs)
     with pytest.raises(TypeError, match=r"carry\.h: expected an array of floats, got dtype int32"):
         unroll(GRU(4), GRU(4).init(jax.random.key(0), 3), GRUCarry(jnp.zeros((2, 4), int)), xs)
+
+
+class _OfOneArray(GatedCell):
+    """A cell with a mistake: its carry has no h."""
+
+    gates = 1
+
+    def initial_carry(self, params, batch, dtype):
+        return jnp.zeros((batch, 4), dtype)
+
+    def pointwise(self, extra, z_x, z_h, carry):
+        return jnp.tanh(z_x + z_h)
+
+
+class _ForgetsTheCarry(_OfOneArray):
+    def initial_carry(self, params, batch, dtype):
+        return GRUCarry(jnp.zeros((batch, 4), dtype))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Returns(CompositeCell):
+    """A cell whose step returns what it is told."""
+
+    result: Any
+    features: int = 4
+
+    def init(self, key, in_features):
+        return ()
+
+    def initial_carry(self, params, batch, dtype):
+        return GRUCarry(jnp.zeros((batch, 4), dtype))
+
+    def step(self, params, carry, x):
+        return self.result(carry.h)
+
+
+@pytest.mark.parametrize("strategy", ["auto", "scan"])
+def test_mistakes_in_a_cell_of_ones_own_are_named(strategy):
+    xs, execution = jnp.ones((2, 5, 3)), Execution(strategy)
+
+    def run(cell):
+        unroll(cell, cell.init(jax.random.key(0), 3), None, xs, execution=execution)
+
+    with pytest.raises(TypeError, match=r"cell: expected a cell .* got the class LSTM; make an"):
+        unroll(LSTM, None, None, xs)
+    with pytest.raises(TypeError, match=r"initial_carry: .* with a field h, got ArrayImpl"):
+        run(_OfOneArray(4))
+    with pytest.raises((TypeError, ValueError), match=r"pointwise: .*expected .*GRUCarry.* got "):
+        run(_ForgetsTheCarry(4))
+    with pytest.raises(TypeError, match=r"cell\.step: expected to return \(carry, y\), got "):
+        run(_Returns(lambda h: h))
+    with pytest.raises(ValueError, match=r"cell\.step: returned carry: expected the str.*GRU"):
+        run(_Returns(lambda h: (h, h)))
+    with pytest.raises(ValueError, match=r"step: returned carry\.h: .*\(2, 4\) .*got \(2, 8\)"):
+        run(_Returns(lambda h: (GRUCarry(jnp.tile(h, 2)), h)))
 
 
 def test_lengths_to_mask(rng):

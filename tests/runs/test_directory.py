@@ -37,6 +37,9 @@ def test_create_refuses_what_is_in_use(tmp_path):
     (used / "thesis.tex").write_text("")
     with pytest.raises(ValueError, match=r"used: expected a new or empty folder"):
         RunDirectory.create(used)
+    (used / "config.toml").write_text("")
+    with pytest.raises(ValueError, match="it contains a run, which can be resumed"):
+        RunDirectory.create(used)
     file = tmp_path / "file"
     file.write_text("")
     for path in (file, file / "run"):
