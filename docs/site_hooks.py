@@ -77,6 +77,8 @@ def title_of(module: str) -> str:
 
 def entry(public: Public) -> str:
     """What mkdocstrings replaces by the documentation of a name; a link for another library's."""
+    if public.path == public.module:  # the name is that of its module, which would be shown
+        return f"[](){{ #{public.path} }}\n\n::: {public.path}.{public.name}"
     if public.module.startswith("seqnets"):
         return f"::: {public.path}"
     about = f"{cell(summary(public))} This is `{public.module}.{public.name}`, unchanged."

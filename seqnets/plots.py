@@ -38,8 +38,9 @@ def plot_forecasts(
     """Plot the end of each history, the median forecast, and bands of 50 % and 90 %.
 
     Args:
-      path: file to write; its suffix gives the format, one of `FORMATS`.
-      series: histories; if there are more than `MOST`, as many evenly spaced ones are drawn.
+      path: file to write; its suffix gives the format: png, svg, pdf, jpg, jpeg, webp, tif, tiff,
+        eps, or ps.
+      series: histories; of more than six, six evenly spaced ones are drawn.
       quantiles: one [H, 5] array per series, the forecasts at the levels `BANDS`.
       actuals: one array per series with the actual values, at most H; None draws none.
 
@@ -78,7 +79,7 @@ def check_picture(name: str, path: str | Path) -> str:
       path: file to write.
 
     Returns:
-      One of `FORMATS`.
+      The format, such as ``"png"``.
 
     Raises:
       DataError: if the suffix is not an image format, or the file cannot be written.

@@ -39,22 +39,59 @@ class LinearCell(PreparedCell[ParamsT, CarryT], Generic[ParamsT, CarryT, Element
 
     @abc.abstractmethod
     def elements(self, params: ParamsT, xs: Float[Array, "*B D"]) -> ElementT:
-        """The elements for the inputs of one time step ``[B, D]`` or of all ``[T, B, D]``."""
+        """Compute the elements, which do not depend on the carry.
+
+        Args:
+          params: parameters of the cell.
+          xs: inputs of one time step, [B, D], or of all time steps, [T, B, D].
+
+        Returns:
+          A pytree with leaves [B, ...] or [T, B, ...].
+        """
 
     @abc.abstractmethod
     def combine(self, first: ElementT, then: ElementT) -> ElementT:
-        """The element that applies ``first`` and then ``then``."""
+        """Combine two elements; the operation must be associative.
+
+        Args:
+          first: the element of the earlier time steps.
+          then: the element of the later time steps.
+
+        Returns:
+          The element that applies ``first`` and then ``then``.
+        """
 
     @abc.abstractmethod
     def identity(self, like: ElementT) -> ElementT:
-        """The element that changes nothing, with the shapes and dtypes of ``like``."""
+        """Return the element that does not change the carry.
+
+        Args:
+          like: elements with the shapes and dtypes of the result.
+        """
 
     @abc.abstractmethod
     def act(self, element: ElementT, carry: CarryT) -> CarryT:
-        """The carry after applying an element; both are for one time step."""
+        """Apply an element to a carry.
+
+        Args:
+          element: element of one time step, or a combination of elements.
+          carry: carry before these time steps.
+
+        Returns:
+          The carry after them.
+        """
 
     def read(self, params: ParamsT, carry: CarryT, x: Float[Array, "B D"]) -> Shaped[Array, "B H"]:
-        """The output after one step: the part h of the carry unless overridden."""
+        """Compute the output of one time step: the part h of the carry unless overridden.
+
+        Args:
+          params: parameters of the cell.
+          carry: carry after the time step.
+          x: input of the time step, [B, D].
+
+        Returns:
+          [B, H].
+        """
         return carry.h  # type: ignore[attr-defined]
 
     def prepare(self, params: ParamsT, xs: Float[Array, "*B D"]) -> tuple[ElementT, PyTree]:
