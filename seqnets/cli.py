@@ -1,8 +1,8 @@
 """Running commands, with one-line error messages and exit statuses.
 
-0  success   1  training failed (not finite)          2  user error
-3  another process of the same training is missing    134  the same, detected by JAX's runtime
-128 + n  stopped by signal n (130 Ctrl-C, 143 SIGTERM), after saving
+0  success    1  training stopped at a non-finite step, or a bug in seqnets    2  user error
+3  another process of the same run is missing or died    134  the same, detected by JAX's runtime
+128 + n  stopped by signal n (130 Ctrl-C, 143 SIGTERM); training saves the run first
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def run_command(
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Context in which Ctrl-C raises KeyboardInterrupt, unless it is ignored."""
+    """Context in which Ctrl-C raises KeyboardInterrupt, unless SIGINT is ignored."""
     before = signal.getsignal(signal.SIGINT)
     if not callable(before):
         yield
@@ -171,8 +171,8 @@ def _report_unraisable(unraisable: Any) -> None:
 def _shut_down(status: int) -> None:
     """Disconnect from the other processes after an error in this one.
 
-    It waits for them only briefly, since without an error of their own they hang in an all-reduce.
-    It then exits without announcing it, so that they detect its end.
+    Wait for them only briefly, since without an error of their own they hang in an all-reduce. Then
+    exit without announcing it, so that they detect the end of this process.
     """
     ending = threading.Thread(target=jax.distributed.shutdown, daemon=True)
     ending.start()

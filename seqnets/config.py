@@ -1,6 +1,6 @@
 """Configurations: TOML files, single settings, or keywords, decoded into frozen dataclasses.
 
-A configuration is a dataclass of sections, which are dataclasses, too. Each section is defined next
+A configuration is a dataclass of sections, which are dataclasses too. Each section is defined next
 to what it configures, and each default is defined once: in the section, or in a configuration that
 overrides it. The resolved configuration is written to the run directory, and a run can be rebuilt
 from it alone.
@@ -8,7 +8,7 @@ from it alone.
 Properties of a field other than its type and default are set on the field:
 
     field(default, may_change=True)        a resumed run may have another value
-    field(default, may_differ=True)        processes of one training may have different values
+    field(default, may_differ=True)        processes of one run may have different values
     field(default, formerly="steps")       files and settings may use the former name
     field(default, keyword=None)           it is not a keyword of estimators
     field(default, options_of="name")      the default applies only to the default name
@@ -81,11 +81,11 @@ def field(
     Args:
       default: default value; a list or dict is copied for each instance.
       may_change: whether a resumed run may have another value.
-      may_differ: whether the processes of one training may have different values.
+      may_differ: whether the processes of one run may have different values.
       formerly: former name of the field, which files and settings may still use.
       keyword: name of the keyword of estimators, by default the field's name; None for no keyword.
-      options_of: name of the field for whose default value these options are; with another value of
-        that field, the options are empty by default.
+      options_of: name of the field that selects what these options are for. The default options
+        apply only if that field has its default value; otherwise they are empty by default.
     """
     about = dict(
         may_change=may_change,
@@ -168,7 +168,7 @@ def convert(
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
-    """Parse ``section.key=value`` to the dotted key and the value, in TOML or a bare string.
+    """Parse ``section.key=value`` into a dotted key and a value: TOML, or else a bare string.
 
     Raises:
       ConfigError: if the text does not have this form.
@@ -278,7 +278,9 @@ def keywords_of(kind: type) -> dict[str, str]:
                 continue
             key = f"{section.name}.{one.name}"
             if keyword in found:
-                raise TypeError(f"{kind.__name__}: {found[keyword]} and {key} are both {keyword!r}")
+                raise TypeError(
+                    f"{kind.__name__}: {found[keyword]} and {key} have the keyword {keyword!r}"
+                )
             found[keyword] = key
     return found
 
@@ -337,7 +339,7 @@ def _plain(value: Any) -> Any:
 
 
 def _laid_over(kind: type, defaults: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Override defaults by the values of sections; tables and lists in them are replaced whole."""
+    """Override defaults key by key; tables and lists within a section are replaced as a whole."""
     merged = dict(defaults)
     for section, given in values.items():
         merged[section] = given
@@ -352,7 +354,7 @@ def _laid_over(kind: type, defaults: dict[str, Any], values: Mapping[str, Any]) 
 
 
 def _names_of(kind: type, path: str) -> tuple[str, str | None]:
-    """A dotted key with the current name of its field, and with the former name if it has one."""
+    """A dotted key with the current name of its field, and the key of the former name, or None."""
     section, _, rest = path.partition(".")
     hints = get_type_hints(kind)
     if section not in hints or not dataclasses.is_dataclass(hints[section]):
@@ -406,7 +408,9 @@ def _known(kind: Any, values: Any, prefix: str) -> Any:
             raise ConfigError(f"{prefix}{name}: given twice, once by its former name")
         for section in _sections_in(hints[name]):
             if isinstance(value, Mapping) and any(one.isdecimal() for one in value):
-                raise ConfigError(f"{prefix}{name}: has no list of tables to set a table of")
+                raise ConfigError(
+                    f"{prefix}{name}: expected a list of tables, whose tables could be set"
+                )
             value = _known(section, value, f"{prefix}{name}.")
         found[name] = value
     return found

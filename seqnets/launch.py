@@ -1,7 +1,7 @@
 """The command ``seqnets``: its groups of commands, and the start of the process.
 
-Importing JAX and packages that use it takes seconds. It is delayed until the command is known, so
-that Ctrl-C is handled in one line from the start, and help and version appear at once.
+Importing JAX and packages that use it takes seconds. These imports wait until the command is known,
+so that Ctrl-C ends the process with one line at any time, and help and version appear at once.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def script(group: str, name: str) -> NoReturn:
 
 
 def answer_interrupts() -> None:
-    """Make Ctrl-C end the process at once, with one line and status 130, unless it is ignored.
+    """Make Ctrl-C end the process at once, with one line and status 130, unless SIGINT is ignored.
 
     There is nothing to save yet, and an exception during an import might be caught or changed. For
     a running command, see `seqnets.cli.run_command`.

@@ -21,7 +21,7 @@ from seqnets.typing import Float
 __all__ = ["BANDS", "check_picture", "plot_forecasts"]
 
 BANDS = (0.05, 0.25, 0.5, 0.75, 0.95)
-"""The quantile levels of a plot: the median and the central 50 % and 90 % intervals."""
+"""The quantile levels of a plot: the median and the central 50% and 90% intervals."""
 
 FORMATS = ("png", "svg", "pdf", "jpg", "jpeg", "webp", "tif", "tiff", "eps", "ps")
 MOST = 6
@@ -35,7 +35,7 @@ def plot_forecasts(
     quantiles: Sequence[Float[np.ndarray, "H Q"]],
     actuals: Sequence[Float[np.ndarray, " H"]] | None = None,
 ) -> None:
-    """Plot the end of each history, the median forecast, and bands of 50 % and 90 %.
+    """Plot the end of each history, the median forecast, and bands of 50% and 90%.
 
     Args:
       path: file to write; its suffix gives the format: png, svg, pdf, jpg, jpeg, webp, tif, tiff,
@@ -100,8 +100,8 @@ def _draw(axes: Any, one: Series, quantiles: np.ndarray, actual: np.ndarray | No
     future = future_times(one, horizon)
     low, lower, median, upper, high = quantiles.T
     axes.plot(past[-shown:], one.values[-shown:], color="black", linewidth=1, label="history")
-    axes.fill_between(future, low, high, color=COLOR, alpha=0.2, linewidth=0, label="90 %")
-    axes.fill_between(future, lower, upper, color=COLOR, alpha=0.35, linewidth=0, label="50 %")
+    axes.fill_between(future, low, high, color=COLOR, alpha=0.2, linewidth=0, label="90%")
+    axes.fill_between(future, lower, upper, color=COLOR, alpha=0.35, linewidth=0, label="50%")
     axes.plot(future, median, color=COLOR, linewidth=1.5, label="median")
     if actual is not None:
         axes.plot(future[: len(actual)], actual, "k:", linewidth=1, label="actual")

@@ -271,7 +271,7 @@ def test_unequal_layers_and_options_of_cells(write):
         ("", {"model.cell_options": {"features": 3}}, r"model\.cell_options: unknown option"),
         ("", {"model.cell": "lstm_projected"}, r"model\.cell_options: .*hidden"),
         ("", {"model.strategy": "fusd"}, r"model\.strategy: unknown name 'fusd'.*'fused'"),
-        ("", {"model.layers.0.features": 4}, r"model\.layers: has no list of tables"),
+        ("", {"model.layers.0.features": 4}, r"model\.layers: expected a list of tables"),
         (
             "[model]\nlayers = 2\n",
             {"model.layers.0.features": 4},

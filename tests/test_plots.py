@@ -47,7 +47,7 @@ def test_history_median_bands_and_actual(rng, tmp_path, figures, dates):
     np.testing.assert_array_equal(lines["median"].get_ydata(), quantiles[0][:, 2])
     np.testing.assert_array_equal(lines["actual"].get_ydata(), actual)
     bands = {band.get_label(): band.get_datalim(axes.transData) for band in axes.collections}
-    for label, low, high in (("90 %", 0, 4), ("50 %", 1, 3)):
+    for label, low, high in (("90%", 0, 4), ("50%", 1, 3)):
         assert bands[label].y0 == quantiles[0][:, low].min()
         assert bands[label].y1 == quantiles[0][:, high].max()
     last, first = lines["history"].get_xdata()[-1], lines["median"].get_xdata()[0]

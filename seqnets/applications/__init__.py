@@ -1,1 +1,1 @@
-"""Applications: models for a kind of data, usable as commands, estimators, and building blocks."""
+"""Applications: each models one kind of data, as a library, as an estimator, and as commands."""

@@ -96,7 +96,7 @@ class Work(Generic[FittedT]):
       source: source of batches.
       evaluation: what to measure during training, or None.
       layout: devices.
-      checksums: SHA-256 of the data by informative names; on process 0 only.
+      checksums: SHA-256 of the data, by names for messages; on process 0 only.
       carry: ``params -> carry``, recurrent state before the first batch; () if there is none.
       files: contents of additional files of the run directory by name, for using the model later.
     """
@@ -302,7 +302,7 @@ def _check_memory(work: Work[Any]) -> None:
 
 
 def _initial_state(work: Work[Any], start: Weights | None) -> TrainState:
-    """The initial state, on the host, since a device may only have memory for its shard."""
+    """The initial state, on the host, since a device may have memory only for its shard."""
     key = jax.random.key(work.config.train.seed)
     if start is None:
         params, variables = to_host(jax.jit(work.model.init)(key)), ()

@@ -149,7 +149,7 @@ def _add_training_arguments(parser: argparse.ArgumentParser, group: str) -> None
         "--tensorboard", action="store_true", help="also write DIR/tensorboard for TensorBoard"
     )
     several = parser.add_argument_group(
-        "several processes", "one run over several devices or hosts"
+        "several processes", "one run over several processes or hosts"
     )
     several.add_argument(
         "--distributed",
@@ -158,7 +158,9 @@ def _add_training_arguments(parser: argparse.ArgumentParser, group: str) -> None
     )
     several.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
     several.add_argument("--processes", type=int, metavar="P", help="number of processes")
-    several.add_argument("--process-id", type=int, metavar="K", help="which one this is, from 0")
+    several.add_argument(
+        "--process-id", type=int, metavar="K", help="number of this process, from 0"
+    )
     several.add_argument(
         "--connect-seconds",
         type=float,

@@ -38,8 +38,8 @@ class NotFittedError(ValueError):
 class Estimator(abc.ABC, Generic[DataT, FittedT]):
     """A model for data in memory; its keywords are the fields of the configuration's sections.
 
-    A subclass sets its application, implements the reading of data, and adds ``score`` and the
-    methods for using the model.
+    A subclass sets ``application``, implements ``_reader``, and adds ``score`` and the methods for
+    using the model.
     """
 
     application: ClassVar[Application[Any, Any, Any]]

@@ -29,7 +29,7 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Buckets:
-    """Lengths to which sequences are padded: a batch gets the smallest that holds all of it.
+    """Lengths to which sequences are padded: a batch gets the smallest that fits all sequences.
 
     Attributes:
       lengths: padded lengths in time steps, increasing.
@@ -46,7 +46,7 @@ class Buckets:
         if not isinstance(self.lengths, tuple) or {type(one) for one in self.lengths} - {int}:
             raise TypeError(f"lengths: expected a tuple of ints, got {self.lengths!r}")
         if not self.lengths or self.lengths[0] < 1 or np.any(np.diff(self.lengths) <= 0):
-            raise ValueError(f"lengths: expected increasing lengths from 1, got {self.lengths}")
+            raise ValueError(f"lengths: expected increasing lengths ≥ 1, got {self.lengths}")
 
     @classmethod
     def geometric(cls, shortest: int, longest: int, ratio: float) -> Buckets:
@@ -79,10 +79,11 @@ class Buckets:
         """The fewest buckets that keep the padding below a bound, chosen to minimize padding.
 
         Args:
-          lengths: [n] ints ≥ 0, lengths of the data in time steps; longer ones cannot be padded.
+          lengths: [n] ints ≥ 0, lengths of the data in time steps; the buckets cannot hold longer
+            sequences.
           most: maximum number of buckets, and so of programs to compile, ≥ 1.
-          waste: fraction of the time steps after padding that may be padding, in [0, 1). If that is
-            impossible with ``most`` buckets, these have the least padding possible.
+          waste: maximum fraction of padding among the time steps after padding, in [0, 1). If
+            ``most`` buckets cannot achieve it, they have the least padding possible.
 
         Returns:
           The buckets; the last is the largest of the lengths, at least 1.

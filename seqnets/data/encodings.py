@@ -19,8 +19,10 @@ ZEROS = {  # which of four bytes are 0, in text mostly of code points below 256
     (True, False, True, False): "UTF-16BE",
 }
 SAMPLE = 2**12
-MOST, FEW = 0.6, 0.1  # fraction of zeros: a column of bytes with more is all zeros, less has none
-FOREIGN = 0.4  # fraction of non-ASCII bytes from which a text is in another script
+# Every fourth byte belongs to one column. A column with at least the share MOST of zeros counts as
+# zeros, and one with at most the share FEW as text; with any other share, nothing is likely.
+MOST, FEW = 0.6, 0.1
+FOREIGN = 0.4  # fraction of non-ASCII bytes from which a text is not in a Latin script
 
 
 def likely_encoding(data: bytes, at: int = 0) -> str | None:

@@ -98,7 +98,7 @@ def regular_ticks(ticks: Ticks, show: Callable[[int], str] = str) -> Ticks:
     """
     gaps = np.diff(ticks)
     if gaps.min() <= 0:  # overflow of 64-bit nanoseconds
-        raise ValueError("expected time steps of less than 292 years")
+        raise ValueError("expected times less than 292 years apart")
     step = np.gcd.reduce(gaps)
     length = (int(ticks[-1]) - int(ticks[0])) // int(step) + 1
     _check_length(ticks, length, show)

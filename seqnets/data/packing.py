@@ -1,4 +1,4 @@
-"""Packing of several ragged sequences into each row, which wastes little if many are short.
+"""Packing of several ragged sequences into each row, which saves padding if many are short.
 
 Flags mark where each sequence starts; pass them to `seqnets.recurrence.unroll` as ``reset``.
 """

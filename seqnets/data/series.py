@@ -60,7 +60,7 @@ class Series:
         """Split into two series.
 
         Args:
-          at: number of values of the first one; if negative, minus that of the second one.
+          at: number of values of the first one; if negative, minus the number of the second one.
         """
 
         def part(span: slice) -> Series:

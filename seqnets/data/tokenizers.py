@@ -79,8 +79,8 @@ class ByteTokenizer:
     """Tokenize text into UTF-8 bytes: 256 ids for any text, without a learned vocabulary.
 
     Invalid UTF-8, such as part of a character, is decoded to U+FFFD. Bytes that did not occur in
-    training keep their ids; to a model they are tokens on which it was never trained, and
-    evaluations count them as such.
+    training keep their ids. A model is never trained on these ids, but evaluations count them as
+    tokens.
 
     Args:
       seen: bytes that occurred in training, in ascending order, for `unseen`; None if unknown. The
@@ -151,8 +151,8 @@ class ByteTokenizer:
 class CharacterTokenizer:
     """Tokenize text into characters of a vocabulary; all others get id 0, decoded to U+FFFD.
 
-    Text from which the vocabulary was made contains no other characters. To a model trained on it,
-    id 0 is a token on which it was never trained, and evaluations count it as such.
+    The text from which the vocabulary was made contains no other characters. A model of that text
+    is therefore never trained on id 0, but evaluations count it as a token.
 
     Args:
       characters: distinct characters in ascending order; the id of ``characters[i]`` is i + 1.

@@ -124,9 +124,9 @@ class SeriesWindows:
         usable = self.usable(held_out)
         if not usable.size:
             raise DataError(
-                f"no series is long enough: a window needs {self.first_cut} past steps and "
+                f"no series is long enough: a window needs {self.first_cut} past time steps and "
                 f"{self.shape.horizon} to forecast, but the longest series has "
-                f"{self.lengths.max()} steps; try a smaller horizon or season"
+                f"{self.lengths.max()}; try a smaller horizon or season"
             )
         return usable
 

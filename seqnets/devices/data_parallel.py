@@ -377,9 +377,9 @@ class _AllReduce:
 def _add_up(sums: PyTree) -> PyTree:
     """All-reduce sums; between CPU processes as a single message in their widest dtype.
 
-    Each message costs a round trip between hosts. On other devices than CPUs, XLA combines messages
-    itself, also in parts if the optimizer state is sharded. In a float32 message, integers are
-    exact only up to 2²⁴.
+    Each message costs a round trip between hosts. On devices other than CPUs, XLA combines messages
+    itself, and may sum directly into the shards of a sharded optimizer state. In a float32 message,
+    integers are exact only up to 2²⁴.
     """
     if jax.process_count() == 1 or jax.default_backend() != "cpu":
         return jax.lax.psum(sums, AXIS)
@@ -412,8 +412,8 @@ def _same(x: Any) -> Any:
 def _lay_out(x: Any, sharding: jax.sharding.NamedSharding) -> jax.Array:
     """Copy a host array, which all processes have, to the devices.
 
-    JAX may share memory with the arrays it receives, and the step donates its state, so JAX
-    receives copies of the caller's array.
+    JAX may share memory with an array that it receives, and the step donates its state. Therefore,
+    JAX gets copies of the caller's array.
     """
     if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         data = _lay_out(jax.random.key_data(x), sharding)

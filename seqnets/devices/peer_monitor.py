@@ -1,4 +1,4 @@
-"""Detect at once that another process died, to stop instead of waiting for it.
+"""Detect at once that another process died, in order to stop instead of waiting for it.
 
 JAX's runtime detects this only by missing heartbeats, and until then a process hangs in the next
 all-reduce. Here, each process keeps a connection to process 0 open, which the operating system

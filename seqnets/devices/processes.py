@@ -52,7 +52,7 @@ def connect(
 ) -> None:
     """Connect to the other processes through JAX's distributed runtime, before any use of JAX.
 
-    This fixes the number of devices; call `use_all_cores` before. Without arguments, the processes
+    This fixes the number of devices; call `use_all_cores` first. Without arguments, the processes
     are determined by the cluster: SLURM, Open MPI, Kubernetes, or a TPU slice.
 
     From here on, output of native code to standard output is discarded, since the connections
@@ -70,14 +70,14 @@ def connect(
     Raises:
       ValueError: if only some of the arguments are given, one is out of range, or none is given
         and no cluster is found.
-      MissingPeersError: if a process is missing, or another training uses the address.
+      MissingPeersError: if a process is missing, or another training run uses the address.
       RuntimeError: if JAX is already in use, or the others cannot be reached.
     """
     _check_connect(coordinator, processes, process_id)
     check_range("seconds", seconds, 0, closed="neither")
     if coordinator is not None and processes is not None and process_id is not None:
         meet(coordinator, processes, process_id, seconds)
-    late = f"waited {seconds:g} s for the others to connect; not all of them did"
+    late = f"waited {seconds:g} s for the other processes; not all of them connected"
     timer = threading.Timer(seconds, alarm or (lambda message: None), [late])
     timer.daemon = True
     timer.start()
@@ -123,7 +123,9 @@ def _check_connect(coordinator: str | None, processes: int | None, process_id: i
     if len(missing) == len(given):
         return
     if coordinator is None or processes is None or process_id is None:
-        raise ValueError(f"expected all of coordinator, processes, process_id; no {missing[0]}")
+        raise ValueError(
+            f"expected all of coordinator, processes, process_id, or none; missing: {missing[0]}"
+        )
     host, _, port = coordinator.rpartition(":")
     if not host or not (port.isdecimal() and 0 < int(port) < 2**16):
         raise ValueError(f"coordinator: expected host:port, got {coordinator!r}")

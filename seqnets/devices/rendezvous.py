@@ -1,7 +1,7 @@
 """Rendezvous of processes before JAX connects them.
 
-JAX's runtime waits minutes for a missing process and then aborts with a native stack trace, and a
-process of another training that connects to the same address makes the first training fail.
+JAX's runtime waits minutes for a missing process and then aborts with a native stack trace. A
+process of another training run that connects to the same address makes the first run fail.
 Therefore, all processes first connect to that address over plain sockets: each sends its number,
 and process 0 lets them continue when all are present.
 """
@@ -36,8 +36,8 @@ def meet(coordinator: str, processes: int, process_id: int, seconds: float) -> N
       seconds: how long to wait.
 
     Raises:
-      MissingPeersError: if some processes are missing, with their numbers; or if another training
-        uses the address.
+      MissingPeersError: if some processes are missing, with their numbers; or if another run
+        run uses the address.
     """
     host, _, port = coordinator.rpartition(":")
     end = time.monotonic() + seconds
@@ -84,11 +84,11 @@ def _missing(
 def _refusal(said: dict[str, Any], processes: int, waiting: dict[int, Any]) -> str | None:
     """Why a process is refused, or None."""
     if said.get("processes") != processes:
-        return f"process 0 expects {processes} processes, this one {said.get('processes')}"
+        return f"expected {processes} processes, as in process 0, got {said.get('processes')}"
     if said.get("process") not in range(1, processes):
         return f"there is no process {said.get('process')}"
     if said["process"] in waiting:
-        return f"process {said['process']} has already connected; is it of another training?"
+        return f"process {said['process']} has already connected; does it belong to another run?"
     return None
 
 
@@ -123,7 +123,7 @@ def _listener(coordinator: str, port: int) -> Iterator[socket.socket]:
         )
     except OSError as error:
         raise MissingPeersError(
-            f"{coordinator}: cannot listen on this address; is another training using it? "
+            f"{coordinator}: cannot listen on this address; is another run using it? "
             f"({error.strerror})"
         ) from error
     with listener:

@@ -5,7 +5,7 @@ It holds two items, which Orbax writes under a temporary name and renames when b
     arrays    the leaves of the state by name, ``.params['cell']['w']``; the key as its uint32 data
     header    JSON: format, step, metric, progress, and the dtype, shape, and SHA-256 of every leaf
 
-A checkpoint of weights only has no key, no optimizer state, and no progress.
+A checkpoint that holds only weights has no key, no optimizer state, and no progress.
 
 Checkpoints are not trusted: reading one runs no code from it, opens no paths that it names or that
 lie outside its folder, and allocates only what the expected model needs, whatever the checkpoint

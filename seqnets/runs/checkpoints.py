@@ -217,7 +217,7 @@ class CheckpointStore:
             raise OSError(f"{path}: cannot be written: {_reason(error)}") from error
 
     def _check_room(self, arrays: PyTree) -> None:
-        """Raise ENOSPC before Orbax does, which logs it from many threads."""
+        """Raise ENOSPC early, since Orbax would log it from many threads."""
         folder = self.directory
         while not folder.exists():
             folder = folder.parent

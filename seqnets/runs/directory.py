@@ -1,11 +1,14 @@
 """Run directories: the files of a training run.
 
 config.toml     resolved configuration, from which the run can be rebuilt, and checksums
-data.json       SHA-256 of the data, by informative names
+data.json       SHA-256 of the data, by names for messages
 metrics.jsonl   records, one JSON object per line
 result.json     final metrics
 checkpoints/    states for resuming and for use
+tensorboard/    records for TensorBoard, if requested
 .lock           the process that is training, while there is one
+
+An application may add files, such as ``tokenizer.json``.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ class Manifest(NamedTuple):
     config: str
     """Resolved configuration, as TOML."""
     checksums: Mapping[str, str]
-    """SHA-256 of the data; the names only inform."""
+    """SHA-256 of the data, by names that appear only in messages."""
     files: Mapping[str, str]
     """Contents of additional files by name."""
 
@@ -177,7 +180,7 @@ class RunDirectory:
 
 
 def _is_left_over(path: Path) -> bool:
-    """Whether a file does not make a folder a run: a partial file, or the lock."""
+    """Whether a folder with this file still counts as empty: a partial file, or the lock."""
     return _is_partial(path) or path.name == NAME
 
 

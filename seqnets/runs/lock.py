@@ -1,4 +1,4 @@
-"""A lock that allows one training at a time in a run directory."""
+"""A lock that allows only one training run at a time in a run directory."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ def _locked(folder: Path, flags: int) -> int:
         if error.errno not in UNSUPPORTED:
             os.close(descriptor)
             raise
-        logger.warning("%s: no locks on this file system; train one run at a time in it", folder)
+        logger.warning(
+            "%s: this file system does not support locks; train one run at a time", folder
+        )
     return descriptor
 
 

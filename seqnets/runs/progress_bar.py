@@ -100,7 +100,7 @@ def _new_bar(stream: TextIO) -> Bar:
 
     bar = Progress(
         BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %  {task.description}"),
+        TextColumn("{task.percentage:>3.0f}%  {task.description}"),
         console=Console(file=stream, force_terminal=True),
         auto_refresh=False,
         redirect_stdout=False,  # it would send stdout to stderr

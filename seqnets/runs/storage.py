@@ -162,7 +162,7 @@ def read_array(path: Path, name: str, like: Any) -> Shaped[np.ndarray, "*S"]:
 
 
 def _check_metadata(name: str, metadata: _Metadata, like: Any) -> None:
-    """Raise unless an array has the expected dtype and shape, and is stored as Orbax does it."""
+    """Raise unless an array has the expected dtype and shape, and is stored as Orbax stores it."""
     if metadata.shape != like.shape or metadata.dtype not in (like.dtype.str, like.dtype.name):
         raise ValueError(f"leaf {name} is stored as {metadata.dtype[:9]} {metadata.shape}"[:200])
     cuts = list(zip(metadata.shape, metadata.chunks, strict=True))

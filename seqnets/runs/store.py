@@ -137,7 +137,9 @@ class DirectoryStore:
         if newest is None:
             if self.run.result_file.exists():  # the run ended, so there was a checkpoint
                 raise ValueError(f"{self.run.path}: there is no checkpoint to resume from")
-            logger.warning("%s: there is no checkpoint yet; starting anew", self.run.path)
+            logger.warning(
+                "%s: there is no checkpoint yet; starting from the beginning", self.run.path
+            )
         return newest
 
     @property

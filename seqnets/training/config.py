@@ -27,7 +27,8 @@ class TrainConfig:
       seed: seed of parameters, data order, and dropout.
       accumulate: number of parts into which each device splits its rows to save memory.
       shard_optimizer: shard the optimizer state over the devices to save memory.
-      report_every, evaluate_every, checkpoint_every: in steps.
+      report_every, evaluate_every, checkpoint_every: number of steps from one training record,
+        evaluation, or checkpoint to the next; every evaluation also saves a checkpoint.
       keep: number of newest checkpoints to keep, in addition to the best one.
       on_nonfinite, max_skips, max_rollbacks, spike: how to handle non-finite steps and loss
         spikes; see `seqnets.training.Recovery`.

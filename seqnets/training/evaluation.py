@@ -1,4 +1,4 @@
-"""Evaluation: sums over held-out data, added over devices and processes, and metrics of them."""
+"""Evaluation: sums over held-out data, added over devices and processes, and their metrics."""
 
 from __future__ import annotations
 

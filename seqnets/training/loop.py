@@ -1,11 +1,11 @@
 """The training loop: steps until a limit, with reports, evaluations, and checkpoints in between.
 
-All output of a run is written by hooks. When they are called, and with what, depends only on the
-step (if the run is limited by steps), so the same seed gives the same records, and a run that is
+Hooks write all output of a run. When they are called, and with what, depends only on the step (if
+the run is limited by steps). The same seed therefore gives the same records, and a run that is
 stopped at step k and resumed gives the records of a run that never stopped. There are three
-exceptions: the seconds counted; the end of a run, which is always evaluated, so a run stopped by
-``max_steps`` has an additional validation record; and a run that was stopped between two
-checkpoints and later rolls back, which may roll back to where it was stopped.
+exceptions. The counted seconds differ. The end of a run is always evaluated, so a run stopped by
+``max_steps`` has an additional validation record. A run that was stopped between two checkpoints
+may later roll back to the step at which it was stopped.
 """
 
 from __future__ import annotations
@@ -363,7 +363,7 @@ class _Run:
     def _count_stale(self) -> None:
         """Record whether an evaluation was the best.
 
-        Only scheduled evaluations count, so that a run that is stopped and resumed gives the same.
+        Only scheduled evaluations count, so that stopping and resuming a run changes nothing.
         """
         progress, rank = self.progress, self._rank()
         if rank is not None and (progress.best is None or rank < progress.best):
@@ -384,7 +384,7 @@ class _Run:
         record = {"step": self.progress.step if step is None else step, "split": split}
         for name in values:
             if name in record:
-                raise ValueError(f"{name!r}: expected another name for a metric; it is reserved")
+                raise ValueError(f"metrics: the name {name!r} is reserved")
         record |= values
         for hook in self.hooks:
             hook.on_record(record)

@@ -51,7 +51,8 @@ class Recovery:
       max_skips: number of steps in a row that may be skipped; one more ends the run. ≥ 1.
       max_rollbacks: number of rollbacks allowed; after that, a non-finite step ends the run and
         spikes are ignored. ≥ 1.
-      spike: roll back at a loss spike, too; in standard deviations, > 0, such as 10. None does not.
+      spike: threshold of a loss spike, in standard deviations, > 0, such as 10. A spike rolls the
+        run back. None ignores spikes.
 
     Raises:
       ValueError: if one of them is out of range.

@@ -75,8 +75,8 @@ class StepInfo(NamedTuple):
 
     losses: dict[str, Weighted]
     """Loss of the global batch by objective, before the objective's update. Its weight is 0 if the
-    objective did not take part. A step returns an OrderedDict, since `jax.jit` keeps its order,
-    the order of the objectives."""
+    objective did not take part. A step returns an OrderedDict in the order of the objectives, since
+    `jax.jit` keeps the order of an OrderedDict but sorts a dict."""
     metrics: dict[str, Weighted]
     """Metrics of all loss functions, as totals and weights."""
     gradient_norms: dict[str, Float[Array, ""]]

@@ -81,14 +81,14 @@ def test_without_a_prompt_a_text_is_written_from_its_beginning():
 @pytest.mark.parametrize("tokenizer", ["byte", "character"])
 def test_characters_that_did_not_occur_in_training_are_said(tokenizer, tmp_path):
     writer = LanguageModel(**SMALL_TEXT, tokenizer=tokenizer).fit(TEXT, steps=1)
-    told = r"text: 0\.6 % of its characters did not occur in training: '\\r', 'é'; they are read"
+    told = r"text: 0\.6% of its characters did not occur in training: '\\r', 'é'; they are read"
     with pytest.warns(UserWarning, match=told) as warned:
         figures = writer.score(TEXT[:497] + "\r\ré")
     assert warned[0].filename == __file__
     assert figures["unseen_share"] == 3 / 500
     writer.save(tmp_path / "model")
     for model in (writer, LanguageModel.load(tmp_path / "model")):
-        with pytest.warns(UserWarning, match=r"prompt: 25 % of its characters .* 'X'; they are"):
+        with pytest.warns(UserWarning, match=r"prompt: 25% of its characters .* 'X'; they are"):
             model.generate("caXt", tokens=1)
 
 

@@ -68,7 +68,7 @@ def test_many_unseen_characters_are_counted_and_some_are_shown():
         UserWarning, match=r"'e', 'f', 'g', 'h', 'i', 'j', 'k' and 15 more; "
     ) as told:
         figures = slow_starter(0.5).evaluate(TEXT + "bcdefghijklmnopqrstuvwxyz")
-    assert "text: 0.99 % of its characters did not occur" in str(told[0].message)
+    assert "text: 0.99% of its characters did not occur" in str(told[0].message)
     np.testing.assert_allclose(figures["unseen_share"], 25 / 2525)
 
 

@@ -59,7 +59,7 @@ def test_training_starts_at_unit_scale(tied, rng):
     model = LanguageNetwork(vocabulary=200, embedding=100, layers=(Layer(LSTM(100)),), tied=tied)
     params = model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
     table = params["embed"]["embedding"]
-    # 20,000 draws: the deviation is known to 0.5 %
+    # 20,000 draws: the deviation is known to 0.5%
     np.testing.assert_allclose(np.std(table), 0.1 if tied else 1.0, rtol=0.03)
     ys = jnp.asarray(rng.normal(size=(64, 1, 100)), jnp.float32)
     logits = model.apply({"params": params}, ys, method="logits")

@@ -106,7 +106,10 @@ WRONG = {
         "2030-01-01 02:00:00 follows 2024-01-01 01:00:00",
     ),
     "steps apart": (LONG + "a,0,1\na,1,1\na,1000000000000,2\n", "expected times on a regular grid"),
-    "four centuries": ("date,y\n1700-01-01,1\n2200-01-02,2\n", "steps of less than 292 years"),
+    "four centuries": (
+        "date,y\n1700-01-01,1\n2200-01-02,2\n",
+        "expected times less than 292 years apart",
+    ),
     "column without name": ("date,y,\n2024-01,1,2\n2024-02,1,2\n", "header: column 3 has no name"),
     "column twice": ("date,y,y\n2024-01,1,2\n", "header: two columns are named 'y'"),
     "open quotation": ('date,y\n2024-01,"1\n2024-02,2\n', "line 3: not CSV"),

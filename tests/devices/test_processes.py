@@ -17,7 +17,7 @@ from seqnets.reduction import Weighted
     ("given", "message"),
     [
         (("localhost:1", None, 0), "expected all of coordinator, processes, process_id; no proc"),
-        ((None, 2, 0), "no coordinator"),
+        ((None, 2, 0), "missing: coordinator"),
         (("localhost", 2, 0), "coordinator: expected host:port, got 'localhost'"),
         (("localhost:0", 2, 0), "coordinator: expected host:port"),
         ((":99", 2, 0), "coordinator: expected host:port"),

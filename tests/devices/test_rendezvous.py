@@ -95,9 +95,9 @@ def test_two_trainings_at_one_address_stay_apart(address):
 
     assert together(first, others) == [None, None]
     in_use, again, fewer, unknown = refused
-    assert "cannot listen on this address; is another training using it?" in in_use
+    assert "cannot listen on this address; is another run using it?" in in_use
     assert "process 1 has already connected" in again
-    assert "process 0 expects 3 processes, this one 2" in fewer
+    assert "expected 3 processes, as in process 0, got 2" in fewer
     assert "there is no process 7" in unknown
 
 

@@ -36,6 +36,7 @@ def result(run):
     return json.loads((run / "result.json").read_text())
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_run_that_goes_on_elsewhere(together, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     assert together.alone("--out", one, "--max-steps", 16, devices=4)[0] == 0
@@ -253,7 +254,7 @@ def test_a_process_that_is_lost_while_the_runtime_connects(together, tmp_path, b
         together.start(2, *given, environments=variables, own={1: None})
     (status, out, err), *_ = together.end(60)
     assert (status, out) == (3, "")
-    said = "waited 4 s for the others to connect; not all of them did"
+    said = "waited 4 s for the other processes; not all of them connected"
     assert err == f"train_text.py: error: {said}\n"
 
 
@@ -268,7 +269,7 @@ def test_two_trainings_at_one_port(together, tmp_path):
     seconds = together.end(60)
     together.running = first
     assert [(status, out, err.count("\n")) for status, out, err in seconds] == [(3, "", 1)] * 2
-    assert "cannot listen on this address; is another training using it?" in seconds[0][2]
+    assert "cannot listen on this address; is another run using it?" in seconds[0][2]
     assert "waited 4 s for process 0" in seconds[1][2]
     assert not (tmp_path / "second").exists()
     metrics = tmp_path / "first" / "metrics.jsonl"

@@ -6,21 +6,17 @@ import re
 import sys
 
 import pytest
-from pages import ROOT, RUN, blocks_of, pages, run, words
+from pages import RUN, blocks_of, pages, run, words
 from public_names import ROOMS
 
-QUICK = (ROOT / "README.md",)
 PAGES = [page for page in pages() if any(block.language in RUN for block in blocks_of(page))]
 LIBRARIES = {"flax", "jax", "matplotlib", "numpy", "optax", "pandas", "seqnets"}
 ALLOWED = LIBRARIES | sys.stdlib_module_names
 SHOWN_ONLY = {"console", "py", "text", "toml", "json"}
 
 
-@pytest.mark.parametrize(
-    "page",
-    [pytest.param(page, marks=[] if page in QUICK else pytest.mark.slow) for page in PAGES],
-    ids=lambda page: page.stem,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_blocks_of_a_page_run_and_print_what_it_says(page, tmp_path):
     for block, printed, shown in run(page, tmp_path):
         if shown is not None:

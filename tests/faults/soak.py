@@ -3,7 +3,7 @@
     python tests/faults/soak.py --minutes 60
 
 Memory, open files and threads are read every second. Of each process the first half minute is
-left out, in which caches fill. Memory is flat where in every process the last fifth is within 2 %
+left out, in which caches fill. Memory is flat where in every process the last fifth is within 2%
 of the first, and the last fifth of the resumed processes not above their first by more than that.
 Exits with 1 where something is not as it should be.
 """

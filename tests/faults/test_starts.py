@@ -43,7 +43,7 @@ def test_resumed_it_is_the_run_that_was_never_killed(whole, leave):
     with Trainer(whole / "run.toml", out, "--resume") as trainer:
         assert trainer.wait() == 0, trainer.err
     told, _ = trainer.err
-    assert told.endswith("there is no checkpoint yet; starting anew")
+    assert told.endswith("there is no checkpoint yet; starting from the beginning")
     assert (out / "metrics.jsonl").read_bytes() == (whole / "whole/metrics.jsonl").read_bytes()
     sums = [result_of(path)["parameters_sha256"] for path in (out, whole / "whole")]
     assert sums[0] == sums[1]

@@ -112,7 +112,7 @@ def test_a_bar_on_a_terminal():
     draw(Limits(8), terminal, 8)
     shown = terminal.getvalue()
     assert "step 1/8" in shown
-    for part in ("100 %", "step 8/8", "loss 1.2500", "validation 1.5000", "100 steps/s"):
+    for part in ("100%", "step 8/8", "loss 1.2500", "validation 1.5000", "100 steps/s"):
         assert part in terminal.last()
     assert "\x1b[?25h" in shown  # the cursor is back
 
@@ -120,9 +120,9 @@ def test_a_bar_on_a_terminal():
 @pytest.mark.parametrize(
     ("limits", "text", "percent"),
     [
-        (Limits(100, max_steps=40), "step 8/40", "20 %"),
-        (Limits(100, max_seconds=32.0), "step 8  16/32 s", "50 %"),
-        (Limits(4, max_seconds=8.0), "step 8  16/8 s", "100 %"),
+        (Limits(100, max_steps=40), "step 8/40", "20%"),
+        (Limits(100, max_seconds=32.0), "step 8  16/32 s", "50%"),
+        (Limits(4, max_seconds=8.0), "step 8  16/8 s", "100%"),
     ],
 )
 def test_the_bar_fills_up_towards_the_limit(limits, text, percent):

@@ -78,13 +78,13 @@ def test_unseen_characters_are_said_in_one_line(train_text, run, files, tmp_path
     measured = run("evaluate_text", out, "--data", other)
     assert measured.status == 0
     (line,) = measured.err.splitlines()
-    told = "warning: text: 8.33 % of its characters did not occur in training: '\\n', '\\r'; they"
+    told = "warning: text: 8.33% of its characters did not occur in training: '\\n', '\\r'; they"
     assert told in line
     assert json.loads(measured.out)["unseen_share"] == 2 / 24
     written = run("generate_text", out, "--prompt", "a dog", "--tokens", 3)
     assert written.status == 0
     (line,) = written.err.splitlines()
-    assert "warning: prompt: 40 % of its characters did not occur in training: 'd', 'g'" in line
+    assert "warning: prompt: 40% of its characters did not occur in training: 'd', 'g'" in line
     assert len(written.out) == 5 + 3 + 1
 
 

@@ -318,7 +318,7 @@ def test_a_metric_that_the_evaluation_lacks_is_said_after_saving():
 @pytest.mark.parametrize("name", ["step", "split"])
 def test_figures_that_would_hide_the_step_of_a_record(name):
     evaluate = lambda params: {**distance(params), name: distance(params)["loss"]}  # noqa: E731
-    with pytest.raises(ValueError, match=f"'{name}': expected another name for a metric"):
+    with pytest.raises(ValueError, match=f"metrics: the name '{name}' is reserved"):
         run(evaluate=evaluate)
 
 

@@ -19,9 +19,9 @@ class SeriesData:
     Attributes:
       file: file for `seqnets.data.read_series`; None for the CO2 record of Mauna Loa.
       horizon: number H of time steps to forecast; None for one season, or 12 without seasonality.
-      season: seasonal period m; None takes it from the dates, else 1.
-      context: number W of past time steps that are read; None for ``profile`` seasons, limited to
-        64 to 256.
+      season: seasonal period m; None for that of the dates, or 1 if the dates have none.
+      context: number W of past time steps that are read; None for ``profile`` seasons, but at
+        least 64 and at most 256.
       profile: number K of earlier seasons whose values of the same phase are features of each
         future time step.
     """

@@ -37,7 +37,7 @@ class Histories(NamedTuple):
 
     series: Sequence[Series]
     checksums: Mapping[str, str]
-    """SHA-256 by an informative name."""
+    """SHA-256 by a name for messages."""
 
 
 def read_histories(config: ForecastConfig) -> Histories:

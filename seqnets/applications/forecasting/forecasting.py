@@ -95,7 +95,7 @@ class FittedForecaster:
 
         Returns:
           ``smape`` (in percent), ``mase``, ``weighted_quantile_loss``, ``coverage`` of the central
-          90 % interval, the numbers ``series``, ``horizon``, and ``season``, and
+          90% interval, the numbers ``series``, ``horizon``, and ``season``, and
           ``seasonal_naive``, a dict of the errors of the seasonal naive forecast.
 
         Raises:

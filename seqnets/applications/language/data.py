@@ -36,7 +36,7 @@ class Texts(NamedTuple):
 
     split: TextSplit
     checksums: Mapping[str, str]
-    """SHA-256 by an informative name."""
+    """SHA-256 by a name for messages."""
 
 
 class Corpus(NamedTuple):

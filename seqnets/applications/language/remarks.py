@@ -25,7 +25,7 @@ def warn_of_unseen(name: str, unseen: Unseen) -> None:
     shown = ", ".join(map(repr, unseen.characters[:SHOWN]))
     more = len(unseen.characters) - SHOWN
     warnings.warn(
-        f"{name}: {100 * unseen.share:.3g} % of its characters did not occur in training: {shown}"
+        f"{name}: {100 * unseen.share:.3g}% of its characters did not occur in training: {shown}"
         f"{f' and {more} more' if more > 0 else ''}; they are read and counted as tokens on "
         "which the model was never trained",
         stacklevel=CALLER,
