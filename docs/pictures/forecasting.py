@@ -84,9 +84,12 @@ def draw_curve(name: str, forecaster: Forecaster) -> None:
     records = pd.DataFrame(forecaster.records)
     best = forecaster.result["best_step"]
     figure, axes = plt.subplots()
-    for split, color in (("train", "tab:gray"), ("validation", "tab:blue")):
+    for split, label, color in (
+        ("train", "training", "tab:gray"),
+        ("validation", "validation", "tab:blue"),
+    ):
         part = records[records["split"] == split]
-        axes.plot(part["step"], part["loss"], color=color, label=split)
+        axes.plot(part["step"], part["loss"], color=color, label=label)
     chosen = records[(records["split"] == "validation") & (records["step"] == best)]
     axes.plot(chosen["step"], chosen["loss"], "o", color="tab:blue", label="best checkpoint")
     axes.set(xlabel="optimizer step", ylabel="quantile loss\n(units of the seasonal change)")

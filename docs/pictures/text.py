@@ -58,7 +58,7 @@ def curve(records):
     figure, axes = plt.subplots()
     axes.plot(training["step"], training["loss"], color=GRAY, label="training")
     axes.plot(validation["step"], validation["nats"], color=BLUE, linewidth=2, label="validation")
-    axes.set(xlabel="optimizer steps", ylabel="loss (nats per byte)", ylim=(1, 3), xlim=(0, None))
+    axes.set(xlabel="optimizer steps", ylabel="loss (nats per byte)", ylim=(1, None), xlim=(0, None))
     axes.legend(frameon=False)
     figure.savefig(IMAGES / "text_curve.png")
 

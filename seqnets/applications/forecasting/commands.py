@@ -44,6 +44,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
         "--quantiles",
         type=levels,
         default=(0.1, 0.5, 0.9),
+        metavar="Q,...",
         help="increasing levels of the quantiles (default: 0.1,0.5,0.9)",
     )
     parser.add_argument(

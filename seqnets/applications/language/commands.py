@@ -42,6 +42,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         "--temperature",
         type=float,
         default=1.0,
+        metavar="T",
         help="divides the logits; 0 always chooses the most probable token (default: 1)",
     )
     parser.add_argument(
@@ -54,7 +55,11 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         help="sample only from the most probable tokens with total probability P",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="the same seed gives the same text (default: 0)"
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="the same seed gives the same text (default: 0)",
     )
 
 
