@@ -58,7 +58,8 @@ def curve(records):
     figure, axes = plt.subplots()
     axes.plot(training["step"], training["loss"], color=GRAY, label="training")
     axes.plot(validation["step"], validation["nats"], color=BLUE, linewidth=2, label="validation")
-    axes.set(xlabel="optimizer steps", ylabel="loss (nats per byte)", ylim=(1, None), xlim=(0, None))
+    axes.set(xlabel="optimizer steps", ylabel="loss (nats per byte)")
+    axes.set(xlim=(0, None), ylim=(1, None))
     axes.legend(frameon=False)
     figure.savefig(IMAGES / "text_curve.png")
 
