@@ -3,6 +3,7 @@
 0  success    1  training stopped at a non-finite step, or a bug in seqnets    2  user error
 3  another process of the same run is missing or died    134  the same, detected by JAX's runtime
 128 + n  stopped by signal n (130 Ctrl-C, 143 SIGTERM); training saves the run first
+141  nothing reads the output any more, as after ``| head``
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ __all__ = ["run_command"]
 
 MISTAKES = (ValueError, TypeError, OSError, ImportError)
 PEER_MISSING = 3
+NOT_READ = 128 + 13  # as if by SIGPIPE, which Python ignores
 SHUTDOWN_SECONDS = 5.0  # to wait for the peers or the peer monitor when this process fails
 
 
@@ -99,6 +101,9 @@ def _report(parser: argparse.ArgumentParser, error: BaseException) -> int | None
     if isinstance(error, KeyboardInterrupt):
         _say(parser, "interrupted")
         return 130
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
+        return NOT_READ
     if isinstance(error, MissingPeersError):
         _say(parser, error)
         return PEER_MISSING

@@ -163,6 +163,19 @@ def test_ctrl_c_in_a_command_lets_it_clean_up(capsys):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_command_whose_output_is_no_longer_read_ends_quietly():
+    command = (
+        "import argparse; from seqnets import cli; cli.run_command("
+        "argparse.ArgumentParser('try'), argparse.Namespace(), lambda _: print('x' * 200_000) or 0)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
 def test_python_m_seqnets():
     done = subprocess.run(
         [sys.executable, "-m", "seqnets", "text", "configs"], capture_output=True, text=True

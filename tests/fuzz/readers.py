@@ -23,6 +23,7 @@ from seqnets.data.errors import DataError
 from seqnets.data.series import read_series
 from seqnets.data.text import read_texts
 from seqnets.data.tokenizers import CharacterTokenizer, read_tokenizer
+from seqnets.interop import read_safetensors, write_safetensors
 from seqnets.runs import CheckpointError, MetricsFile
 from seqnets.runs.checkpoint_files import read_snapshot, write_snapshot
 from seqnets.training import Progress, Snapshot, TrainState
@@ -36,7 +37,7 @@ class Reader(NamedTuple):
     """``read`` is given a folder of its own, and the content of the file to be read."""
 
     read: Callable[[Path, bytes], object]
-    error: type[Exception]
+    error: type[Exception] | tuple[type[Exception], ...]
     seeds: Callable[[Path], Iterable[bytes]]
 
 
@@ -184,6 +185,11 @@ def _store_seeds(folder: Path) -> list[bytes]:
     return [MARK.join(renamed)]
 
 
+def _arrays_seeds(folder: Path) -> list[bytes]:
+    write_safetensors(folder / "arrays", {"w": np.eye(2, dtype=np.float32), "b": np.arange(3)})
+    return [(folder / "arrays").read_bytes()]
+
+
 READERS = {
     "checkpoint": Reader(_store, CheckpointError, _store_seeds),
     "config": Reader(_configuration, ConfigError, _configuration_seeds),
@@ -191,6 +197,11 @@ READERS = {
     "header": Reader(_header, CheckpointError, _header_seeds),
     "metrics": Reader(
         _metrics, ValueError, lambda _: [b'{"step": 7, "split": "train"}\n{"step": 8}\n{"st']
+    ),
+    "safetensors": Reader(
+        lambda folder, content: read_safetensors(_file(folder, content)),
+        (ValueError, TypeError),
+        _arrays_seeds,
     ),
     "setting": Reader(_setting, ConfigError, lambda _: [b"train.seed=3", b"data.files=['a']"]),
     "text": Reader(
