@@ -25,17 +25,18 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 sys.path.insert(0, str(Path(__file__).parent))
 from configuration_tables import keys_of, section_of
 from public_names import ROOMS, Public, public_names, summary
 
 HELP = re.compile(r"^<!-- help of seqnets ([\w ]+) -->$", re.MULTILINE)
-
-
 KEYS = re.compile(r"^<!-- keys of (seqnets[\w.]+) -->$", re.MULTILINE)
 SECTION = re.compile(r"^<!-- section of (seqnets[\w.]+) -->$", re.MULTILINE)
+FROM_NETWORK = re.compile(r"<(?:script|img|iframe|link)\b[^>]*(?:src|href)=\"?https?://[^>]*>")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -53,11 +54,17 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     return HELP.sub(lambda found: help_of(found[1].split()), markdown)
 
 
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> None:
+    """Fail if a page would load anything from the network."""
+    for found in FROM_NETWORK.finditer(output):
+        raise PluginError(f"{page.file.src_uri} loads from the network: {found[0]}")
+
+
 def text_of(room: str) -> str:
     """What a room is, a table of its names, then the entry of each, by the file it comes from."""
     names = public_names(room)
     about = inspect.getdoc(importlib.import_module(f"seqnets.{room}")) or ""
-    table = ["| Name | |", "|---|---|"]
+    table = ["| Name | Summary |", "|---|---|"]
     table += [f"| [`{one.name}`](#{one.path}) | {cell(summary(one))} |" for one in names]
     parts = [about, "\n".join(table)]
     for module, members in itertools.groupby(names, key=lambda one: one.module):
