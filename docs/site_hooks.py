@@ -101,7 +101,7 @@ def help_of(arguments: list[str]) -> str:
     """What ``seqnets ... --help`` prints."""
     from seqnets import launch
 
-    os.environ["COLUMNS"] = "100"
+    os.environ["COLUMNS"] = "80"
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         launch.main([*arguments, "--help"])
