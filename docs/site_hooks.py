@@ -93,8 +93,10 @@ def entry(public: Public) -> str:
 
 
 def cell(text: str) -> str:
-    """Text as the cell of a table."""
-    return text.replace("``", "`").replace("|", "\\|")
+    """Text as the cell of a table; within code, a bar does not end a cell."""
+    parts = text.replace("``", "`").split("`")
+    parts[::2] = [part.replace("|", "\\|") for part in parts[::2]]
+    return "`".join(parts)
 
 
 def help_of(arguments: list[str]) -> str:
