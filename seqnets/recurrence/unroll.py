@@ -44,12 +44,12 @@ def unroll(
 ) -> tuple[PyTree, Float[Array, "B T *H"]]:
     """Run a cell over the time axis of a batch of rows, which may differ in length.
 
-        carry, y_t = cell.step(params, carry, x_t)      for every real step, in reading order
+        carry, y_t = cell.step(params, carry, x_t)      for every real time step, in reading order
 
-    Padded steps, at any position, do not change the carry, and their outputs are zero. The final
-    carry of a row is the carry after its last real step, or the given carry if the row has length
-    0. Reading backwards therefore starts at the last real step of each row. `contract.py` defines
-    the result as a loop.
+    Padded time steps, at any position, do not change the carry, and their outputs are zero. The
+    final carry of a row is the carry after its last real time step, or the given carry if the row
+    has length 0. Reading backward therefore starts at the last real time step of each row.
+    `contract.py` defines the result as a loop.
 
     Args:
       cell: any `Cell`.

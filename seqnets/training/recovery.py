@@ -34,7 +34,7 @@ class Verdict(enum.Enum):
     SKIP = enum.auto()
     """The step changed no parameter; the run continues with the next batch."""
     ROLL_BACK = enum.auto()
-    """The run restores its last checkpoint and skips all batches up to this one."""
+    """The run restores its last checkpoint and skips all batches up to and including this one."""
 
 
 @dataclasses.dataclass(frozen=True)
