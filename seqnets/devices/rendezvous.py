@@ -36,8 +36,8 @@ def meet(coordinator: str, processes: int, process_id: int, seconds: float) -> N
       seconds: how long to wait.
 
     Raises:
-      MissingPeersError: if some processes are missing, with their numbers; or if another run
-        run uses the address.
+      MissingPeersError: if some processes are missing, with their numbers; or if another run uses
+        the address.
     """
     host, _, port = coordinator.rpartition(":")
     end = time.monotonic() + seconds
